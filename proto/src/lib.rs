@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The gRPC contracts of Tidegate.
+//!
+//! `src/generated` is written by `cargo xtask codegen` from `tidegate/**/*.proto`. Message types
+//! carry the comments of the proto files, units and errors included.
+
+/// Encoded `FileDescriptorSet` of every proto file here, for server reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
+
+/// The rate-limit service.
+pub mod ratelimit {
+    /// Version 1.
+    #[expect(
+        missing_docs,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::all,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        clippy::cast_possible_truncation,
+        clippy::match_same_arms,
+        clippy::wildcard_imports,
+        reason = "generated code"
+    )]
+    pub mod v1 {
+        include!("generated/tidegate.ratelimit.v1.rs");
+    }
+}

@@ -1,0 +1,35 @@
+//! What a rate limit is, without a clock, a network or a store.
+//!
+//! Every algorithm is two pure functions over a few 64-bit words of state: *look* (what would a
+//! charge meet now?) and *charge*. Times are Unix microseconds and come in as arguments, so every
+//! store gives the same answer. All arithmetic is on integers; the script that Redis runs
+//! does the same in doubles, where every value stays below 2^53 and is therefore exact.
+
+mod calendar;
+mod decision;
+mod fixed_window;
+mod layout;
+mod limit;
+mod sliding_log;
+mod sliding_window;
+mod token_bucket;
+
+pub use calendar::{Calendar, Window};
+pub use decision::{Cells, CellCheck, Check, Decision, Idempotency, LimitOutcome, decide};
+pub use fixed_window::FixedWindow;
+pub use layout::Layout;
+pub use limit::{Algorithm, Limit, LimitError, LimitSpec, MAX_TOKENS, Period, Rule};
+pub use sliding_log::SlidingLog;
+pub use sliding_window::SlidingWindow;
+pub use token_bucket::TokenBucket;
+
+/// What a charge of some cost would meet now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Tokens that could be charged now, before this charge.
+    pub remaining: u64,
+    /// Microseconds until the charge would fit; 0 exactly if it fits now.
+    pub retry_after_us: u64,
+    /// Microseconds until the limit is wholly unused again if nothing more is charged.
+    pub reset_after_us: u64,
+}

@@ -1,0 +1,128 @@
+//! Many limits of many policies, decided as one.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::Layout;
+
+/// One check as a store decides it.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// What is counted. All keys of a check differ.
+    pub cells: SmallVec<[CellCheck; 2]>,
+    /// Whether an admission is charged. If not, the decision is made as usual and nothing changes.
+    pub charge: bool,
+    /// Makes a retry of an admitted check free.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// The limits of one policy for one subject.
+#[derive(Clone, Debug)]
+pub struct CellCheck {
+    /// Identifies policy and subject; see [`crate::key`].
+    pub key: SmallVec<[u8; 64]>,
+    /// The limits.
+    pub layout: Arc<Layout>,
+    /// Tokens to charge, from 1 to the least capacity among the layout's rules.
+    pub cost: u64,
+    /// Whether an exceeded limit denies the check; if not, it only says so (shadow).
+    pub enforced: bool,
+}
+
+/// Identifies a check that may be sent again.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// Key of the record, beside the cells' keys.
+    pub key: SmallVec<[u8; 64]>,
+    /// What was checked: attributes and cost. Another digest under the same key is a mistake.
+    pub digest: u128,
+    /// How long an admission is remembered, in microseconds.
+    pub ttl_us: u64,
+}
+
+/// What was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether every enforced limit had room.
+    pub admitted: bool,
+    /// Whether the idempotency key had been admitted before, so that nothing was charged now.
+    pub replayed: bool,
+    /// Whether the idempotency key belongs to another check; then nothing was decided.
+    pub key_reused: bool,
+    /// One per rule, in the order of the cells and of the rules in their layouts.
+    pub outcomes: SmallVec<[LimitOutcome; 4]>,
+}
+
+/// One limit after the decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitOutcome {
+    /// Tokens left, after the charge if there was one.
+    pub remaining: u64,
+    /// Microseconds until this limit would admit the check; 0 exactly if it did now.
+    pub retry_after_us: u64,
+    /// Microseconds until the limit is wholly unused again if nothing more is charged.
+    pub reset_after_us: u64,
+}
+
+impl LimitOutcome {
+    /// Whether the limit had no room for the check.
+    pub fn exceeded(&self) -> bool {
+        self.retry_after_us > 0
+    }
+}
+
+/// The state of the cells of a check, as a store holds it, locked for the decision.
+pub trait Cells {
+    /// State of a cell without changing it; all zeros if it is new.
+    fn peek(&mut self, cell: usize) -> &[u64];
+    /// State of a cell to be charged.
+    fn update(&mut self, cell: usize) -> &mut [u64];
+    /// Keeps the cell until `idle_at_us`, in Unix microseconds; then it is as good as new.
+    fn keep_until(&mut self, cell: usize, idle_at_us: u64);
+}
+
+/// Decides `check` at `now_us`: first every limit is read, then, only if all of the enforced ones
+/// have room, every limit that has room is charged. A denial changes nothing.
+///
+/// `replayed` is whether the idempotency key of the check was admitted before: the check is then
+/// admitted without a charge.
+pub fn decide(check: &Check, cells: &mut impl Cells, now_us: u64, replayed: bool) -> Decision {
+    let mut outcomes = SmallVec::new();
+    let mut admitted = true;
+    for (index, cell) in check.cells.iter().enumerate() {
+        let words = cells.peek(index);
+        for (rule, part) in cell.layout.parts() {
+            let look = rule.look(&words[part], cell.cost, now_us);
+            admitted &= look.retry_after_us == 0 || !cell.enforced;
+            outcomes.push(LimitOutcome {
+                remaining: look.remaining,
+                retry_after_us: look.retry_after_us,
+                reset_after_us: look.reset_after_us,
+            });
+        }
+    }
+    if replayed {
+        for outcome in &mut outcomes {
+            outcome.retry_after_us = 0;
+        }
+        return Decision { admitted: true, replayed, key_reused: false, outcomes };
+    }
+    if admitted && check.charge {
+        let mut rest = outcomes.iter_mut();
+        for (index, cell) in check.cells.iter().enumerate() {
+            let words = cells.update(index);
+            let mut longest = 0;
+            for (rule, part) in cell.layout.parts() {
+                let outcome = rest.next().expect("one outcome was pushed for every rule");
+                if !outcome.exceeded() {
+                    outcome.remaining -= cell.cost;
+                    outcome.reset_after_us = rule.charge(&mut words[part], cell.cost, now_us);
+                }
+                longest = longest.max(outcome.reset_after_us);
+            }
+            cells.keep_until(index, now_us + longest);
+        }
+    }
+    Decision { admitted, replayed, key_reused: false, outcomes }
+}

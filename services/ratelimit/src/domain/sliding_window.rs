@@ -1,0 +1,153 @@
+//! A rolling window in sub-windows: constant memory, and never more than the exact log admits.
+
+use super::Look;
+
+/// At most `limit` tokens in every interval of the period.
+///
+/// Time is cut on an absolute grid into sub-windows of a thirtieth of the period, rounded up. What
+/// is in use at a time is the sum over the current sub-window and the 30 before it. The oldest of
+/// these is partly expired and still counted in full, so the true window is always covered and the
+/// limit holds for every interval of the period, wherever it starts. The price is that capacity
+/// comes back up to one sub-window (a thirtieth of the period) late.
+///
+/// State, 17 words: index of the newest sub-window charged in; tokens in use (low half) and tokens
+/// of the newest sub-window (high half); 30 counters of closed sub-windows, two to a word, each at
+/// its index modulo 30.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SlidingWindow {
+    /// Tokens per period.
+    pub limit: u32,
+    /// Length of a sub-window in microseconds.
+    pub width_us: u64,
+}
+
+const HEAD: usize = 0;
+const COUNTS: usize = 1;
+const CLOSED: usize = 2;
+
+impl SlidingWindow {
+    /// Closed sub-windows that still count beside the current one.
+    pub const SUB_WINDOWS: u64 = 30;
+    /// Words of state.
+    pub const WORDS: usize = CLOSED + 15;
+
+    /// Covers `period_us` with [`SUB_WINDOWS`](Self::SUB_WINDOWS) sub-windows.
+    pub(super) fn new(limit: u32, period_us: u64) -> Self {
+        Self { limit, width_us: period_us.div_ceil(Self::SUB_WINDOWS) }
+    }
+
+    pub(super) fn look(&self, words: &[u64], cost: u64, now_us: u64) -> Look {
+        let now_us = now_us.max(words[HEAD] * self.width_us);
+        let current = now_us / self.width_us;
+        let used = u64::from(total(words)) - self.expired(words, current);
+        let remaining = u64::from(self.limit).saturating_sub(used);
+        Look {
+            remaining,
+            retry_after_us: if cost <= remaining { 0 } else { self.retry_after(words, cost, used, now_us) },
+            reset_after_us: if used == 0 { 0 } else { self.leaves_at(words[HEAD]) - now_us },
+        }
+    }
+
+    pub(super) fn charge(&self, words: &mut [u64], cost: u64, now_us: u64) -> u64 {
+        let now_us = now_us.max(words[HEAD] * self.width_us);
+        let current = now_us / self.width_us;
+        self.advance(words, current);
+        let cost = u32::try_from(cost).expect("a cost that fits the limit fits 32 bits");
+        set_counts(words, total(words) + cost, head_count(words) + cost);
+        self.leaves_at(current) - now_us
+    }
+
+    /// Tokens in `total` that no longer count in sub-window `current`.
+    fn expired(&self, words: &[u64], current: u64) -> u64 {
+        let head = words[HEAD];
+        if current == head {
+            return 0;
+        }
+        if current - head > Self::SUB_WINDOWS {
+            return u64::from(total(words));
+        }
+        // Closed ones count from `head - 30`; those before `current - 30` are gone.
+        (head..current).map(|index| u64::from(closed(words, index))).sum()
+    }
+
+    /// Moves the newest sub-window to `current` and forgets what has expired.
+    fn advance(&self, words: &mut [u64], current: u64) {
+        let head = words[HEAD];
+        if current == head {
+            return;
+        }
+        if current - head > Self::SUB_WINDOWS {
+            words.fill(0);
+        } else {
+            let expired = self.expired(words, current);
+            let still = u64::from(total(words)) - expired;
+            let still = u32::try_from(still).expect("less than the total, which has 32 bits");
+            for index in head..current {
+                // The slot of `index` held `index - 30`; only `head` itself has tokens to keep.
+                let tokens = if index == head { head_count(words) } else { 0 };
+                set_closed(words, index, tokens);
+            }
+            set_counts(words, still, 0);
+        }
+        words[HEAD] = current;
+    }
+
+    /// When the tokens of sub-window `index` stop counting.
+    fn leaves_at(&self, index: u64) -> u64 {
+        (index + Self::SUB_WINDOWS + 1) * self.width_us
+    }
+
+    fn retry_after(&self, words: &[u64], cost: u64, used: u64, now_us: u64) -> u64 {
+        let head = words[HEAD];
+        let oldest = (now_us / self.width_us).saturating_sub(Self::SUB_WINDOWS);
+        let mut left = used;
+        for index in oldest..head {
+            left -= u64::from(closed(words, index));
+            if left + cost <= u64::from(self.limit) {
+                return self.leaves_at(index) - now_us;
+            }
+        }
+        self.leaves_at(head) - now_us
+    }
+}
+
+fn total(words: &[u64]) -> u32 {
+    low(words[COUNTS])
+}
+
+fn head_count(words: &[u64]) -> u32 {
+    high(words[COUNTS])
+}
+
+fn set_counts(words: &mut [u64], total: u32, head: u32) {
+    words[COUNTS] = u64::from(total) | u64::from(head) << 32;
+}
+
+fn closed(words: &[u64], index: u64) -> u32 {
+    let (word, upper) = slot(index);
+    if upper { high(words[word]) } else { low(words[word]) }
+}
+
+fn set_closed(words: &mut [u64], index: u64, tokens: u32) {
+    let (word, upper) = slot(index);
+    words[word] = if upper {
+        u64::from(low(words[word])) | u64::from(tokens) << 32
+    } else {
+        words[word] & !0xffff_ffff | u64::from(tokens)
+    };
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a remainder of 30")]
+fn slot(index: u64) -> (usize, bool) {
+    let slot = (index % SlidingWindow::SUB_WINDOWS) as usize;
+    (CLOSED + slot / 2, slot % 2 == 1)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
+fn low(word: u64) -> u32 {
+    word as u32
+}
+
+fn high(word: u64) -> u32 {
+    low(word >> 32)
+}

@@ -1,0 +1,96 @@
+//! Where counters live. Every backend passes the same suite, `store::conformance`.
+
+use std::{pin::Pin, sync::Arc};
+
+use smallvec::SmallVec;
+
+use crate::domain::{Check, Decision, Layout};
+
+#[cfg(test)]
+pub(crate) mod conformance;
+mod memory;
+mod redis;
+
+pub use memory::{MemoryStore, MemoryStoreConfig};
+pub use redis::{RedisStore, RedisStoreConfig};
+
+/// Keeps the counters of a check and decides it.
+///
+/// Not an `async fn`: a store in memory answers at once, and a boxed future for each check of the hot
+/// path would cost more than the decision.
+pub trait CounterStore: Send + Sync + 'static {
+    /// Decides `check` by the store's own clock and charges what it admits.
+    ///
+    /// Atomic: checks that share a cell act as if made one after another, and a denial changes
+    /// nothing in any cell. A key never seen, or idle for as long as its limits look back, counts as
+    /// unused. With an idempotency record of the same digest the check is admitted and nothing is
+    /// charged; with one of another digest `key_reused` is set and nothing is decided.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]. After `Timeout` or `Disconnected` the charge may still have happened; it is
+    /// never sent again.
+    fn decide<'a>(&'a self, check: &'a Check) -> Answer<'a, Decision>;
+
+    /// Forgets what was counted: of the whole cell, or of one rule of its layout. A cell that does not
+    /// exist is left alone. Idempotency records stay. Atomic per cell.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; cells before the failing one may have been cleared. Clearing again is safe.
+    fn reset<'a>(&'a self, cells: &'a [CellReset]) -> Answer<'a, ()>;
+}
+
+/// One cell to be cleared.
+#[derive(Clone, Debug)]
+pub struct CellReset {
+    /// As in [`crate::domain::CellCheck`].
+    pub key: SmallVec<[u8; 64]>,
+    /// The limits counted in the cell.
+    pub layout: Arc<Layout>,
+    /// Index of the one rule to clear; all of them if absent.
+    pub rule: Option<usize>,
+}
+
+/// The answer of a store: at once, or later.
+pub enum Answer<'a, T> {
+    /// Here it is.
+    Ready(Result<T, StoreError>),
+    /// It takes a round trip.
+    Pending(Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>),
+}
+
+impl<T> Answer<'_, T> {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// As the call that gave it.
+    #[inline]
+    pub async fn get(self) -> Result<T, StoreError> {
+        match self {
+            Self::Ready(result) => result,
+            Self::Pending(future) => future.await,
+        }
+    }
+}
+
+/// Why a store could not decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The deadline passed; the charge may have happened.
+    #[error("the store did not answer within its deadline")]
+    Timeout,
+    /// The connection broke; the charge may have happened.
+    #[error("the connection to the store broke")]
+    Disconnected,
+    /// Nothing was sent: the store has failed repeatedly and is being left alone for a moment.
+    #[error("the store is not being asked: its breaker is open")]
+    BreakerOpen,
+    /// The store answered, but not what it should have; nothing can be said about the charge.
+    #[error("the store refused or answered nonsense")]
+    Protocol,
+    /// The store has no room for another key; nothing was charged.
+    #[error("the store is at its memory bound")]
+    Full,
+}

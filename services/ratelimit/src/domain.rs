@@ -10,15 +10,24 @@ mod decision;
 mod fixed_window;
 mod layout;
 mod limit;
+mod matcher;
+mod plan;
+mod policy;
 mod sliding_log;
 mod sliding_window;
 mod token_bucket;
 
 pub use calendar::{Calendar, Window};
-pub use decision::{Cells, CellCheck, Check, Decision, Idempotency, LimitOutcome, decide};
+pub use decision::{CellCheck, Cells, Check, Decision, Idempotency, LimitOutcome, decide};
 pub use fixed_window::FixedWindow;
 pub use layout::Layout;
 pub use limit::{Algorithm, Limit, LimitError, LimitSpec, MAX_TOKENS, Period, Rule};
+pub use matcher::{Attributes, Condition, Pattern};
+pub use plan::{Bundle, BundleLimit, Plan};
+pub use policy::{
+    Assignments, Enforcement, FailureMode, Match, Namespace, PlanChoice, PlanNames, Policy, PolicySet,
+    Tariff, UnknownPlan,
+};
 pub use sliding_log::SlidingLog;
 pub use sliding_window::SlidingWindow;
 pub use token_bucket::TokenBucket;

@@ -88,7 +88,7 @@ pub trait Cells {
 /// `replayed` is whether the idempotency key of the check was admitted before: the check is then
 /// admitted without a charge.
 pub fn decide(check: &Check, cells: &mut impl Cells, now_us: u64, replayed: bool) -> Decision {
-    let mut outcomes = SmallVec::new();
+    let mut outcomes = SmallVec::<[LimitOutcome; 4]>::new();
     let mut admitted = true;
     for (index, cell) in check.cells.iter().enumerate() {
         let words = cells.peek(index);

@@ -1,0 +1,133 @@
+//! Named limits, and how they are counted under one policy.
+
+use std::{hash::Hasher, sync::Arc};
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use super::{Layout, Limit, Period, Rule};
+
+/// A named bundle of limits, as people are sold it.
+#[derive(Debug)]
+pub struct Plan {
+    /// Name, as `free`. The limits of a policy without a plan go by the name of the policy.
+    pub name: Arc<str>,
+    /// The limits in the order they were written; none if the plan is unlimited.
+    pub limits: Arc<[BundleLimit]>,
+    /// What the store runs.
+    pub layout: Arc<Layout>,
+    /// What this replica runs by itself when the store is gone: its share of each limit.
+    pub local_layout: Arc<Layout>,
+    identity: u64,
+}
+
+/// One limit with the name that answers give it.
+#[derive(Clone, Debug)]
+pub struct BundleLimit {
+    /// "plan/limit" or "policy/limit", as `free/minute`.
+    pub full_name: Arc<str>,
+    /// The limit.
+    pub limit: Limit,
+}
+
+impl Plan {
+    /// A plan of `limits`, whose names differ; unlimited if there are none. `replicas` is how many
+    /// replicas share a limit when each has to count by itself.
+    pub fn new(name: &str, limits: &[Limit], replicas: u32) -> Self {
+        let rules =
+            |limits: &mut dyn Iterator<Item = Rule>| Arc::new(Layout::new(limits.collect::<Vec<_>>()));
+        Self {
+            name: name.into(),
+            limits: limits
+                .iter()
+                .map(|limit| BundleLimit {
+                    full_name: format!("{name}/{}", limit.name).into(),
+                    limit: limit.clone(),
+                })
+                .collect(),
+            layout: rules(&mut limits.iter().map(|limit| limit.rule)),
+            local_layout: rules(&mut limits.iter().map(|limit| limit.share(replicas).rule)),
+            identity: identity(limits),
+        }
+    }
+
+    /// Whether it limits nothing.
+    pub fn is_unlimited(&self) -> bool {
+        self.limits.is_empty()
+    }
+}
+
+/// The limits of one plan under one policy, with everything that can be computed beforehand.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Name of the plan, or of the policy if the limits are its own.
+    pub plan: Arc<str>,
+    /// The limits in the order of the layouts; none if unlimited.
+    pub limits: Arc<[BundleLimit]>,
+    /// What the store runs.
+    pub layout: Arc<Layout>,
+    /// What this replica runs by itself when the store is gone.
+    pub local_layout: Arc<Layout>,
+    /// Whether there is no limit at all.
+    pub unlimited: bool,
+    /// The largest cost that every limit could ever admit; `u64::MAX` if unlimited.
+    pub min_capacity: u64,
+    /// Index into `limits` of the limit that `min_capacity` comes from; 0 if unlimited.
+    pub min_capacity_limit: usize,
+    /// `:<length>:<namespace><length>:<policy><identity>`, the part of a cell's key that does not
+    /// depend on the request. Lengths are decimal numbers of bytes.
+    ///
+    /// The identity is 16 hexadecimal digits of a hash over the names, algorithms and periods of the
+    /// limits. Neither the numbers nor the name of the plan are in it, so what was counted stays
+    /// counted when a limit is raised or a caller moves to another plan with the same windows. The
+    /// one exception is the unit in which a `token_bucket` keeps fractions of a microsecond, since its
+    /// state means something else in another unit; it is the same for all limits that divide their
+    /// period into whole microseconds.
+    pub key_suffix: Box<[u8]>,
+}
+
+impl Bundle {
+    /// The limits of `plan` as policy `policy` of `namespace` counts them.
+    pub fn new(namespace: &str, policy: &str, plan: &Plan) -> Self {
+        let least =
+            plan.layout.rules().iter().map(Rule::capacity).enumerate().min_by_key(|(_, capacity)| *capacity);
+        let (min_capacity_limit, min_capacity) = least.unwrap_or((0, u64::MAX));
+        let key_suffix =
+            format!(":{}:{namespace}{}:{policy}{:016x}", namespace.len(), policy.len(), plan.identity);
+        Self {
+            plan: Arc::clone(&plan.name),
+            limits: Arc::clone(&plan.limits),
+            layout: Arc::clone(&plan.layout),
+            local_layout: Arc::clone(&plan.local_layout),
+            unlimited: plan.is_unlimited(),
+            min_capacity,
+            min_capacity_limit,
+            key_suffix: key_suffix.into_bytes().into(),
+        }
+    }
+}
+
+/// Keys of counters are made of this: the same on every replica, in every version. Changing what is
+/// hashed, or the hash, forgets every counter.
+fn identity(limits: &[Limit]) -> u64 {
+    let mut hasher = SipHasher24::new_with_keys(0x7469_6465_6761_7465, 0x6c69_6d69_745f_6964);
+    let mut word = |value: u64| hasher.write(&value.to_le_bytes());
+    for limit in limits {
+        word(limit.name.len() as u64);
+        limit.name.bytes().for_each(|byte| word(u64::from(byte)));
+        let (algorithm, form) = match limit.rule {
+            Rule::SlidingWindow(_) => (1, 0),
+            Rule::SlidingLog(_) => (2, 0),
+            Rule::TokenBucket(rule) => (3, rule.denominator),
+            Rule::FixedWindow(_) => (4, 0),
+        };
+        let (unit, length_us) = match limit.period {
+            // Only a fixed window knows on which day a week starts.
+            Period::Week if !matches!(limit.rule, Rule::FixedWindow(_)) => (0, limit.period.length_us(0)),
+            Period::Micros(us) => (0, us),
+            Period::Week => (1, 0),
+            Period::Month => (2, 0),
+        };
+        [algorithm, form, unit, length_us].into_iter().for_each(&mut word);
+    }
+    hasher.finish128().h1
+}

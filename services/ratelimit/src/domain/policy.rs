@@ -1,0 +1,286 @@
+//! What is limited, for whom, and by how much.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use super::{
+    Bundle, Plan,
+    matcher::{Attributes, Condition, Index},
+};
+
+/// Every policy in force, as one immutable value: a reload makes a new one.
+#[derive(Debug, Default)]
+pub struct PolicySet {
+    namespaces: HashMap<Box<str>, Namespace>,
+    plans: Vec<Arc<Plan>>,
+    version: u64,
+}
+
+impl PolicySet {
+    /// Indexes `policies`; their names differ within a namespace. `plans` are those that can be named,
+    /// in the order in which they are to be listed. The version is 1.
+    pub fn new(policies: impl IntoIterator<Item = Policy>, plans: Vec<Arc<Plan>>) -> Self {
+        let mut grouped: HashMap<Box<str>, Vec<Policy>> = HashMap::new();
+        for policy in policies {
+            grouped.entry_ref(&*policy.namespace).or_default().push(policy);
+        }
+        let namespaces = grouped.into_iter().map(|(name, list)| (name, Namespace::new(list))).collect();
+        Self { namespaces, plans, version: 1 }
+    }
+
+    /// The policies of a namespace, or nothing if none is declared in it.
+    #[inline]
+    pub fn namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(name)
+    }
+
+    /// Every namespace with its name, in no particular order.
+    pub fn namespaces(&self) -> impl Iterator<Item = (&str, &Namespace)> {
+        self.namespaces.iter().map(|(name, namespace)| (&**name, namespace))
+    }
+
+    /// The plans that can be named: the built-in ones first, then in the order of the file.
+    pub fn plans(&self) -> &[Arc<Plan>] {
+        &self.plans
+    }
+
+    /// Number of policies in all namespaces, those that are off included.
+    pub fn len(&self) -> usize {
+        self.namespaces.values().map(|namespace| namespace.policies.len()).sum()
+    }
+
+    /// Whether there is no policy at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Counts the sets this process has had: 1 for the first, one more for each that replaced it.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The same set as the `version`-th of this process.
+    #[must_use]
+    pub fn with_version(self, version: u64) -> Self {
+        Self { version, ..self }
+    }
+}
+
+/// The policies of one namespace.
+#[derive(Debug)]
+pub struct Namespace {
+    policies: Box<[Policy]>,
+    index: Index,
+}
+
+impl Namespace {
+    fn new(mut policies: Vec<Policy>) -> Self {
+        policies.sort_by(|a, b| a.name.cmp(&b.name));
+        Self { index: Index::new(&policies), policies: policies.into() }
+    }
+
+    /// Every policy, those that are off included, in the order of their names.
+    pub fn policies(&self) -> &[Policy] {
+        &self.policies
+    }
+
+    /// Appends every policy that applies to `attributes`, in the order of names.
+    ///
+    /// A policy applies if it is not off, all its conditions hold and all attributes of its key are
+    /// there. An attribute with an empty value counts as absent; of a repeated name the last counts.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownPlan`] if a matching policy takes its plan from an attribute that names none. What was
+    /// found before stays in `found`.
+    pub fn matching<'p, A: Attributes + ?Sized>(
+        &'p self,
+        attributes: &A,
+        found: &mut SmallVec<[Match<'p>; 4]>,
+    ) -> Result<(), UnknownPlan> {
+        let mut candidates = SmallVec::<[u32; 16]>::new();
+        self.index.candidates(attributes, &mut candidates);
+        for position in candidates {
+            let policy = &self.policies[position as usize];
+            if policy.applies(attributes) {
+                found.push(Match { policy, bundle: policy.tariff.bundle(policy, attributes)? });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A policy that applies to a check, with the limits it sets for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Match<'p> {
+    /// The policy.
+    pub policy: &'p Policy,
+    /// The limits: its own or those of the caller's plan.
+    pub bundle: &'p Bundle,
+}
+
+/// An attribute that should name a plan and names none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("attribute {attribute:?} names the plan {value:?}, which does not exist")]
+pub struct UnknownPlan {
+    /// Name of the attribute.
+    pub attribute: String,
+    /// What it said.
+    pub value: String,
+}
+
+/// One policy.
+#[derive(Debug)]
+pub struct Policy {
+    /// Name, unique within the namespace.
+    pub name: Arc<str>,
+    /// Where it is declared.
+    pub namespace: Arc<str>,
+    /// What must hold of a request, all of it.
+    pub conditions: Box<[Condition]>,
+    /// Attributes whose values make the key that is counted under; all must be there. If there are
+    /// none, the whole namespace is counted under one key.
+    pub key_by: Box<[Box<str>]>,
+    /// Whether it denies.
+    pub enforcement: Enforcement,
+    /// What it answers when the store is gone.
+    pub failure_mode: FailureMode,
+    /// Which limits it sets.
+    pub tariff: Tariff,
+}
+
+impl Policy {
+    /// Whether every condition holds and every attribute of the key is there.
+    pub(super) fn applies<A: Attributes + ?Sized>(&self, attributes: &A) -> bool {
+        self.key_by.iter().all(|name| attributes.find(name).is_some())
+            && self.conditions.iter().all(|condition| condition.holds(attributes))
+    }
+}
+
+/// Whether a policy denies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Enforcement {
+    /// It counts and denies.
+    #[default]
+    Enforce,
+    /// It counts and reports, and never denies.
+    Shadow,
+    /// It does nothing, as if it were not there.
+    Off,
+}
+
+impl Enforcement {
+    /// Each with the word for it in policy files.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("enforce", Self::Enforce), ("shadow", Self::Shadow), ("off", Self::Off)];
+
+    /// The word for it in policy files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Shadow => "shadow",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What a policy answers when the store cannot be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FailureMode {
+    /// Deny.
+    #[default]
+    Closed,
+    /// Admit, uncounted.
+    Open,
+    /// Count in this replica's own memory against this replica's share of each limit.
+    Local,
+}
+
+impl FailureMode {
+    /// Each with the word for it in policy files.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("closed", Self::Closed), ("open", Self::Open), ("local", Self::Local)];
+
+    /// The word for it in policy files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// Where a policy takes its limits from.
+#[derive(Debug)]
+pub enum Tariff {
+    /// The same for every caller: one plan, limits of its own, or none at all.
+    Fixed(Bundle),
+    /// By the plan of the caller.
+    ByPlan(PlanChoice),
+}
+
+impl Tariff {
+    #[inline]
+    fn bundle<A: Attributes + ?Sized>(
+        &self,
+        policy: &Policy,
+        attributes: &A,
+    ) -> Result<&Bundle, UnknownPlan> {
+        match self {
+            Self::Fixed(bundle) => Ok(bundle),
+            Self::ByPlan(choice) => choice.bundle(&policy.key_by, attributes),
+        }
+    }
+}
+
+/// Which positions among the plans the names have.
+pub type PlanNames = HashMap<Box<str>, usize>;
+
+/// For one attribute: the position of the plan that each of its values is assigned.
+pub type Assignments = HashMap<Box<str>, PlanNames>;
+
+/// Finds the plan of a caller: what the attribute says; else what is assigned to the first value of
+/// the policy's key that has an assignment; else the default.
+#[derive(Debug)]
+pub struct PlanChoice {
+    /// The attribute that names the plan.
+    pub attribute: Box<str>,
+    /// Position of the plan of everyone else.
+    pub default: usize,
+    /// The limits of each plan under this policy, by position.
+    pub bundles: Box<[Bundle]>,
+    /// Positions of the plans by name, the same for every policy.
+    pub names: Arc<PlanNames>,
+    /// Assigned plans, the same for every policy.
+    pub assignments: Arc<Assignments>,
+}
+
+impl PlanChoice {
+    fn bundle<A: Attributes + ?Sized>(
+        &self,
+        key_by: &[Box<str>],
+        attributes: &A,
+    ) -> Result<&Bundle, UnknownPlan> {
+        let position = match attributes.find(&self.attribute) {
+            Some(plan) => *self.names.get(plan).ok_or_else(|| UnknownPlan {
+                attribute: self.attribute.to_string(),
+                value: plan.to_owned(),
+            })?,
+            None => self.assigned(key_by, attributes).unwrap_or(self.default),
+        };
+        Ok(&self.bundles[position])
+    }
+
+    fn assigned<A: Attributes + ?Sized>(&self, key_by: &[Box<str>], attributes: &A) -> Option<usize> {
+        if self.assignments.is_empty() {
+            return None;
+        }
+        key_by.iter().find_map(|name| {
+            let values = self.assignments.get(name)?;
+            values.get(attributes.find(name)?).copied()
+        })
+    }
+}

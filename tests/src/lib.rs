@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Fixtures for the end-to-end tests: real servers on free ports, real clients, and the checker
+//! that judges from the clients' own log whether a limit was ever exceeded.
+//!
+//! Nothing here links a service: the tests meet Tidegate as its users do, as processes behind
+//! sockets. Every fixture stops what it started, by process id, when it is dropped.
+
+pub mod certificates;
+pub mod checker;
+pub mod http_client;
+pub mod load;
+pub mod ports;
+pub mod process;
+pub mod redis_server;
+pub mod rpc;
+pub mod services;
+pub mod tools;
+pub mod turn;
+pub mod wall;

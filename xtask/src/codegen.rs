@@ -49,11 +49,7 @@ fn generate(proto_dir: &Path, out: &Path) -> anyhow::Result<()> {
     fs::write(out.join("descriptors.bin"), for_reflection.encode_to_vec())?;
 
     maps_to_entry_lists(&mut descriptors);
-    tonic_prost_build::configure()
-        .bytes(".")
-        .out_dir(out)
-        .build_transport(true)
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".").out_dir(out).build_transport(true).compile_fds(descriptors)?;
     for file in files(out)? {
         if file.extension().is_some_and(|e| e == "rs") {
             let text = fs::read_to_string(&file)?;

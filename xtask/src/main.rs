@@ -1,9 +1,18 @@
 //! The project's own commands, run as `cargo xtask <command>`.
 #![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
 
+mod ci;
 mod codegen;
+mod prerequisites;
+mod report;
+mod steps;
+mod suite;
+mod tools;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command as Process, ExitCode},
+};
 
 use clap::{Parser, Subcommand};
 
@@ -17,6 +26,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Install what the tests need (Debian, as root; else name it), build everything, run all tests.
+    Test {
+        /// Passed on to `cargo test`: a filter, or `-- --nocapture` and the like.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// The one gate: format, clippy, deny, machete, docs, codegen, buf, tests; one summary.
+    Ci,
+    /// Print the figures of the long end-to-end scenarios: never over-admits, Redis outage.
+    Report {
+        /// Judge a release build instead of a debug build.
+        #[arg(long)]
+        release: bool,
+        /// Run the scenarios whose names contain this.
+        filter: Option<String>,
+    },
+    /// Install the pinned cargo-deny and cargo-machete, unless they are there.
+    Tools,
     /// Regenerate the committed Rust code from proto/**/*.proto (pure Rust: no protoc needed).
     Codegen {
         /// Write nothing; fail if the committed code differs from what would be generated.
@@ -25,13 +52,32 @@ enum Command {
     },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
-        Command::Codegen { check } => codegen::run(check),
+        Command::Test { args } => {
+            let total = suite::run(&args)?;
+            println!("{total}");
+            Ok(exit(total.failed == 0))
+        }
+        Command::Ci => Ok(exit(ci::run()?)),
+        Command::Report { release, filter } => Ok(exit(report::run(release, filter.as_deref())?)),
+        Command::Tools => tools::install().map(|_| ExitCode::SUCCESS),
+        Command::Codegen { check } => codegen::run(check).map(|()| ExitCode::SUCCESS),
     }
+}
+
+fn exit(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The root of the workspace, wherever the command was started.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace root").to_path_buf()
+}
+
+/// The same cargo that runs this, at the root.
+pub(crate) fn cargo() -> Process {
+    let mut cargo = Process::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
 }

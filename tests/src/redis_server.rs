@@ -1,0 +1,111 @@
+//! A `redis-server` of the test's own.
+
+use std::{process::Command, time::Duration};
+
+use anyhow::Context;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::{ports, process::Process};
+
+const START_WITHIN: Duration = Duration::from_secs(10);
+
+/// A Redis on a free port of 127.0.0.1 that keeps nothing on disk.
+#[derive(Debug)]
+pub struct RedisServer {
+    process: Process,
+    port: u16,
+    folder: TempDir,
+}
+
+impl RedisServer {
+    /// Starts `redis-server` from PATH and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// It is not installed (the message says how to install it), or does not come up.
+    pub async fn start() -> anyhow::Result<Self> {
+        let port = ports::free()?;
+        let folder = tempfile::tempdir()?;
+        let process = spawn(port, &folder)?;
+        let mut server = Self { process, port, folder };
+        server.answering().await?;
+        Ok(server)
+    }
+
+    /// `redis://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    ///
+    /// The process cannot be waited for.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again on the same port, with nothing in it.
+    ///
+    /// # Errors
+    ///
+    /// It does not come up.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.process.kill().ok();
+        self.process = spawn(self.port, &self.folder)?;
+        self.answering().await
+    }
+
+    /// Sends one command on a connection of its own.
+    ///
+    /// # Errors
+    ///
+    /// Redis cannot be reached, or answers with an error.
+    pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> anyhow::Result<T> {
+        let client = redis::Client::open(self.url())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let (first, rest) = words.split_first().context("a command has a name")?;
+        let mut command = redis::cmd(first);
+        for word in rest {
+            command.arg(*word);
+        }
+        Ok(command.query_async(&mut connection).await?)
+    }
+
+    async fn answering(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_WITHIN;
+        loop {
+            match self.command::<String>(&["PING"]).await {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(
+                        error.context(format!("redis-server does not answer\n{}", self.process.tail()))
+                    );
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+            if let Some(status) = self.process.ended()? {
+                anyhow::bail!("redis-server ended with {status}\n{}", self.process.tail());
+            }
+        }
+    }
+}
+
+fn spawn(port: u16, folder: &TempDir) -> anyhow::Result<Process> {
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(["--maxmemory-policy", "noeviction", "--daemonize", "no", "--dir"])
+        .arg(folder.path());
+    Process::spawn("redis-server", &mut command)
+        .context("the tests need a real redis-server: `apt-get install redis-server` (Debian), or `cargo xtask test` as root")
+}

@@ -17,7 +17,8 @@ pub struct CheckRequest {
     pub dry_run: bool,
     /// Makes a retry safe: while the key is remembered (24 hours by default) the same check with the
     /// same key is admitted again without a second charge. A denial is not remembered, since it
-    /// charged nothing. At most 128 printable ASCII bytes; empty means none. Scoped to the namespace.
+    /// charged nothing. At most 128 printable ASCII bytes; empty means none. A key is known within its
+    /// namespace and for the subject that the first matching policy counts.
     #[prost(string, tag = "5")]
     pub idempotency_key: ::prost::alloc::string::String,
 }
@@ -48,7 +49,9 @@ pub struct CheckResponse {
     /// coming free, otherwise the limit with the least remaining. Absent if `limits` is empty.
     #[prost(uint32, optional, tag = "4")]
     pub binding_limit: ::core::option::Option<u32>,
-    /// Whether the store could not be asked, so that this is the policy's failure mode speaking.
+    /// Whether the store could not be asked, so that the policies' failure modes speak. `limits` then
+    /// lists those of `closed` policies (nothing is known: remaining 0) and of `local` ones (this
+    /// replica's share); `open` policies are not listed.
     #[prost(bool, tag = "5")]
     pub degraded: bool,
     /// Whether the idempotency key had been admitted before, so that nothing was charged now.
@@ -104,7 +107,27 @@ pub struct CheckBatchRequest {
 pub struct CheckBatchResponse {
     /// One answer per check, in order.
     #[prost(message, repeated, tag = "1")]
-    pub results: ::prost::alloc::vec::Vec<CheckResponse>,
+    pub results: ::prost::alloc::vec::Vec<CheckBatchResult>,
+}
+/// What came of one check of a batch.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckBatchResult {
+    /// Exactly one is set.
+    #[prost(oneof = "check_batch_result::Outcome", tags = "1, 2")]
+    pub outcome: ::core::option::Option<check_batch_result::Outcome>,
+}
+/// Nested message and enum types in `CheckBatchResult`.
+pub mod check_batch_result {
+    /// Exactly one is set.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Outcome {
+        /// It was decided.
+        #[prost(message, tag = "1")]
+        Result(super::CheckResponse),
+        /// It could not be decided.
+        #[prost(message, tag = "2")]
+        Error(super::CheckError),
+    }
 }
 /// One check of a stream.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -139,7 +162,7 @@ pub mod check_stream_response {
         Error(super::CheckError),
     }
 }
-/// Why one check of a stream could not be decided.
+/// Why one check of a batch or a stream could not be decided.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CheckError {
     /// The gRPC status code that a unary Check would have answered.
@@ -489,11 +512,12 @@ pub mod rate_limit_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Decides up to 1,000 checks in one call, each on its own, in the order given; the answers keep
-        /// that order. The whole batch is validated before anything is charged: one wrong field refuses
-        /// the batch, and the violations name the check, as in `checks[3].cost`.
+        /// Decides up to 1,000 checks in one call, each on its own; the answers keep the order of the
+        /// checks. All fields are validated before anything is charged: one wrong field refuses the whole
+        /// batch, and the violations name the check, as in `checks[3].cost`. A check that is well formed
+        /// but cannot be decided is answered by an `error` of its own.
         ///
-        /// Errors: as Check.
+        /// Errors: INVALID_REQUEST, DEADLINE_EXCEEDED.
         pub async fn check_batch(
             &mut self,
             request: impl tonic::IntoRequest<super::CheckBatchRequest>,
@@ -664,11 +688,12 @@ pub mod rate_limit_service_server {
             &self,
             request: tonic::Request<super::CheckRequest>,
         ) -> std::result::Result<tonic::Response<super::CheckResponse>, tonic::Status>;
-        /// Decides up to 1,000 checks in one call, each on its own, in the order given; the answers keep
-        /// that order. The whole batch is validated before anything is charged: one wrong field refuses
-        /// the batch, and the violations name the check, as in `checks[3].cost`.
+        /// Decides up to 1,000 checks in one call, each on its own; the answers keep the order of the
+        /// checks. All fields are validated before anything is charged: one wrong field refuses the whole
+        /// batch, and the violations name the check, as in `checks[3].cost`. A check that is well formed
+        /// but cannot be decided is answered by an `error` of its own.
         ///
-        /// Errors: as Check.
+        /// Errors: INVALID_REQUEST, DEADLINE_EXCEEDED.
         async fn check_batch(
             &self,
             request: tonic::Request<super::CheckBatchRequest>,

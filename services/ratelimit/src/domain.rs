@@ -42,3 +42,6 @@ pub struct Look {
     /// Microseconds until the limit is wholly unused again if nothing more is charged.
     pub reset_after_us: u64,
 }
+
+#[cfg(test)]
+mod tests;

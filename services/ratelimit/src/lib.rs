@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The rate-limit service: one decision per request of another backend.
+//!
+//! `grpc` translates, `limiter` decides which limits apply, `domain` is the arithmetic, `store` keeps the
+//! counters, `policies` reads what is limited. Arrows run `main → grpc → limiter → domain ← store`.
+
+pub mod config;
+pub mod domain;
+mod grpc;
+mod key;
+pub mod limiter;
+mod metrics;
+pub mod policies;
+mod service;
+pub mod store;
+
+pub use config::{CONFIG_DEFAULTS, Config, ENV_ALIASES};
+pub use service::Service;

@@ -1,6 +1,6 @@
 //! Where the limits of one policy lie in the one value that is kept for a subject.
 
-use super::limit::Rule;
+use super::{Rule, SlidingLog};
 
 /// The rules that are counted together for one subject, and the words of state each takes.
 ///
@@ -36,5 +36,40 @@ impl Layout {
             start = part.end;
             (rule, part)
         })
+    }
+
+    /// Makes words of zeros the state of limits never charged.
+    pub fn prepare(&self, words: &mut [u64]) {
+        for (rule, part) in self.parts() {
+            rule.prepare(&mut words[part]);
+        }
+    }
+
+    /// Makes the state of one rule that of a limit never charged.
+    pub fn clear_rule(&self, rule: usize, words: &mut [u64]) {
+        if let Some((rule, part)) = self.parts().nth(rule) {
+            let state = &mut words[part];
+            state.fill(0);
+            rule.prepare(state);
+        }
+    }
+
+    /// Carries state over from a layout of the same algorithms and periods whose numbers, and so its
+    /// size, were different. `words` must be zeros.
+    pub fn carry(&self, mut old: &[u64], words: &mut [u64]) {
+        for (rule, part) in self.parts() {
+            let length = match rule {
+                Rule::SlidingLog(_) => SlidingLog::words_found(old),
+                Rule::SlidingWindow(_) | Rule::TokenBucket(_) | Rule::FixedWindow(_) => rule.words(),
+            };
+            let (state, rest) = old.split_at(length);
+            match rule {
+                Rule::SlidingLog(log) => log.carry(state, &mut words[part]),
+                Rule::SlidingWindow(_) | Rule::TokenBucket(_) | Rule::FixedWindow(_) => {
+                    words[part].copy_from_slice(state);
+                }
+            }
+            old = rest;
+        }
     }
 }

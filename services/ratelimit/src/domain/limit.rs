@@ -239,6 +239,14 @@ impl Rule {
         }
     }
 
+    /// Makes words of zeros the state of a limit never charged.
+    pub(super) fn prepare(&self, words: &mut [u64]) {
+        match self {
+            Self::SlidingLog(rule) => rule.prepare(words),
+            Self::SlidingWindow(_) | Self::TokenBucket(_) | Self::FixedWindow(_) => {}
+        }
+    }
+
     /// What a charge of `cost` would meet at `now_us`. A clock that steps back counts as standing
     /// still, and state that is all zeros as a limit never charged.
     #[inline]

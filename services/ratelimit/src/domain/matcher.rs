@@ -43,14 +43,14 @@ impl<K: AsRef<str>, V: AsRef<str>> Attributes for [(K, V)] {
 /// What must hold of one attribute: that its value matches one of the patterns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
-    /// Name of the attribute.
-    pub attribute: Box<str>,
-    /// At least one.
-    pub patterns: Box<[Pattern]>,
+    attribute: Box<str>,
+    /// Sorted, so that the exact ones come first.
+    patterns: Box<[Pattern]>,
+    exact: usize,
 }
 
 /// What a value may be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pattern {
     /// This very value, which is not empty.
     Exact(Box<str>),
@@ -69,14 +69,40 @@ impl Pattern {
             Self::Present => true,
         }
     }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Exact(text) | Self::Prefix(text) => text,
+            Self::Present => "",
+        }
+    }
 }
 
 impl Condition {
+    /// That `attribute` matches one of `patterns`.
+    pub fn new(attribute: &str, mut patterns: Vec<Pattern>) -> Self {
+        patterns.sort_unstable();
+        patterns.dedup();
+        let exact = patterns.partition_point(|pattern| matches!(pattern, Pattern::Exact(_)));
+        Self { attribute: attribute.into(), patterns: patterns.into(), exact }
+    }
+
+    /// Name of the attribute.
+    pub fn attribute(&self) -> &str {
+        &self.attribute
+    }
+
+    /// The patterns: first the exact ones, then prefixes, each in the order of their texts.
+    pub fn patterns(&self) -> &[Pattern] {
+        &self.patterns
+    }
+
     /// Whether the attribute is there and matches.
     pub fn holds<A: Attributes + ?Sized>(&self, attributes: &A) -> bool {
-        attributes
-            .find(&self.attribute)
-            .is_some_and(|value| self.patterns.iter().any(|pattern| pattern.matches(value)))
+        let Some(value) = attributes.find(&self.attribute) else { return false };
+        let (exact, others) = self.patterns.split_at(self.exact);
+        others.iter().any(|pattern| pattern.matches(value))
+            || exact.binary_search_by(|pattern| pattern.text().cmp(value)).is_ok()
     }
 }
 

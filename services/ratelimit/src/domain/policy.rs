@@ -16,6 +16,7 @@ pub struct PolicySet {
     namespaces: HashMap<Box<str>, Namespace>,
     plans: Vec<Arc<Plan>>,
     version: u64,
+    fingerprint: u128,
 }
 
 impl PolicySet {
@@ -27,7 +28,7 @@ impl PolicySet {
             grouped.entry_ref(&*policy.namespace).or_default().push(policy);
         }
         let namespaces = grouped.into_iter().map(|(name, list)| (name, Namespace::new(list))).collect();
-        Self { namespaces, plans, version: 1 }
+        Self { namespaces, plans, version: 1, fingerprint: 0 }
     }
 
     /// The policies of a namespace, or nothing if none is declared in it.
@@ -65,6 +66,18 @@ impl PolicySet {
     #[must_use]
     pub fn with_version(self, version: u64) -> Self {
         Self { version, ..self }
+    }
+
+    /// Tells the text it was made from: equal for equal texts, on every replica. 0 if it was not made
+    /// from one.
+    pub fn fingerprint(&self) -> u128 {
+        self.fingerprint
+    }
+
+    /// The same set as made from a text with this fingerprint.
+    #[must_use]
+    pub fn with_fingerprint(self, fingerprint: u128) -> Self {
+        Self { fingerprint, ..self }
     }
 }
 

@@ -4,9 +4,9 @@ use super::Look;
 
 /// At most `limit` tokens in every interval of the period, exactly.
 ///
-/// State, `2 + limit` words: number of entries (low half) and tokens in them (high half); time of the
-/// newest admission; then the entries from oldest to newest, each the time in Unix microseconds
-/// (upper 52 bits, which last until 2112) and the cost (lower 12 bits). An entry counts while it is
+/// State, `2 + limit` words: number of entries (16 bits), room for entries (16 bits) and tokens in them
+/// (32 bits); time of the newest admission; then the entries from oldest to newest, each the time in
+/// Unix microseconds (upper 52 bits, which last until 2112) and the cost (lower 12 bits). An entry counts while it is
 /// less than a period old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SlidingLog {
@@ -28,6 +28,29 @@ impl SlidingLog {
     /// Words of state.
     pub(super) fn words(&self) -> usize {
         ENTRIES + self.limit as usize
+    }
+
+    /// Notes in fresh state how many entries it has room for, so that it can be found and carried
+    /// over when the limit has changed.
+    pub(super) fn prepare(&self, words: &mut [u64]) {
+        words[COUNTS] = counts(0, self.limit as usize, 0);
+    }
+
+    /// Words of state written under whatever limit was in force then.
+    pub(super) fn words_found(words: &[u64]) -> usize {
+        ENTRIES + room(words)
+    }
+
+    /// Takes over the log of another limit. If it has more entries than there is room for, the oldest
+    /// are merged into the newest of them: they count longer than they should, never shorter.
+    pub(super) fn carry(&self, old: &[u64], words: &mut [u64]) {
+        let old_entries = entries(old);
+        let merged = old_entries.len().saturating_sub(self.limit as usize);
+        let kept = &old_entries[merged..];
+        words[ENTRIES..ENTRIES + kept.len()].copy_from_slice(kept);
+        words[ENTRIES] += old_entries[..merged].iter().map(|entry| cost_of(*entry)).sum::<u64>();
+        words[COUNTS] = counts(kept.len(), self.limit as usize, tokens(old));
+        words[NEWEST] = old[NEWEST];
     }
 
     pub(super) fn look(&self, words: &[u64], cost: u64, now_us: u64) -> Look {
@@ -52,7 +75,7 @@ impl SlidingLog {
         words.copy_within(ENTRIES + live..ENTRIES + count, ENTRIES);
         let kept = count - live;
         words[ENTRIES + kept] = now_us << COST_BITS | cost;
-        words[COUNTS] = (kept as u64 + 1) | used << 32;
+        words[COUNTS] = counts(kept + 1, self.limit as usize, used);
         words[NEWEST] = now_us;
         self.period_us
     }
@@ -74,9 +97,22 @@ impl SlidingLog {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the count of entries is the low half")]
+fn counts(entries: usize, room: usize, tokens: u64) -> u64 {
+    entries as u64 | (room as u64) << 16 | tokens << 32
+}
+
 fn entries(words: &[u64]) -> &[u64] {
-    &words[ENTRIES..ENTRIES + words[COUNTS] as u32 as usize]
+    let count = usize::from(low_16(words[COUNTS]));
+    &words[ENTRIES..ENTRIES + count]
+}
+
+fn room(words: &[u64]) -> usize {
+    usize::from(low_16(words[COUNTS] >> 16))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are what is asked for")]
+fn low_16(word: u64) -> u16 {
+    word as u16
 }
 
 fn tokens(words: &[u64]) -> u64 {

@@ -1,0 +1,132 @@
+//! Settings of the service; `config.default.toml` explains each.
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use tidegate_chassis::{
+    config::{ConfigError, Environment, Fault, HumanDuration},
+    server::ServerConfig,
+    telemetry::TelemetryConfig,
+};
+
+use crate::store::{MemoryStoreConfig, RedisStoreConfig};
+
+/// The embedded defaults: every key, with its explanation.
+pub const CONFIG_DEFAULTS: &str = include_str!("../config.default.toml");
+
+/// Environment variables with names of their own, and the keys they set.
+pub const ENV_ALIASES: &[(&str, &str)] = &[
+    ("TIDEGATE_RATELIMIT_LISTEN", "server.listen"),
+    ("REDIS_URL", "store.redis.url"),
+    ("RATE_LIMIT_ENABLED", "enabled"),
+    ("ENVIRONMENT", "environment"),
+    ("LOG_LEVEL", "telemetry.log_level"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+];
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Deserialize, Serialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Production refuses what is only good for trying out.
+    #[garde(skip)]
+    pub environment: Environment,
+    /// The global off switch.
+    #[garde(skip)]
+    pub enabled: bool,
+    /// Ports, threads, limits of the server.
+    #[garde(dive)]
+    pub server: ServerConfig,
+    /// Logs and traces.
+    #[garde(dive)]
+    pub telemetry: TelemetryConfig,
+    /// Where policies come from.
+    #[garde(dive)]
+    pub policies: PoliciesConfig,
+    /// How retries are recognized.
+    #[garde(dive)]
+    pub idempotency: IdempotencyConfig,
+    /// Where counters live.
+    #[garde(dive)]
+    pub store: StoreConfig,
+}
+
+/// The `[policies]` section.
+#[derive(Clone, Debug, Deserialize, Serialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct PoliciesConfig {
+    /// TOML file; empty for the built-in policies.
+    #[garde(skip)]
+    pub file: String,
+    /// Replicas that share the limits, 1 to 10,000.
+    #[garde(range(min = 1, max = 10_000))]
+    pub replicas: u32,
+}
+
+/// The `[idempotency]` section.
+#[derive(Clone, Debug, Deserialize, Serialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct IdempotencyConfig {
+    /// How long an admission is remembered, 1 s to 30 days.
+    #[garde(custom(a_sensible_ttl))]
+    pub ttl: HumanDuration,
+}
+
+/// The `[store]` section.
+#[derive(Clone, Debug, Deserialize, Serialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// Which store.
+    #[garde(skip)]
+    pub backend: Backend,
+    /// Settings of the store in memory.
+    #[garde(dive)]
+    pub memory: MemoryStoreConfig,
+    /// Settings of the store in Redis.
+    #[garde(dive)]
+    pub redis: RedisStoreConfig,
+}
+
+/// Where counters live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Redis if its URL is set, else memory.
+    Auto,
+    /// In this process.
+    Memory,
+    /// In Redis.
+    Redis,
+}
+
+impl Config {
+    /// Whether counters live in Redis.
+    pub fn uses_redis(&self) -> bool {
+        match self.store.backend {
+            Backend::Auto => !self.store.redis.url.is_empty(),
+            Backend::Memory => false,
+            Backend::Redis => true,
+        }
+    }
+
+    /// Rules that span several settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Refused`] with every fault.
+    pub fn refuse_unfit(&self) -> Result<(), ConfigError> {
+        let mut faults = Vec::new();
+        let key = "store.backend";
+        self.environment.refuse_in_production(key, !self.uses_redis(), "counters in memory; set REDIS_URL", &mut faults);
+        if self.store.backend == Backend::Redis && self.store.redis.url.is_empty() {
+            let message = "must be set for store.backend = \"redis\"; also: REDIS_URL".to_owned();
+            faults.push(Fault { key: "store.redis.url".to_owned(), origin: None, message });
+        }
+        if faults.is_empty() { Ok(()) } else { Err(ConfigError::Refused(faults)) }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that garde calls")]
+fn a_sensible_ttl(ttl: &HumanDuration, _: &()) -> garde::Result {
+    let seconds = ttl.as_secs_f64();
+    if (1.0..=30.0 * 86_400.0).contains(&seconds) { Ok(()) } else { Err(garde::Error::new("must be 1s to 30d")) }
+}

@@ -1,0 +1,244 @@
+//! The use case: which limits apply to a request, and what the store says to them.
+
+mod degraded;
+mod verdict;
+
+use std::{hash::Hasher, sync::Arc};
+
+use arc_swap::ArcSwap;
+use siphasher::sip128::{Hasher128, SipHasher13};
+use smallvec::SmallVec;
+
+pub use self::verdict::{LimitVerdict, Reason, Verdict};
+use crate::{
+    domain::{Attributes, BundleLimit, CellCheck, Check, Enforcement, Idempotency, Match, PolicySet, UnknownPlan},
+    key::{Key, cell_key, record_key},
+    store::{CellReset, CounterStore, MemoryStore, StoreError},
+};
+
+/// Decides checks against the policies in force.
+pub struct Limiter {
+    policies: Arc<ArcSwap<PolicySet>>,
+    store: Arc<dyn CounterStore>,
+    /// Counts for policies of failure mode `local` while the store is gone.
+    local: Arc<MemoryStore>,
+    settings: LimiterSettings,
+}
+
+/// What an operator sets of a [`Limiter`].
+#[derive(Clone, Copy, Debug)]
+pub struct LimiterSettings {
+    /// Whether anything is limited at all; if not, every check is admitted by no limit.
+    pub enabled: bool,
+    /// How long an admission with an idempotency key is remembered, in microseconds.
+    pub idempotency_ttl_us: u64,
+}
+
+/// One request to be decided.
+#[derive(Clone, Copy)]
+pub struct Question<'a, A: ?Sized> {
+    /// Namespace of the policies.
+    pub namespace: &'a str,
+    /// What is known of the request.
+    pub attributes: &'a A,
+    /// Tokens, at least 1.
+    pub cost: u64,
+    /// Decide without charging.
+    pub dry_run: bool,
+    /// Makes a retry free; empty for none.
+    pub idempotency_key: &'a str,
+}
+
+/// Why a request could not be decided.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// No policy is declared in the namespace.
+    #[error("no policy is declared in namespace {0:?}")]
+    NamespaceNotFound(String),
+    /// An attribute names a plan that does not exist.
+    #[error(transparent)]
+    UnknownPlan(#[from] UnknownPlan),
+    /// The cost exceeds what a limit can ever admit at once.
+    #[error("cost {cost} exceeds the capacity of {limit}, {capacity} tokens: it can never be admitted")]
+    CostAboveCapacity {
+        /// Tokens asked for.
+        cost: u64,
+        /// Full name of the limit.
+        limit: Arc<str>,
+        /// The most it admits at once.
+        capacity: u64,
+    },
+    /// The idempotency key was used for another check.
+    #[error("the idempotency key was used before, with other attributes or another cost")]
+    IdempotencyKeyReused,
+    /// Reset names a limit that does not apply.
+    #[error("no limit named {0:?} applies to these attributes")]
+    LimitNotFound(String),
+    /// The store could not be asked, and the call has no failure mode.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+type Matches<'p> = SmallVec<[Match<'p>; 4]>;
+
+impl Limiter {
+    /// Decides by `policies`, which may be swapped at any time, on `store`.
+    pub fn new(
+        policies: Arc<ArcSwap<PolicySet>>,
+        store: Arc<dyn CounterStore>,
+        local: Arc<MemoryStore>,
+        settings: LimiterSettings,
+    ) -> Self {
+        Self { policies, store, local, settings }
+    }
+
+    /// The policies in force now; one check uses one set throughout.
+    #[inline]
+    pub fn policies(&self) -> arc_swap::Guard<Arc<PolicySet>> {
+        self.policies.load()
+    }
+
+    /// Decides and charges. If the store cannot be asked, the failure modes of the policies answer.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckError`], except `LimitNotFound` and `Store`.
+    pub async fn check<'p, A>(&self, policies: &'p PolicySet, question: Question<'_, A>) -> Result<Verdict<'p>, CheckError>
+    where
+        A: Attributes + ?Sized + Sync,
+    {
+        let matches = self.matches(policies, &question)?;
+        let check = self.store_check(&matches, &question);
+        if check.cells.is_empty() {
+            return Ok(Verdict::unlimited());
+        }
+        match self.store.decide(&check).get().await {
+            Ok(decision) if decision.key_reused => Err(CheckError::IdempotencyKeyReused),
+            Ok(decision) => Ok(Verdict::decided(&matches, &decision)),
+            Err(error) => Ok(degraded::verdict(&self.local, &matches, check, error).await),
+        }
+    }
+
+    /// What [`check`](Self::check) would answer now; nothing is charged.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckError`], except `LimitNotFound`.
+    pub async fn peek<'p, A>(&self, policies: &'p PolicySet, question: Question<'_, A>) -> Result<Verdict<'p>, CheckError>
+    where
+        A: Attributes + ?Sized + Sync,
+    {
+        let matches = self.matches(policies, &question)?;
+        let check = self.store_check(&matches, &Question { dry_run: true, ..question });
+        if check.cells.is_empty() {
+            return Ok(Verdict::unlimited());
+        }
+        let decision = self.store.decide(&check).get().await?;
+        Ok(Verdict::decided(&matches, &decision))
+    }
+
+    /// Clears every limit that applies, or the one named `limit`. Answers what was cleared.
+    ///
+    /// # Errors
+    ///
+    /// `NamespaceNotFound`, `UnknownPlan`, `LimitNotFound` if `limit` names none that applies, `Store`.
+    pub async fn reset<'p, A>(
+        &self,
+        policies: &'p PolicySet,
+        namespace: &str,
+        attributes: &A,
+        limit: Option<&str>,
+    ) -> Result<Vec<&'p BundleLimit>, CheckError>
+    where
+        A: Attributes + ?Sized + Sync,
+    {
+        let question = Question { namespace, attributes, cost: 1, dry_run: true, idempotency_key: "" };
+        let matches = self.matches(policies, &question)?;
+        let mut cells = Vec::new();
+        let mut cleared = Vec::new();
+        for found in limited(&matches) {
+            let limits = found.bundle.limits.iter();
+            let rule = limit.and_then(|name| limits.clone().position(|limit| &*limit.full_name == name));
+            if limit.is_some() && rule.is_none() {
+                continue;
+            }
+            cleared.extend(limits.enumerate().filter(|(index, _)| rule.is_none_or(|rule| rule == *index)).map(|(_, l)| l));
+            cells.push(CellReset { key: key_of(found, attributes), layout: Arc::clone(&found.bundle.layout), rule });
+        }
+        if let (Some(name), true) = (limit, cells.is_empty()) {
+            return Err(CheckError::LimitNotFound(name.to_owned()));
+        }
+        self.store.reset(&cells).get().await?;
+        Ok(cleared)
+    }
+
+    fn matches<'p, A>(&self, policies: &'p PolicySet, question: &Question<'_, A>) -> Result<Matches<'p>, CheckError>
+    where
+        A: Attributes + ?Sized,
+    {
+        let mut matches = Matches::new();
+        if !self.settings.enabled {
+            return Ok(matches);
+        }
+        let namespace = policies
+            .namespace(question.namespace)
+            .ok_or_else(|| CheckError::NamespaceNotFound(question.namespace.to_owned()))?;
+        namespace.matching(question.attributes, &mut matches)?;
+        for found in &matches {
+            let bundle = found.bundle;
+            if question.cost > bundle.min_capacity {
+                return Err(CheckError::CostAboveCapacity {
+                    cost: question.cost,
+                    limit: Arc::clone(&bundle.limits[bundle.min_capacity_limit].full_name),
+                    capacity: bundle.min_capacity,
+                });
+            }
+        }
+        Ok(matches)
+    }
+
+    fn store_check<A: Attributes + ?Sized>(&self, matches: &Matches<'_>, question: &Question<'_, A>) -> Check {
+        let cells: SmallVec<[CellCheck; 2]> = limited(matches)
+            .map(|found| CellCheck {
+                key: key_of(found, question.attributes),
+                layout: Arc::clone(&found.bundle.layout),
+                cost: question.cost,
+                enforced: found.policy.enforcement == Enforcement::Enforce,
+            })
+            .collect();
+        let idempotency = match cells.first() {
+            Some(first) if !question.idempotency_key.is_empty() => Some(Idempotency {
+                key: record_key(&first.key, question.namespace, question.idempotency_key),
+                digest: digest(question),
+                ttl_us: self.settings.idempotency_ttl_us,
+            }),
+            Some(_) | None => None,
+        };
+        Check { cells, charge: !question.dry_run, idempotency }
+    }
+}
+
+/// The matches that limit anything; each is one cell.
+fn limited<'m, 'p>(matches: &'m Matches<'p>) -> impl Iterator<Item = &'m Match<'p>> {
+    matches.iter().filter(|found| !found.bundle.unlimited)
+}
+
+fn key_of<A: Attributes + ?Sized>(found: &Match<'_>, attributes: &A) -> Key {
+    cell_key(found.policy, found.bundle, |name| {
+        attributes.find(name).expect("a policy matches only if the attributes of its key are present")
+    })
+}
+
+/// Digest of what a check asks, whatever the order of its attributes: maps have none in some clients.
+fn digest<A: Attributes + ?Sized>(question: &Question<'_, A>) -> u128 {
+    let mut sum = u128::from(question.cost);
+    for index in 0..question.attributes.len() {
+        let (name, value) = question.attributes.get(index);
+        let mut hasher = SipHasher13::new();
+        hasher.write(&(name.len() as u64).to_le_bytes());
+        hasher.write(name.as_bytes());
+        hasher.write(value.as_bytes());
+        sum = sum.wrapping_add(hasher.finish128().as_u128());
+    }
+    sum
+}

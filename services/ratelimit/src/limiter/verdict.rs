@@ -1,0 +1,107 @@
+//! A decision with the names of what decided it.
+
+use smallvec::SmallVec;
+
+use crate::domain::{BundleLimit, Decision, Enforcement, LimitOutcome, Match, Rule};
+
+/// Shortest fixed window that is called a quota, in microseconds: a day.
+const QUOTA_US: u64 = 86_400_000_000;
+
+/// The answer to one check.
+#[derive(Debug)]
+pub struct Verdict<'p> {
+    /// Whether the request may go on.
+    pub allowed: bool,
+    /// Why.
+    pub reason: Reason,
+    /// Every limit that applied, in the order of policies.
+    pub limits: SmallVec<[LimitVerdict<'p>; 4]>,
+    /// Index into `limits` of the one that binds.
+    pub binding: Option<usize>,
+    /// Microseconds until the same check can pass; 0 if it was allowed.
+    pub retry_after_us: u64,
+    /// Whether the failure modes answered, not the store.
+    pub degraded: bool,
+    /// Whether the idempotency key had been admitted before.
+    pub replayed: bool,
+}
+
+/// Why a check was answered as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Admitted.
+    Ok,
+    /// A rate limit is exceeded.
+    RateLimited,
+    /// A quota is used up.
+    QuotaExceeded,
+    /// The store is gone and a policy fails closed.
+    StoreUnavailable,
+}
+
+/// One limit in the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitVerdict<'p> {
+    /// The limit.
+    pub limit: &'p BundleLimit,
+    /// Where it stands.
+    pub outcome: LimitOutcome,
+    /// Whether it only reports.
+    pub shadow: bool,
+}
+
+impl<'p> Verdict<'p> {
+    /// No limit applies.
+    pub(super) fn unlimited() -> Self {
+        Self {
+            allowed: true,
+            reason: Reason::Ok,
+            limits: SmallVec::new(),
+            binding: None,
+            retry_after_us: 0,
+            degraded: false,
+            replayed: false,
+        }
+    }
+
+    /// What the store decided; `decision` has one outcome per limit of the limited matches, in order.
+    pub(super) fn decided(matches: &[Match<'p>], decision: &Decision) -> Self {
+        let mut limits = SmallVec::new();
+        let mut outcomes = decision.outcomes.iter();
+        for found in matches {
+            let shadow = found.policy.enforcement == Enforcement::Shadow;
+            for (limit, outcome) in found.bundle.limits.iter().zip(outcomes.by_ref()) {
+                limits.push(LimitVerdict { limit, outcome: *outcome, shadow });
+            }
+        }
+        Self { replayed: decision.replayed, ..Self::of(limits, decision.admitted) }
+    }
+
+    /// Finds what binds: on a denial the exceeded limit that is longest in coming free, otherwise the
+    /// limit with the least remaining. Limits that only report bind nothing unless there are no others.
+    pub(super) fn of(limits: SmallVec<[LimitVerdict<'p>; 4]>, allowed: bool) -> Self {
+        let enforced = limits.iter().enumerate().filter(|(_, limit)| !limit.shadow);
+        let binding = if allowed {
+            enforced
+                .min_by_key(|(_, limit)| limit.outcome.remaining)
+                .or_else(|| limits.iter().enumerate().min_by_key(|(_, limit)| limit.outcome.remaining))
+        } else {
+            // The first of equals, as above.
+            enforced.rev().max_by_key(|(_, limit)| limit.outcome.retry_after_us)
+        };
+        let (binding, reason, retry_after_us) = match binding {
+            None => (None, Reason::Ok, 0),
+            Some((index, _)) if allowed => (Some(index), Reason::Ok, 0),
+            Some((index, limit)) => (Some(index), limit.denial_reason(), limit.outcome.retry_after_us),
+        };
+        Self { allowed, reason, limits, binding, retry_after_us, degraded: false, replayed: false }
+    }
+}
+
+impl LimitVerdict<'_> {
+    fn denial_reason(&self) -> Reason {
+        let is_quota =
+            matches!(self.limit.limit.rule, Rule::FixedWindow(_)) && self.limit.limit.period.length_us(0) >= QUOTA_US;
+        if is_quota { Reason::QuotaExceeded } else { Reason::RateLimited }
+    }
+}

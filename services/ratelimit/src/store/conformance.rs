@@ -1,0 +1,255 @@
+//! What every [`CounterStore`] must do: one case per promise of its documentation.
+//!
+//! Time does not pass in these cases; how each algorithm behaves as time passes is held together by
+//! property tests of the domain against a naive oracle, and of the Redis script against the domain.
+
+use std::sync::Arc;
+
+use smallvec::{SmallVec, smallvec};
+
+use super::{CellReset, CounterStore};
+use crate::domain::{
+    Algorithm, CellCheck, Check, Decision, Idempotency, Layout, Limit, LimitSpec, Period, Rule,
+};
+
+/// Instantiates every case for a backend; `$new_store` is an expression that makes a fresh, empty store
+/// within an async context, together with whatever must live as long as it.
+macro_rules! counter_store_conformance {
+    ($new_store:expr) => {
+        $crate::store::conformance::counter_store_conformance!(@cases $new_store;
+            unknown_key_is_unused, each_algorithm_admits_its_limit_and_no_more, denial_spends_nothing_in_any_cell,
+            shadow_cell_never_denies, look_charges_nothing, keys_do_not_share_counts, cost_is_charged_in_full,
+            concurrent_charges_never_exceed, retry_of_an_admission_is_free, denial_is_not_remembered,
+            reused_idempotency_key_is_refused, replay_after_exhaustion_is_admitted, reset_clears_one_rule_or_all,
+            changed_numbers_keep_the_count, check_without_cells_is_admitted);
+    };
+    (@cases $new_store:expr; $($case:ident),+) => { $(
+        #[tokio::test]
+        async fn $case() {
+            let (store, _guard) = $new_store;
+            $crate::store::conformance::$case(store).await
+        }
+    )+ };
+}
+
+pub(crate) use counter_store_conformance;
+
+/// A rule of the algorithm with `limit` tokens per hour.
+pub(crate) fn hourly(algorithm: Algorithm, limit: u64) -> Rule {
+    // A fixed window of ten years: no case may meet the end of an hour by chance.
+    let hours = if algorithm == Algorithm::FixedWindow { 3_650 * 24 } else { 1 };
+    let period = Period::Micros(hours * 3_600_000_000);
+    Limit::new(LimitSpec { name: "hour".into(), algorithm, limit, period, burst: None }).expect("valid limit").rule
+}
+
+pub(crate) const ALGORITHMS: [Algorithm; 4] =
+    [Algorithm::SlidingWindow, Algorithm::SlidingLog, Algorithm::TokenBucket, Algorithm::FixedWindow];
+
+pub(crate) fn cell(key: &str, rules: &[Rule]) -> CellCheck {
+    CellCheck { key: key.as_bytes().into(), layout: Arc::new(Layout::new(rules)), cost: 1, enforced: true }
+}
+
+pub(crate) fn check(cells: &[CellCheck]) -> Check {
+    Check { cells: cells.iter().cloned().collect(), charge: true, idempotency: None }
+}
+
+fn idempotent(cells: &[CellCheck], key: &str, digest: u128) -> Check {
+    let idempotency = Idempotency { key: key.as_bytes().into(), digest, ttl_us: 3_600_000_000 };
+    Check { idempotency: Some(idempotency), ..check(cells) }
+}
+
+async fn decide(store: &impl CounterStore, check: &Check) -> Decision {
+    store.decide(check).get().await.expect("decided")
+}
+
+fn remaining(decision: &Decision) -> SmallVec<[u64; 4]> {
+    decision.outcomes.iter().map(|outcome| outcome.remaining).collect()
+}
+
+async fn left(store: &impl CounterStore, cells: &[CellCheck]) -> SmallVec<[u64; 4]> {
+    remaining(&decide(store, &Check { charge: false, ..check(cells) }).await)
+}
+
+pub(crate) async fn unknown_key_is_unused(store: impl CounterStore) {
+    for algorithm in ALGORITHMS {
+        let cells = [cell(algorithm.as_str(), &[hourly(algorithm, 5)])];
+        let decision = decide(&store, &Check { charge: false, ..check(&cells) }).await;
+        assert!(decision.admitted);
+        let outcome = decision.outcomes[0];
+        assert_eq!((outcome.remaining, outcome.retry_after_us, outcome.reset_after_us), (5, 0, 0), "{algorithm:?}");
+    }
+}
+
+pub(crate) async fn each_algorithm_admits_its_limit_and_no_more(store: impl CounterStore) {
+    for algorithm in ALGORITHMS {
+        let cells = [cell(algorithm.as_str(), &[hourly(algorithm, 3)])];
+        for expected in [2, 1, 0] {
+            let decision = decide(&store, &check(&cells)).await;
+            assert!(decision.admitted, "{algorithm:?} {decision:?}");
+            assert_eq!(remaining(&decision)[..], [expected], "{algorithm:?}");
+            assert!(decision.outcomes[0].reset_after_us > 0, "{algorithm:?}");
+        }
+        let denied = decide(&store, &check(&cells)).await;
+        assert!(!denied.admitted, "{algorithm:?}");
+        assert!(denied.outcomes[0].retry_after_us > 0, "{algorithm:?}");
+        assert_eq!(denied.outcomes[0].remaining, 0, "{algorithm:?}");
+    }
+}
+
+pub(crate) async fn denial_spends_nothing_in_any_cell(store: impl CounterStore) {
+    let wide = cell("wide", &ALGORITHMS.map(|algorithm| hourly(algorithm, 100)));
+    let narrow = cell("narrow", &[hourly(Algorithm::SlidingWindow, 50), hourly(Algorithm::TokenBucket, 1)]);
+    let cells = [wide, narrow];
+    assert!(decide(&store, &check(&cells)).await.admitted);
+    let before = left(&store, &cells).await;
+    assert_eq!(before[..], [99, 99, 99, 99, 49, 0]);
+    for _ in 0..3 {
+        let denied = decide(&store, &check(&cells)).await;
+        assert!(!denied.admitted);
+        let exceeded: Vec<bool> = denied.outcomes.iter().map(|outcome| outcome.exceeded()).collect();
+        assert_eq!(exceeded, [false, false, false, false, false, true]);
+        assert_eq!(remaining(&denied), before);
+    }
+    assert_eq!(left(&store, &cells).await, before);
+}
+
+pub(crate) async fn shadow_cell_never_denies(store: impl CounterStore) {
+    let shadow = CellCheck { enforced: false, ..cell("shadow", &[hourly(Algorithm::SlidingWindow, 1)]) };
+    let cells = [cell("enforced", &[hourly(Algorithm::SlidingWindow, 3)]), shadow];
+    assert_eq!(remaining(&decide(&store, &check(&cells)).await)[..], [2, 0]);
+    let second = decide(&store, &check(&cells)).await;
+    assert!(second.admitted);
+    assert_eq!(remaining(&second)[..], [1, 0]);
+    assert!(second.outcomes[1].exceeded(), "it says what it would have denied");
+}
+
+pub(crate) async fn look_charges_nothing(store: impl CounterStore) {
+    let cells = [cell("look", &ALGORITHMS.map(|algorithm| hourly(algorithm, 2)))];
+    for _ in 0..5 {
+        assert_eq!(left(&store, &cells).await[..], [2, 2, 2, 2]);
+    }
+    assert_eq!(remaining(&decide(&store, &check(&cells)).await)[..], [1, 1, 1, 1]);
+}
+
+pub(crate) async fn keys_do_not_share_counts(store: impl CounterStore) {
+    let rules = [hourly(Algorithm::SlidingWindow, 1)];
+    for key in ["a", "b", "ab", "a:b", ""] {
+        assert!(decide(&store, &check(&[cell(&format!("share{key}"), &rules)])).await.admitted, "{key:?}");
+    }
+}
+
+pub(crate) async fn cost_is_charged_in_full(store: impl CounterStore) {
+    for algorithm in ALGORITHMS {
+        let one = cell(&format!("cost-{}", algorithm.as_str()), &[hourly(algorithm, 10)]);
+        let seven = CellCheck { cost: 7, ..one.clone() };
+        assert_eq!(remaining(&decide(&store, &check(std::slice::from_ref(&seven))).await)[..], [3]);
+        let denied = decide(&store, &check(&[seven])).await;
+        assert!(!denied.admitted, "{algorithm:?}: 3 of 7 tokens are not enough");
+        assert_eq!(remaining(&denied)[..], [3], "{algorithm:?}: nothing is taken in part");
+        assert!(decide(&store, &check(&[CellCheck { cost: 3, ..one }])).await.admitted, "{algorithm:?}");
+    }
+}
+
+pub(crate) async fn concurrent_charges_never_exceed(store: impl CounterStore) {
+    let store = Arc::new(store);
+    let cells = [
+        cell("race-a", &ALGORITHMS.map(|algorithm| hourly(algorithm, 40))),
+        cell("race-b", &[hourly(Algorithm::SlidingLog, 25)]),
+    ];
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..64 {
+        let store = store.clone();
+        // Half of them name the cells the other way round, as deadlocks like it.
+        let mut check = check(&cells);
+        if task % 2 == 0 {
+            check.cells.reverse();
+        }
+        tasks.spawn(async move { decide(&*store, &check).await.admitted });
+    }
+    let admitted = tasks.join_all().await.into_iter().filter(|admitted| *admitted).count();
+    assert_eq!(admitted, 25);
+    assert_eq!(left(&*store, &cells).await[..], [15, 15, 15, 15, 0]);
+}
+
+pub(crate) async fn retry_of_an_admission_is_free(store: impl CounterStore) {
+    let cells = [cell("retry", &[hourly(Algorithm::SlidingWindow, 5), hourly(Algorithm::TokenBucket, 5)])];
+    let check = idempotent(&cells, "retry-key", 7);
+    let first = decide(&store, &check).await;
+    assert!(first.admitted && !first.replayed);
+    for _ in 0..3 {
+        let again = decide(&store, &check).await;
+        assert!(again.admitted && again.replayed, "{again:?}");
+        assert_eq!(remaining(&again)[..], [4, 4]);
+    }
+    let other = decide(&store, &idempotent(&cells, "other-key", 7)).await;
+    assert!(other.admitted && !other.replayed);
+    assert_eq!(remaining(&other)[..], [3, 3]);
+}
+
+pub(crate) async fn denial_is_not_remembered(store: impl CounterStore) {
+    let cells = [cell("forgiving", &[hourly(Algorithm::SlidingWindow, 1)])];
+    assert!(decide(&store, &check(&cells)).await.admitted);
+    let retried = idempotent(&cells, "forgiving-key", 7);
+    assert!(!decide(&store, &retried).await.admitted);
+    store.reset(&[CellReset { key: cells[0].key.clone(), layout: cells[0].layout.clone(), rule: None }]).get().await.expect("reset");
+    let now = decide(&store, &retried).await;
+    assert!(now.admitted && !now.replayed);
+    // Looking with the key is no admission to remember either.
+    let looked = Check { charge: false, ..idempotent(&[cell("looked", &[hourly(Algorithm::SlidingWindow, 1)])], "look-key", 7) };
+    assert!(!decide(&store, &looked).await.replayed);
+    assert!(!decide(&store, &looked).await.replayed);
+}
+
+pub(crate) async fn reused_idempotency_key_is_refused(store: impl CounterStore) {
+    let cells = [cell("reuse", &[hourly(Algorithm::SlidingWindow, 5)])];
+    assert!(decide(&store, &idempotent(&cells, "reuse-key", 1)).await.admitted);
+    let decision = decide(&store, &idempotent(&cells, "reuse-key", u128::MAX - 1)).await;
+    assert!(decision.key_reused && !decision.admitted && !decision.replayed);
+    assert_eq!(left(&store, &cells).await[..], [4]);
+}
+
+pub(crate) async fn replay_after_exhaustion_is_admitted(store: impl CounterStore) {
+    let cells = [cell("last", &[hourly(Algorithm::SlidingWindow, 1)])];
+    let check = idempotent(&cells, "last-key", 1);
+    assert!(decide(&store, &check).await.admitted);
+    let replay = decide(&store, &check).await;
+    assert!(replay.admitted && replay.replayed);
+    assert_eq!((replay.outcomes[0].remaining, replay.outcomes[0].retry_after_us), (0, 0));
+}
+
+pub(crate) async fn reset_clears_one_rule_or_all(store: impl CounterStore) {
+    let cell = cell("reset", &ALGORITHMS.map(|algorithm| hourly(algorithm, 5)));
+    let cells = [CellCheck { cost: 4, ..cell }];
+    let reset = |rule| CellReset { key: cells[0].key.clone(), layout: cells[0].layout.clone(), rule };
+    store.reset(&[reset(None), reset(Some(2))]).get().await.expect("a cell that does not exist is left alone");
+    assert!(decide(&store, &check(&cells)).await.admitted);
+    for (rule, expected) in [(1, [1, 5, 1, 1]), (2, [1, 5, 5, 1]), (0, [5, 5, 5, 1])] {
+        store.reset(&[reset(Some(rule))]).get().await.expect("reset");
+        assert_eq!(left(&store, &cells).await[..], expected);
+    }
+    store.reset(&[reset(None)]).get().await.expect("reset");
+    assert_eq!(left(&store, &cells).await[..], [5, 5, 5, 5]);
+    assert!(decide(&store, &check(&cells)).await.admitted);
+}
+
+pub(crate) async fn changed_numbers_keep_the_count(store: impl CounterStore) {
+    for algorithm in [Algorithm::SlidingWindow, Algorithm::SlidingLog, Algorithm::FixedWindow] {
+        let key = format!("changed-{}", algorithm.as_str());
+        let with = |limit| [cell(&key, &[hourly(algorithm, limit), hourly(Algorithm::FixedWindow, 1_000)])];
+        for _ in 0..8 {
+            assert!(decide(&store, &check(&with(10))).await.admitted);
+        }
+        assert_eq!(left(&store, &with(20)).await[..], [12, 992], "{algorithm:?} raised");
+        assert_eq!(left(&store, &with(5)).await[..], [0, 992], "{algorithm:?} lowered");
+        assert!(!decide(&store, &check(&with(5))).await.admitted, "{algorithm:?}");
+        let raised = decide(&store, &check(&with(9))).await;
+        assert!(raised.admitted, "{algorithm:?}");
+        assert_eq!(remaining(&raised)[..], [0, 991], "{algorithm:?}");
+    }
+}
+
+pub(crate) async fn check_without_cells_is_admitted(store: impl CounterStore) {
+    let decision = decide(&store, &Check { cells: smallvec![], charge: true, idempotency: None }).await;
+    assert!(decision.admitted && decision.outcomes.is_empty());
+}
+

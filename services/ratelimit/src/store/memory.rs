@@ -1,0 +1,276 @@
+//! Counters in the memory of this process.
+
+mod shard;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use siphasher::sip128::{Hasher128, SipHasher13};
+use smallvec::SmallVec;
+use std::hash::Hasher;
+use tidegate_chassis::{
+    clock::{Clock, Random},
+    metrics::Metrics,
+};
+
+use self::shard::{Shard, ShardMetrics, Slot};
+use super::{Answer, CellReset, CounterStore, StoreError};
+use crate::domain::{Cells, Check, Decision, decide};
+
+/// Independent parts, each with its own lock.
+const SHARDS: usize = 128;
+
+/// More words than any layout has: 16 limits of the largest sliding log.
+static UNUSED_STATE: [u64; 16 * 1_002] = [0; 16 * 1_002];
+
+/// Words of an idempotency record: the digest.
+const RECORD_WORDS: usize = 2;
+
+/// Settings of the [`MemoryStore`].
+#[derive(Clone, Debug, Deserialize, Serialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryStoreConfig {
+    /// The most bytes that counters and their index may take, at least 1 MiB.
+    #[garde(range(min = 1_048_576))]
+    pub max_bytes: u64,
+}
+
+/// Counters in memory: sharded, expiring, bounded.
+///
+/// Keys are known by a 128-bit SipHash-1-3 under a random secret, so nobody can make two keys meet.
+/// A key idle for as long as its limits look back is forgotten, a few at each new key. At the memory
+/// bound a *new* key is refused with [`StoreError::Full`] and the policy's failure mode speaks;
+/// counters that still count are never dropped to make room, because that would admit too much.
+pub struct MemoryStore {
+    shards: Box<[Mutex<Shard>]>,
+    secret: (u64, u64),
+    clock: Clock,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new(config: &MemoryStoreConfig, clock: Clock, random: &Random, metrics: &Metrics) -> Self {
+        let metrics = ShardMetrics::register(metrics);
+        let share = usize::try_from(config.max_bytes).unwrap_or(usize::MAX) / SHARDS;
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(share, metrics.clone()))).collect(),
+            secret: (random.u64(), random.u64()),
+            clock,
+        }
+    }
+
+    fn decide_now(&self, check: &Check) -> Result<Decision, StoreError> {
+        let mut locked = self.lock(check);
+        let now_us = self.clock.now_us();
+
+        let record = match locked.record {
+            Some(place) => locked.shard(place).find(place.fingerprint),
+            None => None,
+        };
+        let mut replayed = false;
+        if let (Some(slot), Some(place), Some(idempotency)) = (record, locked.record, &check.idempotency) {
+            let shard = locked.shard(place);
+            if shard.idle_at(slot) > now_us {
+                let known = shard.state(slot);
+                if known != digest_words(idempotency.digest) {
+                    return Ok(Decision { admitted: false, replayed: false, key_reused: true, outcomes: SmallVec::new() });
+                }
+                replayed = true;
+            }
+        }
+
+        let charging = check.charge && !replayed;
+        locked.find_slots(check, charging, now_us)?;
+        let decision = decide(check, &mut locked, now_us, replayed);
+        let charged = charging && decision.admitted;
+        if charged {
+            locked.keep_record(check, now_us);
+        } else {
+            locked.release_created();
+        }
+        locked.sweep(now_us);
+        Ok(decision)
+    }
+
+    fn reset_now(&self, cells: &[CellReset]) {
+        for cell in cells {
+            let place = self.place(&cell.key);
+            let mut shard = self.shards[place.shard].lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(slot) = shard.find(place.fingerprint) else { continue };
+            match cell.rule {
+                None => shard.remove(slot),
+                Some(rule) => {
+                    let slot = shard.fit(slot, &cell.layout);
+                    cell.layout.clear_rule(rule, shard.state_mut(slot));
+                }
+            }
+        }
+    }
+
+    fn place(&self, key: &[u8]) -> Place {
+        let mut hasher = SipHasher13::new_with_keys(self.secret.0, self.secret.1);
+        hasher.write(key);
+        let hash = hasher.finish128();
+        #[expect(clippy::cast_possible_truncation, reason = "a remainder of the number of shards")]
+        Place { shard: (hash.h2 % SHARDS as u64) as usize, fingerprint: [hash.h1, hash.h2] }
+    }
+
+    /// Locks the shards of all cells, in the order of their numbers so that no two checks wait for
+    /// each other.
+    fn lock(&self, check: &Check) -> Locked<'_> {
+        let places: SmallVec<[Place; 3]> = check.cells.iter().map(|cell| self.place(&cell.key)).collect();
+        let record = check.idempotency.as_ref().map(|idempotency| self.place(&idempotency.key));
+        let mut numbers: SmallVec<[usize; 3]> = places.iter().chain(&record).map(|place| place.shard).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let guards = numbers
+            .into_iter()
+            .map(|number| (number, self.shards[number].lock().unwrap_or_else(PoisonError::into_inner)))
+            .collect();
+        Locked { guards, places, record, slots: SmallVec::new(), created: SmallVec::new() }
+    }
+}
+
+impl CounterStore for MemoryStore {
+    #[inline]
+    fn decide<'a>(&'a self, check: &'a Check) -> Answer<'a, Decision> {
+        Answer::Ready(self.decide_now(check))
+    }
+
+    fn reset<'a>(&'a self, cells: &'a [CellReset]) -> Answer<'a, ()> {
+        self.reset_now(cells);
+        Answer::Ready(Ok(()))
+    }
+}
+
+/// Where a key lies.
+#[derive(Clone, Copy)]
+struct Place {
+    shard: usize,
+    fingerprint: [u64; 2],
+}
+
+/// The shards of one check, locked for its decision.
+struct Locked<'a> {
+    guards: SmallVec<[(usize, MutexGuard<'a, Shard>); 3]>,
+    places: SmallVec<[Place; 3]>,
+    record: Option<Place>,
+    /// One per cell; absent for a new key that is only looked at.
+    slots: SmallVec<[Option<Slot>; 3]>,
+    /// New keys made for this check: shard and slot.
+    created: SmallVec<[(Place, Slot); 3]>,
+}
+
+impl Locked<'_> {
+    #[inline]
+    fn shard(&mut self, place: Place) -> &mut Shard {
+        let (_, guard) = self
+            .guards
+            .iter_mut()
+            .find(|(number, _)| *number == place.shard)
+            .expect("the shards of every place were locked");
+        guard
+    }
+
+    /// Finds the slot of each cell and of the record; if they are to be `charged`, makes the missing
+    /// ones, so that a full store is noticed before anything has changed.
+    fn find_slots(&mut self, check: &Check, charged: bool, now_us: u64) -> Result<(), StoreError> {
+        for index in 0..check.cells.len() {
+            let place = self.places[index];
+            let layout = &check.cells[index].layout;
+            let slot = match self.shard(place).find(place.fingerprint) {
+                Some(slot) => Some(self.shard(place).fit(slot, layout)),
+                None if charged => {
+                    let slot = self.create(place, layout.words(), now_us)?;
+                    layout.prepare(self.shard(place).state_mut(slot));
+                    Some(slot)
+                }
+                None => None,
+            };
+            self.slots.push(slot);
+        }
+        if let (true, Some(place)) = (charged, self.record)
+            && self.shard(place).find(place.fingerprint).is_none()
+        {
+            self.create(place, RECORD_WORDS, now_us)?;
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, place: Place, words: usize, now_us: u64) -> Result<Slot, StoreError> {
+        // Slots already found for this check must survive the sweep that makes room.
+        let pinned: SmallVec<[Slot; 3]> = self
+            .slots
+            .iter()
+            .zip(&self.places)
+            .filter(|(_, other)| other.shard == place.shard)
+            .filter_map(|(slot, _)| *slot)
+            .collect();
+        match self.shard(place).insert(place.fingerprint, words, now_us, &pinned) {
+            Some(slot) => {
+                self.created.push((place, slot));
+                Ok(slot)
+            }
+            None => {
+                self.release_created();
+                Err(StoreError::Full)
+            }
+        }
+    }
+
+    fn release_created(&mut self) {
+        for (place, slot) in std::mem::take(&mut self.created) {
+            self.shard(place).remove(slot);
+        }
+    }
+
+    fn keep_record(&mut self, check: &Check, now_us: u64) {
+        let (Some(place), Some(idempotency)) = (self.record, &check.idempotency) else { return };
+        let shard = self.shard(place);
+        let slot = shard.find(place.fingerprint).expect("find_slots made the record");
+        shard.state_mut(slot).copy_from_slice(&digest_words(idempotency.digest));
+        shard.set_idle_at(slot, now_us + idempotency.ttl_us);
+    }
+
+    /// Forgets a few idle keys if new ones were made.
+    fn sweep(&mut self, now_us: u64) {
+        for (place, _) in std::mem::take(&mut self.created) {
+            self.shard(place).sweep(now_us);
+        }
+    }
+}
+
+impl Cells for Locked<'_> {
+    #[inline]
+    fn peek(&mut self, cell: usize) -> &[u64] {
+        let place = self.places[cell];
+        match self.slots[cell] {
+            Some(slot) => self.shard(place).state(slot),
+            None => &UNUSED_STATE,
+        }
+    }
+
+    #[inline]
+    fn update(&mut self, cell: usize) -> &mut [u64] {
+        let place = self.places[cell];
+        let slot = self.slots[cell].expect("find_slots made every cell that is charged");
+        self.shard(place).state_mut(slot)
+    }
+
+    #[inline]
+    fn keep_until(&mut self, cell: usize, idle_at_us: u64) {
+        let place = self.places[cell];
+        if let Some(slot) = self.slots[cell] {
+            self.shard(place).set_idle_at(slot, idle_at_us);
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the halves are what is asked for")]
+fn digest_words(digest: u128) -> [u64; 2] {
+    [digest as u64, (digest >> 64) as u64]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! One shard of the memory store: an index of fingerprints over slabs of equal slots.
+
+use std::sync::{Arc, atomic::AtomicI64};
+
+use hashbrown::HashTable;
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+use tidegate_chassis::metrics::Metrics;
+
+use crate::domain::Layout;
+
+/// Slots that are allocated together.
+const CHUNK_SLOTS: usize = 32;
+/// Words before the state of a slot: fingerprint, and when the key is idle.
+const HEADER_WORDS: usize = 3;
+const IDLE_AT: usize = 2;
+/// Slots looked at for each new key. More than one, so that a stream of new keys frees faster than it
+/// fills; few, so that no check pays for a scan.
+const SWEEP_SLOTS: usize = 4;
+/// Slots looked at before a new key is refused.
+const LAST_SWEEP_SLOTS: usize = 256;
+/// Bytes of the index per entry, with its spare room.
+const INDEX_BYTES: usize = 16;
+
+/// A slot: which slab, and which of its slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    slab: u16,
+    index: u32,
+}
+
+/// What all shards count together.
+#[derive(Clone)]
+pub(super) struct ShardMetrics {
+    keys: Gauge<i64, AtomicI64>,
+    bytes: Gauge<i64, AtomicI64>,
+    expired: Counter,
+    refused: Counter,
+}
+
+impl ShardMetrics {
+    pub(super) fn register(metrics: &Metrics) -> Self {
+        let (keys, bytes) = (Gauge::default(), Gauge::default());
+        let (expired, refused) = (Counter::default(), Counter::default());
+        metrics.register("tidegate_ratelimit_memory_keys", "Keys held in memory", keys.clone());
+        metrics.register("tidegate_ratelimit_memory_bytes", "Bytes allocated for keys in memory", bytes.clone());
+        metrics.register("tidegate_ratelimit_memory_expired", "Keys forgotten because they were idle", expired.clone());
+        metrics.register("tidegate_ratelimit_memory_refused", "New keys refused at the memory bound", refused.clone());
+        Self { keys, bytes, expired, refused }
+    }
+}
+
+/// Index and slabs under one lock.
+pub(super) struct Shard {
+    index: HashTable<Slot>,
+    slabs: Vec<Slab>,
+    max_bytes: usize,
+    bytes: usize,
+    /// Where the sweep goes on.
+    hand: Slot,
+    metrics: ShardMetrics,
+}
+
+/// Slots of one size. A slot is its fingerprint, when it is idle, and its state; a free slot has a
+/// fingerprint of zeros.
+struct Slab {
+    state_words: usize,
+    chunks: Vec<Box<[u64]>>,
+    free: Vec<u32>,
+}
+
+impl Shard {
+    pub(super) fn new(max_bytes: usize, metrics: ShardMetrics) -> Self {
+        Self { index: HashTable::new(), slabs: Vec::new(), max_bytes, bytes: 0, hand: Slot { slab: 0, index: 0 }, metrics }
+    }
+
+    /// The slot of a key.
+    #[inline]
+    pub(super) fn find(&self, fingerprint: [u64; 2]) -> Option<Slot> {
+        self.index.find(fingerprint[0], |slot| self.slabs[usize::from(slot.slab)].fingerprint(*slot) == fingerprint).copied()
+    }
+
+    /// State of a slot.
+    #[inline]
+    pub(super) fn state(&self, slot: Slot) -> &[u64] {
+        &self.slabs[usize::from(slot.slab)].words(slot)[HEADER_WORDS..]
+    }
+
+    /// State of a slot.
+    #[inline]
+    pub(super) fn state_mut(&mut self, slot: Slot) -> &mut [u64] {
+        &mut self.slabs[usize::from(slot.slab)].words_mut(slot)[HEADER_WORDS..]
+    }
+
+    /// When the key in a slot is as good as new, in Unix microseconds.
+    pub(super) fn idle_at(&self, slot: Slot) -> u64 {
+        self.slabs[usize::from(slot.slab)].words(slot)[IDLE_AT]
+    }
+
+    /// Sets [`idle_at`](Self::idle_at).
+    #[inline]
+    pub(super) fn set_idle_at(&mut self, slot: Slot, idle_at_us: u64) {
+        self.slabs[usize::from(slot.slab)].words_mut(slot)[IDLE_AT] = idle_at_us;
+    }
+
+    /// Makes a key with state of zeros, idle already. `None` at the memory bound, after a last look
+    /// for idle keys other than `pinned`.
+    pub(super) fn insert(&mut self, fingerprint: [u64; 2], words: usize, now_us: u64, pinned: &[Slot]) -> Option<Slot> {
+        let slab = self.slab_of(words);
+        if self.slabs[slab].free.is_empty() && !self.grow(slab) {
+            self.sweep_slots(now_us, LAST_SWEEP_SLOTS, pinned);
+            self.drop_empty_slabs();
+            if self.slabs[slab].free.is_empty() && !self.grow(slab) {
+                self.metrics.refused.inc();
+                return None;
+            }
+        }
+        let index = self.slabs[slab].free.pop().expect("a free slot was just found or made");
+        let slot = Slot { slab: u16::try_from(slab).expect("layouts have few sizes"), index };
+        let words = self.slabs[slab].words_mut(slot);
+        words.fill(0);
+        words[..2].copy_from_slice(&fingerprint);
+        let slabs = &self.slabs;
+        self.index.insert_unique(fingerprint[0], slot, |slot| slabs[usize::from(slot.slab)].fingerprint(*slot)[0]);
+        self.metrics.keys.inc();
+        Some(slot)
+    }
+
+    /// Forgets a key.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        let slab = &mut self.slabs[usize::from(slot.slab)];
+        let fingerprint = slab.fingerprint(slot);
+        slab.words_mut(slot).fill(0);
+        slab.free.push(slot.index);
+        if let Ok(entry) = self.index.find_entry(fingerprint[0], |other| *other == slot) {
+            entry.remove();
+        }
+        self.metrics.keys.dec();
+    }
+
+    /// The slot itself, or, if the limits of its policy have changed so that the state has another
+    /// size, a new slot that carries it over. May exceed the memory bound by that one slot.
+    #[inline]
+    pub(super) fn fit(&mut self, slot: Slot, layout: &Layout) -> Slot {
+        if self.slabs[usize::from(slot.slab)].state_words == layout.words() { slot } else { self.carry(slot, layout) }
+    }
+
+    /// Looks at a few slots and forgets the idle ones.
+    pub(super) fn sweep(&mut self, now_us: u64) {
+        self.sweep_slots(now_us, SWEEP_SLOTS, &[]);
+    }
+
+    fn carry(&mut self, slot: Slot, layout: &Layout) -> Slot {
+        let old = self.slabs[usize::from(slot.slab)].words(slot).to_vec();
+        self.remove(slot);
+        let slab = self.slab_of(layout.words());
+        if self.slabs[slab].free.is_empty() {
+            self.add_chunk(slab);
+        }
+        let made = self.insert([old[0], old[1]], layout.words(), 0, &[]).expect("a free slot was just made");
+        layout.carry(&old[HEADER_WORDS..], self.state_mut(made));
+        self.set_idle_at(made, old[IDLE_AT]);
+        made
+    }
+
+    fn slab_of(&mut self, state_words: usize) -> usize {
+        self.slabs.iter().position(|slab| slab.state_words == state_words).unwrap_or_else(|| {
+            self.slabs.push(Slab { state_words, chunks: Vec::new(), free: Vec::new() });
+            self.slabs.len() - 1
+        })
+    }
+
+    /// Adds a chunk if the bound allows it.
+    fn grow(&mut self, slab: usize) -> bool {
+        let allowed = self.bytes + self.slabs[slab].chunk_bytes() <= self.max_bytes;
+        if allowed {
+            self.add_chunk(slab);
+        }
+        allowed
+    }
+
+    fn add_chunk(&mut self, slab: usize) {
+        let bytes = self.slabs[slab].chunk_bytes();
+        self.slabs[slab].add_chunk();
+        self.bytes += bytes;
+        self.metrics.bytes.inc_by(bytes as i64);
+    }
+
+    /// Gives back the memory of sizes that no key has any more, as after a change of policies.
+    fn drop_empty_slabs(&mut self) {
+        for slab in &mut self.slabs {
+            if !slab.chunks.is_empty() && slab.free.len() == slab.slots() {
+                let bytes = slab.chunk_bytes() * slab.chunks.len();
+                slab.chunks = Vec::new();
+                slab.free = Vec::new();
+                self.bytes -= bytes;
+                self.metrics.bytes.dec_by(bytes as i64);
+            }
+        }
+    }
+
+    fn sweep_slots(&mut self, now_us: u64, slots: usize, pinned: &[Slot]) {
+        for _ in 0..slots {
+            let Some(slot) = self.advance_hand() else { return };
+            let words = self.slabs[usize::from(slot.slab)].words(slot);
+            let used = words[0] != 0 || words[1] != 0;
+            if used && words[IDLE_AT] <= now_us && !pinned.contains(&slot) {
+                self.remove(slot);
+                self.metrics.expired.inc();
+            }
+        }
+    }
+
+    /// The slot under the hand, which moves on; `None` if there are no slots.
+    fn advance_hand(&mut self) -> Option<Slot> {
+        for _ in 0..=self.slabs.len() {
+            let slab = self.slabs.get(usize::from(self.hand.slab));
+            if slab.is_some_and(|slab| (self.hand.index as usize) < slab.slots()) {
+                let slot = self.hand;
+                self.hand.index += 1;
+                return Some(slot);
+            }
+            let next = usize::from(self.hand.slab) + 1;
+            let next = if next < self.slabs.len() { next } else { 0 };
+            self.hand = Slot { slab: u16::try_from(next).expect("layouts have few sizes"), index: 0 };
+        }
+        None
+    }
+}
+
+impl Slab {
+    fn stride(&self) -> usize {
+        HEADER_WORDS + self.state_words
+    }
+
+    fn slots(&self) -> usize {
+        self.chunks.len() * CHUNK_SLOTS
+    }
+
+    fn chunk_bytes(&self) -> usize {
+        CHUNK_SLOTS * (self.stride() * size_of::<u64>() + INDEX_BYTES)
+    }
+
+    fn add_chunk(&mut self) {
+        let first = u32::try_from(self.slots()).expect("the memory bound keeps slots below 2^32");
+        self.chunks.push(vec![0; CHUNK_SLOTS * self.stride()].into_boxed_slice());
+        let last = u32::try_from(self.slots()).expect("the memory bound keeps slots below 2^32");
+        self.free.extend((first..last).rev());
+    }
+
+    #[inline]
+    fn words(&self, slot: Slot) -> &[u64] {
+        let stride = self.stride();
+        let start = slot.index as usize % CHUNK_SLOTS * stride;
+        &self.chunks[slot.index as usize / CHUNK_SLOTS][start..start + stride]
+    }
+
+    #[inline]
+    fn words_mut(&mut self, slot: Slot) -> &mut [u64] {
+        let stride = self.stride();
+        let start = slot.index as usize % CHUNK_SLOTS * stride;
+        &mut self.chunks[slot.index as usize / CHUNK_SLOTS][start..start + stride]
+    }
+
+    #[inline]
+    fn fingerprint(&self, slot: Slot) -> [u64; 2] {
+        let words = self.words(slot);
+        [words[0], words[1]]
+    }
+}
+
+#[cfg(test)]
+impl Shard {
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}

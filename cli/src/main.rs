@@ -1,2 +1,78 @@
-//! x
-fn main() {}
+//! The command `tidegate`.
+
+mod attribute;
+mod bench;
+mod ceiling;
+mod check;
+mod completions;
+mod policies;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measured in docs/adr/0003-runtime-and-profile.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const EXAMPLES: &str = "\
+Examples:
+  tidegate                                              run everything in this process
+  tidegate up --ephemeral --ready-file ready.json       on free ports, for a test
+  tidegate check --attribute organization=acme          ask once: exit code 0 allowed, 1 denied
+  tidegate policies validate policies.toml
+  tidegate bench --rate 10000                           latency at a fixed arrival rate
+  tidegate completions bash > /etc/bash_completion.d/tidegate
+
+`tidegate COMMAND --help` says more about each.";
+
+/// Tidegate decides who may call an API, and how often.
+#[derive(Parser)]
+#[command(name = "tidegate", version, after_help = EXAMPLES)]
+struct Cli {
+    /// Without a command: `up`.
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Up(up::UpArgs),
+    Check(check::CheckArgs),
+    /// Work with policy files.
+    #[command(subcommand)]
+    Policies(policies::PoliciesCommand),
+    Bench(bench::BenchArgs),
+    #[command(hide = true)]
+    BenchCeiling(ceiling::CeilingArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command.unwrap_or_else(|| Command::Up(up::UpArgs::default()));
+    // `check` keeps 1 for "denied".
+    let failed = if matches!(command, Command::Check(_)) { 2 } else { 1 };
+    let done = match command {
+        Command::Up(args) => up::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Policies(command) => policies::run(command),
+        Command::Bench(args) => bench::run(args),
+        Command::BenchCeiling(args) => ceiling::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    };
+    done.unwrap_or_else(|error| {
+        anstream::eprintln!("error: {error:#}");
+        ExitCode::from(failed)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

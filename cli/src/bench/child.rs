@@ -1,0 +1,79 @@
+//! A server of the benchmark's own: `tidegate up --ephemeral` in a child process.
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+
+use crate::up::Ready;
+
+/// Plans of the child: the built-in ones, and `bench`, whose limits are never reached.
+const POLICIES: &str = include_str!("policies.toml");
+/// The plan that measures checks which are admitted.
+pub(crate) const PLAN: &str = "bench";
+
+const START: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(20);
+
+/// A running server; it is stopped when this is dropped.
+pub(crate) struct OwnServer {
+    child: Child,
+    /// gRPC address.
+    pub(crate) addr: String,
+    _files: TempDir,
+}
+
+impl OwnServer {
+    /// Starts this same executable and waits until it serves.
+    ///
+    /// # Errors
+    /// It does not start, or does not serve within 20 s.
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        let files = tempfile::Builder::new().prefix("tidegate-bench-").tempdir()?;
+        let policies = files.path().join("policies.toml");
+        std::fs::File::create(&policies)?.write_all(POLICIES.as_bytes())?;
+        let ready_file = files.path().join("ready.json");
+        let executable = std::env::current_exe().context("cannot find this executable")?;
+        let mut child = Command::new(executable)
+            .args(["up", "--ephemeral", "--ready-file"])
+            .arg(&ready_file)
+            .env("TIDEGATE_RATELIMIT__POLICIES__FILE", &policies)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("cannot start a server")?;
+
+        let deadline = Instant::now() + START;
+        loop {
+            if let Ok(ready) = std::fs::read(&ready_file) {
+                let ready: Ready = serde_json::from_slice(&ready).context("the ready file is not what it should be")?;
+                return Ok(Self { child, addr: ready.grpc.ratelimit.to_string(), _files: files });
+            }
+            if let Some(status) = child.try_wait()? {
+                bail!("the server did not start ({status}); its words are above");
+            }
+            if Instant::now() > deadline {
+                child.kill().and_then(|()| child.wait()).context("cannot stop the server")?;
+                bail!("the server did not serve within {START:?}");
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        // A graceful leave would wait out a lame duck that nobody needs here: nothing is kept.
+        if self.child.kill().is_ok() {
+            self.child.wait().ok();
+        }
+    }
+}

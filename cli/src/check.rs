@@ -1,0 +1,275 @@
+//! `tidegate check`: one check, by hand or in a script.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use owo_colors::OwoColorize;
+use serde::Serialize;
+use tidegate_proto::ratelimit::v1::check_request::AttributesEntry;
+use tidegate_proto::ratelimit::v1::rate_limit_service_client::RateLimitServiceClient;
+use tidegate_proto::ratelimit::v1::{Algorithm, CheckRequest, CheckResponse, Code, LimitStatus};
+use tonic::transport::{ClientTlsConfig, Endpoint};
+use tonic_types::StatusExt;
+use uuid::Uuid;
+
+use crate::attribute::{self, Attribute};
+
+const EXAMPLES: &str = "\
+Examples:
+  tidegate check --attribute organization=acme
+  tidegate check --attribute organization=acme --attribute plan=startup --cost 5
+  tidegate check --attribute organization=acme --dry-run --json
+
+  if tidegate check --attribute organization=acme >/dev/null; then deploy; fi
+
+Exit code: 0 allowed, 1 denied, 2 could not be decided.";
+
+/// Longest wait for a connection, and then for the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Ask the rate-limit service once.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CheckArgs {
+    /// gRPC address of the rate-limit service; with https:// it is spoken to over TLS.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    addr: String,
+
+    /// Namespace of the policies; empty means "default".
+    #[arg(long, default_value = "")]
+    namespace: String,
+
+    /// What is known of the request, as organization=acme; may be repeated.
+    #[arg(long = "attribute", short, value_name = "NAME=VALUE", value_parser = attribute::parse)]
+    attributes: Vec<Attribute>,
+
+    /// Tokens to charge.
+    #[arg(long, value_name = "TOKENS", default_value_t = 1)]
+    cost: u64,
+
+    /// Decide but charge nothing.
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Makes a retry safe: the same check with the same key is charged once.
+    #[arg(long, value_name = "KEY", default_value = "")]
+    idempotency_key: String,
+
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks, prints the answer, and gives it as exit code.
+pub(crate) fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    let json = args.json;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = Answer::from(runtime.block_on(ask(args))?);
+    if json {
+        anstream::println!("{}", serde_json::to_string_pretty(&answer)?);
+    } else {
+        answer.print();
+    }
+    Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn ask(args: CheckArgs) -> anyhow::Result<CheckResponse> {
+    let url = if args.addr.contains("://") { args.addr } else { format!("http://{}", args.addr) };
+    let mut endpoint = Endpoint::from_shared(url.clone())
+        .with_context(|| format!("--addr {url}: write HOST:PORT"))?
+        .connect_timeout(PATIENCE)
+        .timeout(PATIENCE);
+    if url.starts_with("https://") {
+        endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
+    }
+    let channel = endpoint
+        .connect()
+        .await
+        .with_context(|| format!("cannot reach {url} (is `tidegate up` running?)"))?;
+    let request = CheckRequest {
+        namespace: args.namespace,
+        attributes: args.attributes.into_iter().map(AttributesEntry::from).collect(),
+        cost: Some(args.cost),
+        dry_run: args.dry_run,
+        idempotency_key: args.idempotency_key,
+    };
+    match RateLimitServiceClient::new(channel).check(request).await {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) => Err(explain(&status)),
+    }
+}
+
+/// The status with its reason and every field that is wrong.
+fn explain(status: &tonic::Status) -> anyhow::Error {
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| format!(" {}", info.reason)).unwrap_or_default();
+    let mut text = format!("{:?}{reason}: {}", status.code(), status.message());
+    for violation in details.bad_request().iter().flat_map(|bad| &bad.field_violations) {
+        text.push_str(&format!("\n  {}: {}", violation.field, violation.description));
+    }
+    anyhow!(text)
+}
+
+/// What `--json` prints; names and units are those of the contract.
+#[derive(Debug, Serialize)]
+struct Answer {
+    allowed: bool,
+    code: String,
+    limits: Vec<Limit>,
+    binding_limit: Option<u32>,
+    degraded: bool,
+    replayed: bool,
+    retry_after_ms: u64,
+    decision_id: Option<Uuid>,
+}
+
+#[derive(Debug, Serialize)]
+struct Limit {
+    name: String,
+    algorithm: String,
+    limit: u64,
+    remaining: u64,
+    reset_after_ms: u64,
+    retry_after_ms: u64,
+    period_ms: u64,
+    exceeded: bool,
+    shadow: bool,
+}
+
+impl From<CheckResponse> for Answer {
+    fn from(response: CheckResponse) -> Self {
+        Self {
+            allowed: response.allowed,
+            code: word(response.code().as_str_name(), Code::Unspecified.as_str_name()),
+            decision_id: Uuid::from_slice(&response.decision_id).ok(),
+            limits: response.limits.into_iter().map(Limit::from).collect(),
+            binding_limit: response.binding_limit,
+            degraded: response.degraded,
+            replayed: response.replayed,
+            retry_after_ms: response.retry_after_ms,
+        }
+    }
+}
+
+impl From<LimitStatus> for Limit {
+    fn from(status: LimitStatus) -> Self {
+        Self {
+            algorithm: word(status.algorithm().as_str_name(), Algorithm::Unspecified.as_str_name()),
+            name: status.name,
+            limit: status.limit,
+            remaining: status.remaining,
+            reset_after_ms: status.reset_after_ms,
+            retry_after_ms: status.retry_after_ms,
+            period_ms: status.period_ms,
+            exceeded: status.exceeded,
+            shadow: status.shadow,
+        }
+    }
+}
+
+/// `ALGORITHM_SLIDING_WINDOW` without the prefix that its enum's zero value shows, in lower case.
+fn word(name: &str, unspecified: &str) -> String {
+    let prefix = unspecified.trim_end_matches("UNSPECIFIED");
+    name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase()
+}
+
+impl Answer {
+    fn print(&self) {
+        if self.allowed {
+            anstream::println!("{}{}", "allowed".green().bold(), self.remarks());
+        } else {
+            let wait = format!(" ({}), retry after {}", self.code, human(self.retry_after_ms));
+            anstream::println!("{}{wait}{}", "denied".red().bold(), self.remarks());
+        }
+        if self.limits.is_empty() {
+            anstream::println!("no limit applies");
+        } else {
+            anstream::println!("{}", self.table());
+        }
+    }
+
+    fn remarks(&self) -> String {
+        let mut remarks = String::new();
+        if self.degraded {
+            remarks.push_str(", degraded: the store could not be asked");
+        }
+        if self.replayed {
+            remarks.push_str(", replayed: the idempotency key was charged before");
+        }
+        remarks
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.set_header(["", "limit", "algorithm", "remaining", "of", "per", "unused again in", ""]);
+        for (index, limit) in self.limits.iter().enumerate() {
+            let binds = self.binding_limit.is_some_and(|binding| binding as usize == index);
+            let mut notes = Vec::new();
+            if limit.exceeded {
+                notes.push(format!("exceeded, free in {}", human(limit.retry_after_ms)));
+            }
+            if limit.shadow {
+                notes.push("shadow".to_owned());
+            }
+            table.add_row([
+                if binds { "→" } else { "" }.to_owned(),
+                limit.name.clone(),
+                limit.algorithm.clone(),
+                limit.remaining.to_string(),
+                limit.limit.to_string(),
+                human(limit.period_ms),
+                human(limit.reset_after_ms),
+                notes.join(", "),
+            ]);
+        }
+        for index in 3..=6 {
+            if let Some(figures) = table.column_mut(index) {
+                figures.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table
+    }
+}
+
+/// Milliseconds in the two largest units that matter.
+fn human(millis: u64) -> String {
+    const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+    let Some(first) = UNITS.iter().position(|(_, unit)| millis >= *unit) else { return "0s".to_owned() };
+    let mut text = String::new();
+    let mut rest = millis;
+    for (name, unit) in UNITS.iter().skip(first).take(2) {
+        if rest >= *unit {
+            text.push_str(&format!("{}{name}", rest / unit));
+        }
+        rest %= unit;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_well() {
+        let cases = [(0, "0s"), (999, "999ms"), (42_000, "42s"), (42_500, "42s500ms"), (60_000, "1m")];
+        for (millis, text) in cases.into_iter().chain([(3_661_000, "1h1m"), (86_400_000, "1d")]) {
+            assert_eq!(human(millis), text);
+        }
+    }
+
+    #[test]
+    fn enum_names_lose_their_prefix() {
+        let answer = Answer::from(CheckResponse {
+            code: Code::RateLimited.into(),
+            limits: vec![LimitStatus { algorithm: Algorithm::SlidingWindow.into(), ..LimitStatus::default() }],
+            ..CheckResponse::default()
+        });
+        assert_eq!(answer.code, "rate_limited");
+        assert_eq!(answer.limits[0].algorithm, "sliding_window");
+    }
+}

@@ -1,0 +1,139 @@
+//! The policies in force: read from a file, checked as a whole, and read again when it changes.
+
+mod compile;
+mod conditions;
+mod file;
+mod limits;
+mod names;
+mod period;
+mod reader;
+mod summary;
+mod watch;
+
+use std::{fmt, fs, ops::Deref, path::Path};
+
+use siphasher::sip128::SipHasher24;
+
+use self::{file::PolicyFile, reader::Faults};
+use crate::domain::PolicySet;
+
+pub use summary::PolicySummary;
+pub use watch::PolicyWatch;
+
+/// The built-in policy file: the four plans and the policies that apply when nothing else is said. It is
+/// also the manual of the format.
+pub const BUILT_IN: &str = include_str!("../policies.default.toml");
+
+/// One thing that is wrong with a policy file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyError {
+    /// Where: a path as `policies[2].limits[0].period`, `line 3, column 5` if the file is not TOML, or
+    /// empty if the file could not be read.
+    pub path: String,
+    /// What.
+    pub description: String,
+}
+
+/// Everything that is wrong with a policy file: at least one fault. Shown one per line, each
+/// preceded by the name of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyErrors {
+    origin: String,
+    errors: Vec<PolicyError>,
+}
+
+impl Deref for PolicyErrors {
+    type Target = [PolicyError];
+
+    fn deref(&self) -> &Self::Target {
+        &self.errors
+    }
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(formatter, "{}: ", self.path)?;
+        }
+        formatter.write_str(&self.description)
+    }
+}
+
+impl fmt::Display for PolicyErrors {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.errors.iter().enumerate() {
+            let line_break = if index == 0 { "" } else { "\n" };
+            write!(formatter, "{line_break}{}: {error}", self.origin)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PolicyErrors {}
+
+/// Reads the policies of a file. `replicas` is how many replicas share a limit when each has to count
+/// by itself (failure mode `local`).
+///
+/// # Errors
+///
+/// Every fault of the file, or the one that it cannot be read.
+pub fn load(path: &Path, replicas: u32) -> Result<PolicySet, PolicyErrors> {
+    let origin = path.display().to_string();
+    match fs::read_to_string(path) {
+        Ok(text) => parse(&text, &origin, replicas),
+        Err(error) => {
+            let description = format!("cannot be read: {error}");
+            Err(PolicyErrors { origin, errors: vec![PolicyError { path: String::new(), description }] })
+        }
+    }
+}
+
+/// Reads the policies from the text of a file; `origin` names it in errors.
+///
+/// # Errors
+///
+/// Every fault of the text.
+pub fn parse(text: &str, origin: &str, replicas: u32) -> Result<PolicySet, PolicyErrors> {
+    let mut faults = Faults::default();
+    let set = read(text, &mut faults)
+        .and_then(|file| compile::compile(read_built_in(), file, replicas, &mut faults))
+        .map(|set| set.with_fingerprint(fingerprint(text.as_bytes())));
+    set.ok_or_else(|| PolicyErrors { origin: origin.to_owned(), errors: faults.0 })
+}
+
+/// The policies that apply when there is no file.
+pub fn builtin(replicas: u32) -> PolicySet {
+    let nothing = PolicyFile::read(toml::Table::new(), &mut Faults::default());
+    let set = compile::compile(read_built_in(), nothing, replicas, &mut Faults::default());
+    set.expect("the built-in policies have no fault")
+}
+
+fn read_built_in() -> PolicyFile {
+    let mut faults = Faults::default();
+    let file = read(BUILT_IN, &mut faults).expect("the built-in policies are TOML");
+    assert!(faults.0.is_empty(), "the built-in policies have faults: {:?}", faults.0);
+    file
+}
+
+fn read(text: &str, faults: &mut Faults) -> Option<PolicyFile> {
+    match text.parse::<toml::Table>() {
+        Ok(table) => Some(PolicyFile::read(table, faults)),
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start);
+            let before = text.get(..at).unwrap_or(text);
+            let line = before.matches('\n').count() + 1;
+            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            let message = error.message().replace('\n', "; ");
+            faults.add(format!("line {line}, column {column}"), message);
+            None
+        }
+    }
+}
+
+/// Tells one text from another.
+fn fingerprint(text: &[u8]) -> u128 {
+    SipHasher24::new().hash(text).as_u128()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! From the file to the policies in force: what its parts say of each other is checked, plans are found
+//! by name, keys and layouts are computed.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{
+    file::{PlanEntry, PolicyEntry, PolicyFile, TariffEntry},
+    reader::Faults,
+};
+use crate::domain::{Assignments, Bundle, Plan, PlanChoice, PlanNames, Policy, PolicySet, Tariff};
+
+/// Puts `file` on top of what is built in: its plans and policies take the place of built-in ones of the
+/// same name. Faults are noted for `file` only, since what is built in has none.
+///
+/// Gives nothing if there is any fault, be it one that was noted before.
+pub(super) fn compile(
+    built_in: PolicyFile,
+    file: PolicyFile,
+    replicas: u32,
+    faults: &mut Faults,
+) -> Option<PolicySet> {
+    check_plan_names(&file.plans, faults);
+    check_policy_names(&file.policies, faults);
+
+    let mut plans = built_in.plans;
+    for plan in file.plans {
+        match plans.iter_mut().find(|known| known.name == plan.name) {
+            Some(known) => *known = plan,
+            None => plans.push(plan),
+        }
+    }
+    let names: PlanNames = plans
+        .iter()
+        .enumerate()
+        .filter_map(|(position, plan)| Some((plan.name.as_deref()?.into(), position)))
+        .collect();
+    for policy in &file.policies {
+        check_plan_of(policy, &names, faults);
+    }
+
+    let mut policies = file.policies;
+    if file.builtin {
+        for policy in built_in.policies {
+            let taken =
+                |other: &PolicyEntry| other.namespace == policy.namespace && other.name == policy.name;
+            if !policies.iter().any(taken) {
+                policies.push(policy);
+            }
+        }
+    }
+    let mut assignments = Assignments::new();
+    for entry in file.assignments {
+        let Some(position) = names.get(&*entry.plan) else {
+            faults.add(entry.path, unknown_plan(&entry.plan, &names));
+            continue;
+        };
+        assignments.entry_ref(&*entry.attribute).or_default().insert(entry.value.into(), *position);
+    }
+    check_assignments_are_used(&assignments, &policies, faults);
+
+    if !faults.0.is_empty() {
+        return None;
+    }
+    let plans: Vec<_> = plans.iter().map(|plan| Arc::new(build_plan(plan, replicas))).collect();
+    let shared =
+        Shared { plans: &plans, names: Arc::new(names), assignments: Arc::new(assignments), replicas };
+    let policies: Vec<_> = policies.into_iter().map(|policy| shared.build_policy(policy)).collect();
+    Some(PolicySet::new(policies, plans))
+}
+
+fn check_plan_names(plans: &[PlanEntry], faults: &mut Faults) {
+    let mut seen = HashSet::new();
+    for plan in plans {
+        if let Some(name) = plan.name.as_deref().filter(|name| !seen.insert(*name)) {
+            faults.add(format!("{}.name", plan.path), format!("there is already a plan {name:?}"));
+        }
+    }
+}
+
+fn check_policy_names(policies: &[PolicyEntry], faults: &mut Faults) {
+    let mut seen = HashSet::new();
+    for policy in policies {
+        let (Some(namespace), Some(name)) = (&policy.namespace, &policy.name) else { continue };
+        if !seen.insert((namespace, name)) {
+            let description = format!("there is already a policy {name:?} in namespace {namespace:?}");
+            faults.add(format!("{}.name", policy.path), description);
+        }
+    }
+}
+
+fn check_plan_of(policy: &PolicyEntry, names: &PlanNames, faults: &mut Faults) {
+    let (plan, path) = match &policy.tariff {
+        Some(TariffEntry::Plan(plan)) => (plan, format!("{}.plan", policy.path)),
+        Some(TariffEntry::PlanOf { default, .. }) => (default, format!("{}.plan.default", policy.path)),
+        Some(TariffEntry::Limits(_)) | None => return,
+    };
+    if !names.contains_key(&**plan) {
+        faults.add(path, unknown_plan(plan, names));
+    }
+}
+
+/// An assignment that no policy looks at is most likely a misspelt attribute.
+fn check_assignments_are_used(assignments: &Assignments, policies: &[PolicyEntry], faults: &mut Faults) {
+    let keyed: HashSet<_> = policies
+        .iter()
+        .filter(|policy| matches!(policy.tariff, Some(TariffEntry::PlanOf { .. })))
+        .flat_map(|policy| policy.key_by.iter().map(String::as_str))
+        .collect();
+    let mut unused: Vec<_> = assignments.keys().filter(|attribute| !keyed.contains(&***attribute)).collect();
+    unused.sort();
+    for attribute in unused {
+        faults.add(
+            format!("assignments.{attribute}"),
+            format!("no policy that takes its plan from an attribute has {attribute:?} in key_by"),
+        );
+    }
+}
+
+fn unknown_plan(plan: &str, names: &PlanNames) -> String {
+    let mut known: Vec<_> = names.keys().map(|name| &**name).collect();
+    known.sort_unstable();
+    format!("there is no plan {plan:?}; plans are {}", known.join(", "))
+}
+
+fn build_plan(entry: &PlanEntry, replicas: u32) -> Plan {
+    Plan::new(sound(entry.name.as_deref()), &entry.limits, replicas)
+}
+
+/// What all policies of a set have in common.
+struct Shared<'a> {
+    plans: &'a [Arc<Plan>],
+    names: Arc<PlanNames>,
+    assignments: Arc<Assignments>,
+    replicas: u32,
+}
+
+impl Shared<'_> {
+    fn build_policy(&self, entry: PolicyEntry) -> Policy {
+        let (namespace, name) = (sound(entry.namespace), sound(entry.name));
+        let tariff = match sound(entry.tariff) {
+            TariffEntry::Limits(limits) => {
+                Tariff::Fixed(Bundle::new(&namespace, &name, &Plan::new(&name, &limits, self.replicas)))
+            }
+            TariffEntry::Plan(plan) => {
+                Tariff::Fixed(Bundle::new(&namespace, &name, &self.plans[self.position(&plan)]))
+            }
+            TariffEntry::PlanOf { attribute, default } => Tariff::ByPlan(PlanChoice {
+                attribute: attribute.into(),
+                default: self.position(&default),
+                bundles: self.plans.iter().map(|plan| Bundle::new(&namespace, &name, plan)).collect(),
+                names: Arc::clone(&self.names),
+                assignments: Arc::clone(&self.assignments),
+            }),
+        };
+        Policy {
+            name: name.into(),
+            namespace: namespace.into(),
+            conditions: entry.conditions.into(),
+            key_by: entry.key_by.into_iter().map(Into::into).collect(),
+            enforcement: entry.enforcement,
+            failure_mode: entry.failure_mode,
+            tariff,
+        }
+    }
+
+    fn position(&self, plan: &str) -> usize {
+        self.names.get(plan).copied().expect("every plan that is named was looked up when faults were sought")
+    }
+}
+
+fn sound<T>(field: Option<T>) -> T {
+    field.expect("a field is absent only with a fault, and a file with a fault is not built")
+}

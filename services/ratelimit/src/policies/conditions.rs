@@ -1,0 +1,77 @@
+//! What a policy matches on, and what its key is made of, as written.
+
+use toml::Value;
+
+use super::{
+    names::{check_attribute, check_value},
+    reader::{Faults, Fields, numbered, text, wrong_type},
+};
+use crate::domain::{Condition, Pattern};
+
+const MAX_CONDITIONS: usize = 64;
+const MAX_PATTERNS: usize = 1_000;
+const MAX_KEY_ATTRIBUTES: usize = 8;
+
+/// Reads the table `match`.
+pub(super) fn read_conditions(fields: &mut Fields, faults: &mut Faults) -> Vec<Condition> {
+    let path = fields.path_of("match");
+    let Some(table) = fields.table("match", faults) else { return Vec::new() };
+    let mut conditions = Vec::new();
+    for (path, attribute, value) in table.entries() {
+        check_attribute(&path, &attribute, faults);
+        let values = match value {
+            Value::Array(values) => numbered(&path, values),
+            Value::String(_) => vec![(path.clone(), value)],
+            other => {
+                wrong_type::<()>(&path, "a string or a list of strings", &other, faults);
+                continue;
+            }
+        };
+        match values.len() {
+            0 => faults.add(&path, "is empty and would never match"),
+            1..=MAX_PATTERNS => {}
+            many => faults.add(&path, format!("at most {MAX_PATTERNS} values, are {many}")),
+        }
+        let patterns = values.into_iter().filter_map(|(path, value)| read_pattern(&path, value, faults));
+        conditions.push(Condition::new(&attribute, patterns.collect()));
+    }
+    if conditions.len() > MAX_CONDITIONS {
+        faults.add(path, format!("at most {MAX_CONDITIONS} conditions, are {}", conditions.len()));
+    }
+    conditions
+}
+
+fn read_pattern(path: &str, value: Value, faults: &mut Faults) -> Option<Pattern> {
+    let text = text(path, value, faults)?;
+    if text == "*" {
+        return Some(Pattern::Present);
+    }
+    check_value(path, &text, faults);
+    let prefix = text.strip_suffix('*');
+    if prefix.unwrap_or(&text).contains('*') {
+        faults.add(path, format!("a * can only be the last character, is {text:?}"));
+    }
+    Some(prefix.map_or_else(|| Pattern::Exact((*text).into()), |prefix| Pattern::Prefix(prefix.into())))
+}
+
+/// Reads the list `key_by`.
+pub(super) fn read_key_by(fields: &mut Fields, faults: &mut Faults) -> Vec<String> {
+    if !fields.has("key_by") && !fields.has("unlimited") {
+        let path = fields.path_of("key_by");
+        faults.add(path, "is missing; write key_by = [] to count the whole namespace together");
+    }
+    let path = fields.path_of("key_by");
+    let mut names = Vec::new();
+    for (path, value) in fields.list("key_by", faults).unwrap_or_default() {
+        let Some(name) = text(&path, value, faults) else { continue };
+        check_attribute(&path, &name, faults);
+        if names.contains(&name) {
+            faults.add(path, format!("{name:?} is already part of the key"));
+        }
+        names.push(name);
+    }
+    if names.len() > MAX_KEY_ATTRIBUTES {
+        faults.add(path, format!("at most {MAX_KEY_ATTRIBUTES} attributes, are {}", names.len()));
+    }
+    names
+}

@@ -1,0 +1,174 @@
+//! The policy file as it is written, field by field. What its parts say of each other is checked
+//! in [`super::compile`].
+
+use toml::Value;
+
+use super::{
+    conditions::{read_conditions, read_key_by},
+    limits::read_limits,
+    names::{check_attribute, check_namespace, check_value, read_name},
+    reader::{Faults, Fields, table, text, wrong_type},
+};
+use crate::domain::{Condition, Enforcement, FailureMode, Limit};
+
+/// A whole file. Of what is faulty, and noted as such, the fields are absent.
+pub(super) struct PolicyFile {
+    /// Whether the built-in policies apply beside those of the file.
+    pub builtin: bool,
+    pub plans: Vec<PlanEntry>,
+    pub policies: Vec<PolicyEntry>,
+    pub assignments: Vec<AssignmentEntry>,
+}
+
+pub(super) struct PlanEntry {
+    pub path: String,
+    pub name: Option<String>,
+    /// None at all: unlimited.
+    pub limits: Vec<Limit>,
+}
+
+pub(super) struct PolicyEntry {
+    pub path: String,
+    pub name: Option<String>,
+    pub namespace: Option<String>,
+    pub conditions: Vec<Condition>,
+    pub key_by: Vec<String>,
+    pub tariff: Option<TariffEntry>,
+    pub enforcement: Enforcement,
+    pub failure_mode: FailureMode,
+}
+
+pub(super) enum TariffEntry {
+    Plan(String),
+    PlanOf {
+        attribute: String,
+        default: String,
+    },
+    /// None at all: unlimited.
+    Limits(Vec<Limit>),
+}
+
+/// One value of an attribute with the plan assigned to it.
+pub(super) struct AssignmentEntry {
+    pub path: String,
+    pub attribute: String,
+    pub value: String,
+    pub plan: String,
+}
+
+impl PolicyFile {
+    /// Reads every field and notes every fault.
+    pub(super) fn read(table: toml::Table, faults: &mut Faults) -> Self {
+        let mut root = Fields::new("", table);
+        let builtin = root.boolean("builtin", faults).unwrap_or(true);
+        let defaults = root.table("defaults", faults).map(|fields| read_defaults(fields, faults));
+        let (enforcement, failure_mode) = defaults.unwrap_or_default();
+        let plans = root.tables("plans", faults).unwrap_or_default();
+        let policies = root.tables("policies", faults).unwrap_or_default();
+        let file = Self {
+            builtin,
+            plans: plans.into_iter().map(|fields| read_plan(fields, faults)).collect(),
+            policies: policies
+                .into_iter()
+                .map(|fields| read_policy(fields, enforcement, failure_mode, faults))
+                .collect(),
+            assignments: root.table("assignments", faults).map_or_else(Vec::new, |fields| {
+                let attributes = fields.entries();
+                attributes.flat_map(|entry| read_assignments(entry, faults)).collect()
+            }),
+        };
+        root.finish(faults);
+        file
+    }
+}
+
+fn read_defaults(mut fields: Fields, faults: &mut Faults) -> (Enforcement, FailureMode) {
+    let enforcement = fields.word("enforcement", &Enforcement::WORDS, faults);
+    let failure_mode = fields.word("failure_mode", &FailureMode::WORDS, faults);
+    fields.finish(faults);
+    (enforcement.unwrap_or_default(), failure_mode.unwrap_or_default())
+}
+
+fn read_plan(mut fields: Fields, faults: &mut Faults) -> PlanEntry {
+    let name = read_name(&mut fields, faults);
+    let unlimited = fields.boolean("unlimited", faults).unwrap_or(false);
+    if unlimited == fields.has("limits") {
+        faults.add(fields.path(), "needs either limits or unlimited = true");
+    }
+    let limits = read_limits(&mut fields, faults).unwrap_or_default();
+    let path = fields.path().to_owned();
+    fields.finish(faults);
+    PlanEntry { path, name, limits }
+}
+
+fn read_policy(
+    mut fields: Fields,
+    enforcement: Enforcement,
+    failure_mode: FailureMode,
+    faults: &mut Faults,
+) -> PolicyEntry {
+    let name = read_name(&mut fields, faults);
+    fields.need("namespace", faults);
+    let namespace = fields.text("namespace", faults);
+    if let Some(namespace) = &namespace {
+        check_namespace(&fields.path_of("namespace"), namespace, faults);
+    }
+    let entry = PolicyEntry {
+        path: fields.path().to_owned(),
+        name,
+        namespace,
+        conditions: read_conditions(&mut fields, faults),
+        key_by: read_key_by(&mut fields, faults),
+        tariff: read_tariff(&mut fields, faults),
+        enforcement: fields.word("enforcement", &Enforcement::WORDS, faults).unwrap_or(enforcement),
+        failure_mode: fields.word("failure_mode", &FailureMode::WORDS, faults).unwrap_or(failure_mode),
+    };
+    fields.finish(faults);
+    entry
+}
+
+fn read_tariff(fields: &mut Fields, faults: &mut Faults) -> Option<TariffEntry> {
+    let unlimited = fields.boolean("unlimited", faults).unwrap_or(false);
+    let given = usize::from(fields.has("plan")) + usize::from(fields.has("limits")) + usize::from(unlimited);
+    if given != 1 {
+        faults.add(fields.path(), "needs exactly one of plan, limits and unlimited = true");
+    }
+    let plan_path = fields.path_of("plan");
+    let plan = fields.value("plan");
+    let limits = read_limits(fields, faults);
+    match plan {
+        Some(Value::String(name)) => Some(TariffEntry::Plan(name)),
+        Some(Value::Table(table)) => read_plan_of(Fields::new(plan_path, table), faults),
+        Some(other) => {
+            wrong_type(&plan_path, "a string, or a table of attribute and default", &other, faults)
+        }
+        None => limits.or_else(|| unlimited.then(Vec::new)).map(TariffEntry::Limits),
+    }
+}
+
+fn read_plan_of(mut fields: Fields, faults: &mut Faults) -> Option<TariffEntry> {
+    fields.need("attribute", faults);
+    fields.need("default", faults);
+    let attribute = fields.text("attribute", faults);
+    if let Some(attribute) = &attribute {
+        check_attribute(&fields.path_of("attribute"), attribute, faults);
+    }
+    let default = fields.text("default", faults);
+    fields.finish(faults);
+    Some(TariffEntry::PlanOf { attribute: attribute?, default: default? })
+}
+
+fn read_assignments(
+    (path, attribute, value): (String, String, Value),
+    faults: &mut Faults,
+) -> Vec<AssignmentEntry> {
+    check_attribute(&path, &attribute, faults);
+    let mut entries = Vec::new();
+    for (path, value, plan) in table(&path, value, faults).into_iter().flat_map(Fields::entries) {
+        check_value(&path, &value, faults);
+        if let Some(plan) = text(&path, plan, faults) {
+            entries.push(AssignmentEntry { path, attribute: attribute.clone(), value, plan });
+        }
+    }
+    entries
+}

@@ -1,0 +1,231 @@
+//! Reads the policy file again when it changes.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+};
+use tidegate_chassis::metrics::Metrics;
+use tokio::{
+    runtime::{Handle, TryCurrentError},
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{fingerprint, parse};
+use crate::domain::PolicySet;
+
+/// How often the file is looked at whether or not a change was seen: file systems over a network do not
+/// tell, and a link may lead to a folder that is not watched.
+const POLL_EVERY: Duration = Duration::from_secs(2);
+
+/// How long it must be quiet after a change: who writes a file in several steps is let finish.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// The watch on a policy file. It ends when this is dropped.
+#[derive(Debug)]
+pub struct PolicyWatch {
+    _ends_when_dropped: DropGuard,
+}
+
+impl PolicyWatch {
+    /// Puts every new content of the file at `path` into `policies`, as one atomic change with the next
+    /// version; `policies` holds what [`load`](super::load) made of the file before. A content with a
+    /// fault, or a file that is gone, leaves the policies as they are, is logged once and counted.
+    ///
+    /// The folder of the file is watched, not the file: editors and Kubernetes put another file or
+    /// another link in its place. Registers `tidegate_ratelimit_policies_valid` (0 while the file has a
+    /// fault) and `tidegate_ratelimit_policy_reloads_total{outcome}`, where the outcome is `applied`,
+    /// `rejected` or `unreadable`.
+    ///
+    /// # Errors
+    ///
+    /// If it is not called within a tokio runtime, on which the watch runs until `stop`.
+    pub fn start(
+        path: &Path,
+        replicas: u32,
+        policies: Arc<ArcSwap<PolicySet>>,
+        metrics: &Metrics,
+        stop: CancellationToken,
+    ) -> Result<Self, TryCurrentError> {
+        let runtime = Handle::try_current()?;
+        let watched = Watched::new(path, replicas, policies, metrics);
+        let stop = stop.child_token();
+        runtime.spawn(watched.run(stop.clone()));
+        Ok(Self { _ends_when_dropped: stop.drop_guard() })
+    }
+}
+
+/// The file, what it was when it was last looked at, and what depends on it.
+#[derive(Debug)]
+struct Watched {
+    path: PathBuf,
+    replicas: u32,
+    policies: Arc<ArcSwap<PolicySet>>,
+    metrics: WatchMetrics,
+    /// So that each fault is told once.
+    seen: Seen,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Text(u128),
+    Unreadable(io::ErrorKind),
+}
+
+impl Watched {
+    fn new(path: &Path, replicas: u32, policies: Arc<ArcSwap<PolicySet>>, metrics: &Metrics) -> Self {
+        let seen = Seen::Text(policies.load().fingerprint());
+        Self { path: path.to_owned(), replicas, policies, metrics: WatchMetrics::register(metrics), seen }
+    }
+
+    async fn run(mut self, stop: CancellationToken) {
+        let (changed, mut changes) = mpsc::channel(1);
+        // Kept to the end: dropping it ends the watching.
+        let _watcher = watch_folder(&self.path, changed);
+        let mut poll = interval(POLL_EVERY);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = poll.tick() => {}
+                Some(()) = changes.recv() => settle(&mut changes).await,
+            }
+            // Reading and indexing a large file takes longer than a runtime thread may be held.
+            let look = tokio::task::spawn_blocking(move || {
+                self.look();
+                self
+            });
+            match look.await {
+                Ok(back) => self = back,
+                Err(error) => {
+                    tracing::error!(%error, "the policy file is no longer watched");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Looks at the file, and acts if it is not what it was.
+    fn look(&mut self) {
+        let read = fs::read(&self.path);
+        let seen = match &read {
+            Ok(text) => Seen::Text(fingerprint(text)),
+            Err(error) => Seen::Unreadable(error.kind()),
+        };
+        if seen == self.seen {
+            return;
+        }
+        self.seen = seen;
+        match read {
+            Ok(text) => self.apply(&text),
+            Err(error) => {
+                self.metrics.count("unreadable");
+                let path = self.path.display();
+                tracing::warn!(%path, %error, "the policy file cannot be read; the policies stay as they are");
+            }
+        }
+    }
+
+    fn apply(&self, text: &[u8]) {
+        let path = self.path.display();
+        let origin = path.to_string();
+        let current = self.policies.load();
+        // Bytes that are no text become a fault of the TOML at their place.
+        match parse(&String::from_utf8_lossy(text), &origin, self.replicas) {
+            Ok(set) => {
+                let set = set.with_version(current.version() + 1).with_fingerprint(fingerprint(text));
+                let (version, policies, plans) = (set.version(), set.len(), set.plans().len());
+                let namespaces = set.namespaces().count();
+                self.policies.store(Arc::new(set));
+                self.metrics.valid.set(1);
+                self.metrics.count("applied");
+                tracing::info!(%path, version, namespaces, policies, plans, "new policies are in force");
+            }
+            Err(errors) => {
+                self.metrics.valid.set(0);
+                self.metrics.count("rejected");
+                for error in errors.iter() {
+                    tracing::error!(%path, fault = %error, "the policy file has a fault; the policies stay as they are");
+                }
+            }
+        }
+    }
+}
+
+/// Watches the folder of `path` and tells of every change in it. If that cannot be had, the poll remains.
+fn watch_folder(path: &Path, changed: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            // A full channel already holds the news.
+            let _ = changed.try_send(());
+        }
+    });
+    let watching = watcher.and_then(|mut watcher| {
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    match watching {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(folder = %folder.display(), %error, poll_every = ?POLL_EVERY, "the folder of the policy file cannot be watched; it is polled");
+            None
+        }
+    }
+}
+
+/// Waits until nothing has changed for a moment, but not for ever.
+async fn settle(changes: &mut mpsc::Receiver<()>) {
+    for _ in 0..20 {
+        sleep(QUIET).await;
+        if changes.try_recv().is_err() {
+            return;
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Default)]
+struct WatchMetrics {
+    valid: Gauge,
+    reloads: Family<OutcomeLabel, Counter>,
+}
+
+impl WatchMetrics {
+    fn register(metrics: &Metrics) -> Self {
+        let these = Self::default();
+        these.valid.set(1);
+        metrics.register(
+            "tidegate_ratelimit_policies_valid",
+            "1 if the policy file is in force, 0 if it has a fault and the policies before it are",
+            these.valid.clone(),
+        );
+        metrics.register(
+            "tidegate_ratelimit_policy_reloads",
+            "New contents of the policy file, by what became of them",
+            these.reloads.clone(),
+        );
+        these
+    }
+
+    fn count(&self, outcome: &'static str) {
+        self.reloads.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests;

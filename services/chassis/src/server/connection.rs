@@ -1,0 +1,230 @@
+//! One connection, from its handshake to its polite end.
+
+use std::{
+    convert::Infallible,
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tonic::{body::Body, server::NamedService};
+use tower::Service;
+
+use super::{config::ServerConfig, dispatch::Dispatch};
+use crate::{clock::Random, tls::Identity};
+
+/// For the TLS handshake.
+const TLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the HTTP/2 preface; after it, keepalive watches over the peer.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+/// What a peer may send before we have read it, per call and per connection. Messages are small: 1 MiB lets a
+/// stream of them run at full speed over any link, and bounds what one connection can make us hold.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 2 << 20;
+
+/// How the connections of a server are served.
+pub(super) struct Connections {
+    http2: http2::Builder<TokioExecutor>,
+    identity: Option<Arc<Identity>>,
+    max_age: Duration,
+    age_grace: Duration,
+    drain: CancellationToken,
+    random: Random,
+}
+
+/// Why a connection never came to be.
+#[derive(Debug)]
+pub(super) struct HandshakeFailed;
+
+impl Connections {
+    pub(super) fn new(
+        config: &ServerConfig,
+        identity: Option<Arc<Identity>>,
+        drain: CancellationToken,
+        random: Random,
+    ) -> Self {
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .keep_alive_interval(config.keepalive_interval.get())
+            .keep_alive_timeout(config.keepalive_timeout.get())
+            .max_concurrent_streams(config.max_concurrent_streams)
+            .max_header_list_size(config.max_header_bytes)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            // No gRPC client reads it.
+            .auto_date_header(false);
+        let (max_age, age_grace) = (config.max_connection_age.get(), config.max_connection_age_grace.get());
+        Self { http2, identity, max_age, age_grace, drain, random }
+    }
+
+    /// Serves until the peer leaves, the connection is too old, or the server drains.
+    pub(super) async fn serve<S>(
+        &self,
+        stream: TcpStream,
+        dispatch: Dispatch<S>,
+    ) -> Result<(), HandshakeFailed>
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Send
+            + 'static,
+        S::Future: Unpin + Send + 'static,
+    {
+        match &self.identity {
+            None => self.serve_io(stream, dispatch).await,
+            Some(identity) => {
+                let handshake = TlsAcceptor::from(identity.current()).accept(stream);
+                match timeout(TLS_TIMEOUT, handshake).await {
+                    Ok(Ok(stream)) => self.serve_io(stream, dispatch).await,
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, "TLS handshake failed");
+                        Err(HandshakeFailed)
+                    }
+                    Err(_) => Err(HandshakeFailed),
+                }
+            }
+        }
+    }
+
+    async fn serve_io<S, I>(&self, io: I, dispatch: Dispatch<S>) -> Result<(), HandshakeFailed>
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Send
+            + 'static,
+        S::Future: Unpin + Send + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let has_preface = Arc::new(AtomicBool::new(false));
+        let io = Watched { io, missing: PREFACE_BYTES, has_preface: Arc::clone(&has_preface) };
+        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(io), dispatch));
+        let mut event = self.watch_over(Arc::clone(&has_preface));
+        tokio::select! {
+            biased;
+            // The peer reset it or broke the protocol; its calls have ended as cancelled.
+            _ = connection.as_mut() => {
+                return if has_preface.load(Ordering::Relaxed) { Ok(()) } else { Err(HandshakeFailed) };
+            }
+            event = &mut event => match event {
+                Ok(Event::NoPreface) => return Err(HandshakeFailed),
+                Ok(Event::TooOld) | Err(_) => {}
+                Ok(Event::Drain) => {
+                    connection.as_mut().graceful_shutdown();
+                    // The worker drops what outlives the drain timeout.
+                    let _ = connection.await;
+                    return Ok(());
+                }
+            }
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = timeout(self.age_grace, connection).await;
+        Ok(())
+    }
+
+    /// Waits for what ends a connection from outside, in a task of its own: the connection's task
+    /// then looks at one flag whenever it is woken, rather than at a token and two timers.
+    fn watch_over(&self, has_preface: Arc<AtomicBool>) -> oneshot::Receiver<Event> {
+        let (mut tell, told) = oneshot::channel();
+        let drain = self.drain.clone();
+        let max_age =
+            (!self.max_age.is_zero()).then(|| self.max_age.mul_f64(0.9 + 0.2 * self.random.unit_f64()));
+        tokio::spawn(async move {
+            let preface = async {
+                sleep(PREFACE_TIMEOUT).await;
+                if has_preface.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let age = async {
+                match max_age {
+                    Some(max_age) => sleep(max_age).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let event = tokio::select! {
+                () = tell.closed() => return,
+                () = drain.cancelled() => Event::Drain,
+                () = age => Event::TooOld,
+                () = preface => Event::NoPreface,
+            };
+            // The connection may have ended meanwhile.
+            let _ = tell.send(event);
+        });
+        told
+    }
+}
+
+#[derive(Debug)]
+enum Event {
+    NoPreface,
+    TooOld,
+    Drain,
+}
+
+/// Tells when the bytes of the HTTP/2 preface have come.
+struct Watched<I> {
+    io: I,
+    missing: usize,
+    has_preface: Arc<AtomicBool>,
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut this.io).poll_read(cx, buffer);
+        if this.missing > 0 {
+            this.missing = this.missing.saturating_sub(buffer.filled().len() - before);
+            this.has_preface.store(this.missing == 0, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}

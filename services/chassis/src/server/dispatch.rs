@@ -1,0 +1,87 @@
+//! From a request to the service that answers it.
+
+use std::{cell::RefCell, convert::Infallible, sync::Arc};
+
+use http::{HeaderMap, Method as HttpMethod, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use tonic::{body::Body, server::NamedService, service::Routes};
+use tower::Service;
+
+use super::{
+    body::CallBody,
+    call::{Call, CallFuture, Handler, Running, Worker},
+    deadline::{Deadline, timeout},
+};
+use crate::{clock::Random, error, trace};
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// The services of one connection.
+pub(super) struct Dispatch<S> {
+    // A connection is served by one task of one thread; hyper only lends it shared.
+    pub(super) own: RefCell<S>,
+    /// Health, reflection, and UNIMPLEMENTED for everything else.
+    pub(super) shared: Routes,
+    pub(super) worker: Arc<Worker>,
+    pub(super) random: Random,
+}
+
+impl<S> hyper::service::Service<Request<Incoming>> for Dispatch<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + NamedService,
+    S::Future: Unpin,
+{
+    type Response = Response<CallBody>;
+    type Error = Infallible;
+    type Future = CallFuture<S::Future>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let path = request.uri().path();
+        let headers = request.headers();
+        if let Some(status) = not_grpc(request.method(), headers) {
+            let mut response = Response::new(CallBody::default());
+            *response.status_mut() = status;
+            return CallFuture::Refused(Some(Box::new(response)));
+        }
+        let method = self.worker.methods.find(path);
+        let request_id = headers.get(REQUEST_ID).cloned();
+        let span = trace::request_span(headers, path.trim_start_matches('/'), &self.random);
+        let call = Call::start(&self.worker, method, request_id, span);
+        if call.is_too_many() {
+            let status = call.overloaded();
+            return CallFuture::refuse(call, status);
+        }
+        let deadline = match timeout(headers) {
+            Ok(timeout) => timeout.map(Deadline::after),
+            Err(_) => {
+                let mut violations = error::Violations::default();
+                violations.add("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u, n");
+                let status = violations.into_status("INVALID_REQUEST", "malformed grpc-timeout");
+                return CallFuture::refuse(call, status);
+            }
+        };
+        let handler = if is_own::<S>(path) {
+            Handler::Own(self.own.borrow_mut().call(request))
+        } else {
+            Handler::Shared(Box::pin(self.shared.clone().call(request.map(Body::new))))
+        };
+        CallFuture::Running(Running { handler, call: Some(call), deadline })
+    }
+}
+
+/// Whether the path lies under `/{S::NAME}/`.
+fn is_own<S: NamedService>(path: &str) -> bool {
+    let rest = path.strip_prefix('/').and_then(|path| path.strip_prefix(S::NAME));
+    rest.is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// The HTTP status for a request that is not gRPC at all (gRPC over HTTP/2, "Requests").
+fn not_grpc(method: &HttpMethod, headers: &HeaderMap) -> Option<StatusCode> {
+    if *method != HttpMethod::POST {
+        return Some(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let is_grpc = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    (!is_grpc).then_some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+}

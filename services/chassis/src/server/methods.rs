@@ -1,0 +1,121 @@
+//! The methods a server knows, by path, read from the descriptors. Labels stay bounded: whatever
+//! else is called counts as one method.
+
+use std::collections::HashMap;
+
+use anyhow::Context;
+use prost::Message;
+use prost_types::FileDescriptorSet;
+
+/// Service and method of every call to a path that is not known.
+const OTHER: &str = "other";
+
+/// Index into [`Methods`]. [`MethodId::OTHER`] is any unknown path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MethodId(u16);
+
+impl MethodId {
+    pub(super) const OTHER: Self = Self(0);
+
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Method {
+    pub(super) service: String,
+    pub(super) name: String,
+    /// Whether the answer is a stream, so that its status comes in trailers.
+    pub(super) streams: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Methods {
+    list: Vec<Method>,
+    /// Paths of the served service: few and hot, so compared one after the other.
+    own: Vec<(Box<str>, MethodId)>,
+    others: HashMap<Box<str>, MethodId>,
+}
+
+impl Methods {
+    /// # Errors
+    /// If a descriptor set cannot be decoded, or none of them describes `service`.
+    pub(super) fn read(service: &str, descriptors: &[&[u8]]) -> anyhow::Result<Self> {
+        let other = Method { service: OTHER.to_owned(), name: OTHER.to_owned(), streams: true };
+        let mut methods = Self { list: vec![other], own: Vec::new(), others: HashMap::new() };
+        for set in descriptors {
+            let set = FileDescriptorSet::decode(*set)
+                .context("the embedded descriptors are not a FileDescriptorSet")?;
+            for file in &set.file {
+                for described in &file.service {
+                    let name = format!("{}.{}", file.package(), described.name());
+                    methods.add_service(&name, name == service, described)?;
+                }
+            }
+        }
+        anyhow::ensure!(!methods.own.is_empty(), "the descriptors do not describe the served {service}");
+        Ok(methods)
+    }
+
+    /// The method that `path` ("/package.Service/Method") names.
+    pub(super) fn find(&self, path: &str) -> MethodId {
+        let own = self.own.iter().find(|(known, _)| **known == *path).map(|(_, id)| *id);
+        own.or_else(|| self.others.get(path).copied()).unwrap_or(MethodId::OTHER)
+    }
+
+    pub(super) fn get(&self, id: MethodId) -> &Method {
+        &self.list[id.index()]
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Method> {
+        self.list.iter()
+    }
+
+    fn add_service(
+        &mut self,
+        service: &str,
+        is_own: bool,
+        described: &prost_types::ServiceDescriptorProto,
+    ) -> anyhow::Result<()> {
+        for method in &described.method {
+            let path = format!("/{service}/{}", method.name()).into_boxed_str();
+            let id = MethodId(u16::try_from(self.list.len()).context("more methods than a u16 counts")?);
+            let streams = method.server_streaming();
+            self.list.push(Method { service: service.to_owned(), name: method.name().to_owned(), streams });
+            if is_own {
+                self.own.push((path, id));
+            } else {
+                self.others.insert(path, id);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_own_and_other_methods_and_lumps_the_rest_together() {
+        let sets = [tidegate_proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+        let methods = Methods::read("tidegate.ratelimit.v1.RateLimitService", &sets).expect("descriptors");
+        let check = methods.get(methods.find("/tidegate.ratelimit.v1.RateLimitService/Check"));
+        assert_eq!((check.name.as_str(), check.streams), ("Check", false));
+        assert!(methods.get(methods.find("/tidegate.ratelimit.v1.RateLimitService/CheckStream")).streams);
+        assert_eq!(
+            methods.get(methods.find("/grpc.health.v1.Health/Watch")).service,
+            "grpc.health.v1.Health"
+        );
+        for unknown in ["", "/", "/tidegate.ratelimit.v1.RateLimitService/Chec", "/a/b/c"] {
+            assert_eq!(methods.find(unknown), MethodId::OTHER);
+        }
+    }
+
+    #[test]
+    fn service_that_is_not_described_is_refused() {
+        assert!(Methods::read("no.Such", &[tidegate_proto::DESCRIPTORS]).is_err());
+        assert!(Methods::read("no.Such", &[b"\xff"]).is_err());
+    }
+}

@@ -11,14 +11,10 @@ pub mod ratelimit {
     /// Version 1.
     #[expect(
         missing_docs,
-        unreachable_pub,
         unused_qualifications,
         clippy::all,
         clippy::allow_attributes,
         clippy::allow_attributes_without_reason,
-        clippy::cast_possible_truncation,
-        clippy::match_same_arms,
-        clippy::wildcard_imports,
         reason = "generated code"
     )]
     pub mod v1 {

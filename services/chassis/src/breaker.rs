@@ -83,7 +83,6 @@ impl Breaker {
     pub fn record(&self, success: bool, now_us: u64) {
         let mut phase = self.phase();
         *phase = match (*phase, success) {
-            (Phase::Closed { .. }, true) => Phase::Closed { failures: 0 },
             (Phase::Closed { failures }, false) if failures + 1 < self.config.failures => {
                 Phase::Closed { failures: failures + 1 }
             }
@@ -91,7 +90,7 @@ impl Breaker {
             (Phase::HalfOpen { successes, .. }, true) if successes + 1 < self.config.successes => {
                 Phase::HalfOpen { successes: successes + 1, probe_since_us: None }
             }
-            (Phase::HalfOpen { .. }, true) => Phase::Closed { failures: 0 },
+            (Phase::Closed { .. } | Phase::HalfOpen { .. }, true) => Phase::Closed { failures: 0 },
             (open @ Phase::Open { .. }, _) => open,
         };
     }

@@ -23,6 +23,10 @@ pub const ENV_ALIASES: &[(&str, &str)] = &[
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
 ];
 
+/// Variables of the other binaries, which may stand in the same environment.
+pub const FOREIGN_ENV: &[&str] =
+    &["TIDEGATE_GATEWAY_LISTEN", "TIDEGATE_KEYS_LISTEN", "TIDEGATE_AUDIT_LISTEN", "TIDEGATE_HEALTH_LISTEN"];
+
 /// Everything that can be set.
 #[derive(Clone, Debug, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields)]
@@ -116,7 +120,12 @@ impl Config {
     pub fn refuse_unfit(&self) -> Result<(), ConfigError> {
         let mut faults = Vec::new();
         let key = "store.backend";
-        self.environment.refuse_in_production(key, !self.uses_redis(), "counters in memory; set REDIS_URL", &mut faults);
+        self.environment.refuse_in_production(
+            key,
+            !self.uses_redis(),
+            "counters in memory; set REDIS_URL",
+            &mut faults,
+        );
         if self.store.backend == Backend::Redis && self.store.redis.url.is_empty() {
             let message = "must be set for store.backend = \"redis\"; also: REDIS_URL".to_owned();
             faults.push(Fault { key: "store.redis.url".to_owned(), origin: None, message });
@@ -128,5 +137,9 @@ impl Config {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that garde calls")]
 fn a_sensible_ttl(ttl: &HumanDuration, _: &()) -> garde::Result {
     let seconds = ttl.as_secs_f64();
-    if (1.0..=30.0 * 86_400.0).contains(&seconds) { Ok(()) } else { Err(garde::Error::new("must be 1s to 30d")) }
+    if (1.0..=30.0 * 86_400.0).contains(&seconds) {
+        Ok(())
+    } else {
+        Err(garde::Error::new("must be 1s to 30d"))
+    }
 }

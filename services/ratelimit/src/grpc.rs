@@ -9,7 +9,9 @@ use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, future::join_all};
 use tidegate_chassis::clock::{Clock, Random};
-use tidegate_proto::ratelimit::v1::{self as pb, check_batch_result::Outcome, rate_limit_service_server::RateLimitService};
+use tidegate_proto::ratelimit::v1::{
+    self as pb, check_batch_result::Outcome, rate_limit_service_server::RateLimitService,
+};
 use tonic::{Request, Response, Status, Streaming};
 
 use self::{error::to_status, parse::ParsedCheck, render::Renderer};
@@ -17,7 +19,7 @@ use crate::{limiter::Limiter, metrics::CheckMetrics};
 
 /// The service of one worker.
 #[derive(Clone)]
-pub struct RateLimitApi {
+pub(crate) struct RateLimitApi {
     shared: Arc<Shared>,
 }
 
@@ -29,7 +31,7 @@ struct Shared {
 
 impl RateLimitApi {
     /// Serves `limiter`.
-    pub fn new(limiter: Limiter, clock: Clock, random: Random, metrics: CheckMetrics) -> Self {
+    pub(crate) fn new(limiter: Limiter, clock: Clock, random: Random, metrics: CheckMetrics) -> Self {
         Self { shared: Arc::new(Shared { limiter, renderer: Renderer::new(clock, random), metrics }) }
     }
 }
@@ -90,8 +92,12 @@ impl RateLimitService for RateLimitApi {
     async fn peek(&self, request: Request<pb::PeekRequest>) -> Result<Response<pb::PeekResponse>, Status> {
         let parsed = parse::peek(request.get_ref())?;
         let policies = self.shared.limiter.policies();
-        let verdict =
-            self.shared.limiter.peek(&policies, parsed.question()).await.map_err(|error| to_status(&error))?;
+        let verdict = self
+            .shared
+            .limiter
+            .peek(&policies, parsed.question())
+            .await
+            .map_err(|error| to_status(&error))?;
         Ok(Response::new(pb::PeekResponse { result: Some(self.shared.renderer.check(&verdict)) }))
     }
 
@@ -116,8 +122,12 @@ impl RateLimitService for RateLimitApi {
     ) -> Result<Response<pb::GetUsageResponse>, Status> {
         let parsed = parse::usage(request.get_ref())?;
         let policies = self.shared.limiter.policies();
-        let verdict =
-            self.shared.limiter.peek(&policies, parsed.question()).await.map_err(|error| to_status(&error))?;
+        let verdict = self
+            .shared
+            .limiter
+            .peek(&policies, parsed.question())
+            .await
+            .map_err(|error| to_status(&error))?;
         Ok(Response::new(self.shared.renderer.usage(&verdict)))
     }
 }

@@ -13,5 +13,5 @@ pub mod policies;
 mod service;
 pub mod store;
 
-pub use config::{CONFIG_DEFAULTS, Config, ENV_ALIASES};
+pub use config::{CONFIG_DEFAULTS, Config, ENV_ALIASES, FOREIGN_ENV};
 pub use service::Service;

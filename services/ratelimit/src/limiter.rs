@@ -11,7 +11,9 @@ use smallvec::SmallVec;
 
 pub use self::verdict::{LimitVerdict, Reason, Verdict};
 use crate::{
-    domain::{Attributes, BundleLimit, CellCheck, Check, Enforcement, Idempotency, Match, PolicySet, UnknownPlan},
+    domain::{
+        Attributes, BundleLimit, CellCheck, Check, Enforcement, Idempotency, Match, PolicySet, UnknownPlan,
+    },
     key::{Key, cell_key, record_key},
     store::{CellReset, CounterStore, MemoryStore, StoreError},
 };
@@ -103,7 +105,11 @@ impl Limiter {
     /// # Errors
     ///
     /// [`CheckError`], except `LimitNotFound` and `Store`.
-    pub async fn check<'p, A>(&self, policies: &'p PolicySet, question: Question<'_, A>) -> Result<Verdict<'p>, CheckError>
+    pub async fn check<'p, A>(
+        &self,
+        policies: &'p PolicySet,
+        question: Question<'_, A>,
+    ) -> Result<Verdict<'p>, CheckError>
     where
         A: Attributes + ?Sized + Sync,
     {
@@ -124,7 +130,11 @@ impl Limiter {
     /// # Errors
     ///
     /// [`CheckError`], except `LimitNotFound`.
-    pub async fn peek<'p, A>(&self, policies: &'p PolicySet, question: Question<'_, A>) -> Result<Verdict<'p>, CheckError>
+    pub async fn peek<'p, A>(
+        &self,
+        policies: &'p PolicySet,
+        question: Question<'_, A>,
+    ) -> Result<Verdict<'p>, CheckError>
     where
         A: Attributes + ?Sized + Sync,
     {
@@ -162,8 +172,17 @@ impl Limiter {
             if limit.is_some() && rule.is_none() {
                 continue;
             }
-            cleared.extend(limits.enumerate().filter(|(index, _)| rule.is_none_or(|rule| rule == *index)).map(|(_, l)| l));
-            cells.push(CellReset { key: key_of(found, attributes), layout: Arc::clone(&found.bundle.layout), rule });
+            cleared.extend(
+                limits
+                    .enumerate()
+                    .filter(|(index, _)| rule.is_none_or(|rule| rule == *index))
+                    .map(|(_, l)| l),
+            );
+            cells.push(CellReset {
+                key: key_of(found, attributes),
+                layout: Arc::clone(&found.bundle.layout),
+                rule,
+            });
         }
         if let (Some(name), true) = (limit, cells.is_empty()) {
             return Err(CheckError::LimitNotFound(name.to_owned()));
@@ -172,7 +191,11 @@ impl Limiter {
         Ok(cleared)
     }
 
-    fn matches<'p, A>(&self, policies: &'p PolicySet, question: &Question<'_, A>) -> Result<Matches<'p>, CheckError>
+    fn matches<'p, A>(
+        &self,
+        policies: &'p PolicySet,
+        question: &Question<'_, A>,
+    ) -> Result<Matches<'p>, CheckError>
     where
         A: Attributes + ?Sized,
     {
@@ -197,7 +220,11 @@ impl Limiter {
         Ok(matches)
     }
 
-    fn store_check<A: Attributes + ?Sized>(&self, matches: &Matches<'_>, question: &Question<'_, A>) -> Check {
+    fn store_check<A: Attributes + ?Sized>(
+        &self,
+        matches: &Matches<'_>,
+        question: &Question<'_, A>,
+    ) -> Check {
         let cells: SmallVec<[CellCheck; 2]> = limited(matches)
             .map(|found| CellCheck {
                 key: key_of(found, question.attributes),

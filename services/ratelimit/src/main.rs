@@ -7,7 +7,7 @@ use tidegate_chassis::{
     metrics::Metrics,
     shutdown, telemetry,
 };
-use tidegate_ratelimit::{CONFIG_DEFAULTS, Config, ENV_ALIASES, Service};
+use tidegate_ratelimit::{CONFIG_DEFAULTS, Config, ENV_ALIASES, FOREIGN_ENV, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -27,7 +27,7 @@ fn main() -> anyhow::Result<()> {
         file: args.config.config.as_deref(),
         env: Source::process_env(),
         aliases: ENV_ALIASES,
-        ignored: config::FOREIGN_ENV,
+        ignored: FOREIGN_ENV,
     })?;
     if args.config.print_config {
         anstream::print!("{}", config::print_redacted(&config));

@@ -10,7 +10,7 @@ use crate::limiter::Verdict;
 
 /// Counters of decisions, with handles at hand: the hot path looks nothing up.
 #[derive(Clone)]
-pub struct CheckMetrics {
+pub(crate) struct CheckMetrics {
     allowed: Counter,
     denied: Counter,
     degraded_allowed: Counter,
@@ -37,7 +37,10 @@ enum Status {
 }
 
 impl EncodeLabelValue for Status {
-    fn encode(&self, encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+    ) -> Result<(), std::fmt::Error> {
         let word = match self {
             Self::Allowed => "allowed",
             Self::Denied => "denied",
@@ -52,7 +55,7 @@ impl EncodeLabelValue for Status {
 
 impl CheckMetrics {
     /// Registers the counters.
-    pub fn register(metrics: &Metrics) -> Self {
+    pub(crate) fn register(metrics: &Metrics) -> Self {
         let requests = Family::<StatusLabel, Counter>::default();
         metrics.register("rate_limit_requests", "Checks by what was answered", requests.clone());
         let shadow_denied = Counter::default();
@@ -72,7 +75,7 @@ impl CheckMetrics {
 
     /// Counts a decision.
     #[inline]
-    pub fn record(&self, verdict: &Verdict<'_>) {
+    pub(crate) fn record(&self, verdict: &Verdict<'_>) {
         let counter = match (verdict.degraded, verdict.allowed) {
             (false, true) if verdict.replayed => &self.replayed,
             (false, true) => &self.allowed,
@@ -87,7 +90,7 @@ impl CheckMetrics {
     }
 
     /// Counts a check that could not be decided.
-    pub fn record_error(&self) {
+    pub(crate) fn record_error(&self) {
         self.error.inc();
     }
 }

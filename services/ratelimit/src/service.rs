@@ -5,7 +5,6 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use tidegate_chassis::{
-    breaker::Breaker,
     clock::{Clock, Random},
     metrics::Metrics,
     server::{Listeners, Server},
@@ -20,7 +19,7 @@ use crate::{
     limiter::{Limiter, LimiterSettings},
     metrics::CheckMetrics,
     policies::{self, PolicyWatch},
-    store::{CounterStore, MemoryStore, RedisStore},
+    store::{CounterStore, MemoryStore, RedisBackend},
 };
 
 /// The rate-limit service, with its ports open.
@@ -40,15 +39,27 @@ impl Service {
     ///
     /// Settings unfit for the environment, a policy file with faults (all of them are named), a port
     /// that cannot be had.
-    pub async fn bind(config: Config, metrics: Metrics, clock: Clock, random: Random) -> anyhow::Result<Self> {
+    pub async fn bind(
+        config: Config,
+        metrics: Metrics,
+        clock: Clock,
+        random: Random,
+    ) -> anyhow::Result<Self> {
         config.refuse_unfit()?;
         let policies = match config.policies.file.as_str() {
             "" => policies::builtin(config.policies.replicas),
             file => policies::load(Path::new(file), config.policies.replicas)
                 .with_context(|| format!("policies.file: {file}"))?,
         };
-        let listeners = Listeners::bind(&config.server)?;
-        Ok(Self { listeners, config, policies: Arc::new(ArcSwap::from_pointee(policies)), metrics, clock, random })
+        let listeners = Listeners::bind(&config.server).await?;
+        Ok(Self {
+            listeners,
+            config,
+            policies: Arc::new(ArcSwap::from_pointee(policies)),
+            metrics,
+            clock,
+            random,
+        })
     }
 
     /// Address of the gRPC port.
@@ -77,14 +88,17 @@ impl Service {
                 config.policies.replicas,
                 Arc::clone(&policies),
                 &metrics,
-                stop.clone(),
+                &stop,
             )?),
         };
         let settings = LimiterSettings {
             enabled: config.enabled,
             idempotency_ttl_us: u64::try_from(config.idempotency.ttl.as_micros()).unwrap_or(u64::MAX),
         };
-        let stores = Stores::new(&config, memory, &clock, &metrics)?;
+        let redis = match config.uses_redis() {
+            true => Some(RedisBackend::new(&config.store.redis, random.clone(), &metrics)?),
+            false => None,
+        };
         let max_message_bytes = config.server.max_message_bytes;
         let server = Server {
             listeners,
@@ -96,8 +110,12 @@ impl Service {
             environment: config.environment,
         };
         let make = move |_worker: usize| {
-            let (store, local) = stores.open();
-            let limiter = Limiter::new(Arc::clone(&policies), store, local, settings);
+            let store: Arc<dyn CounterStore> = match &redis {
+                // Each worker has a connection of its own, on its own runtime.
+                Some(redis) => Arc::new(redis.open()),
+                None => Arc::clone(&memory) as _,
+            };
+            let limiter = Limiter::new(Arc::clone(&policies), store, Arc::clone(&memory), settings);
             let api = RateLimitApi::new(limiter, clock.clone(), random.clone(), checks.clone());
             RateLimitServiceServer::new(api).max_decoding_message_size(max_message_bytes)
         };

@@ -12,7 +12,7 @@ mod memory;
 mod redis;
 
 pub use memory::{MemoryStore, MemoryStoreConfig};
-pub use redis::{RedisStore, RedisStoreConfig};
+pub use redis::{RedisBackend, RedisStore, RedisStoreConfig};
 
 /// Keeps the counters of a check and decides it.
 ///

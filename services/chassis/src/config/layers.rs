@@ -99,7 +99,7 @@ impl Layers {
             match (self.known(&key), value) {
                 (Some(Known::Table), Value::Table(inner)) => self.take_table(&key, inner, origin),
                 (Some(Known::Table), _) => {
-                    self.refuse(&key, origin, "this is a table of settings, not a value")
+                    self.refuse(&key, origin, "this is a table of settings, not a value");
                 }
                 (Some(_), value) => self.set(key, value, origin.clone()),
                 (None, _) => self.refuse(&key, origin, "unknown key"),

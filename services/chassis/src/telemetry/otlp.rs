@@ -98,7 +98,7 @@ impl<E: SpanExporter> SpanExporter for Reported<E> {
         let was_failing = self.is_failing.swap(result.is_err(), Ordering::Relaxed);
         match &result {
             Err(error) if !was_failing => {
-                tracing::warn!(%error, "spans are lost: the collector does not take them")
+                tracing::warn!(%error, "spans are lost: the collector does not take them");
             }
             Ok(()) if was_failing => tracing::info!("the collector takes spans again"),
             Ok(()) | Err(_) => {}

@@ -122,7 +122,10 @@ impl Limit {
         } else if spec.algorithm == Algorithm::SlidingLog && spec.limit > u64::from(SlidingLog::MAX_LIMIT) {
             fault(
                 "limit",
-                format!("a sliding_log keeps every admission and holds at most {} tokens; use sliding_window", SlidingLog::MAX_LIMIT),
+                format!(
+                    "a sliding_log keeps every admission and holds at most {} tokens; use sliding_window",
+                    SlidingLog::MAX_LIMIT
+                ),
             );
         }
         match spec.period {
@@ -143,11 +146,7 @@ impl Limit {
             }
             Some(_) | None => {}
         }
-        if errors.is_empty() {
-            Self::build(spec).map_err(|error| vec![error])
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Self::build(spec).map_err(|error| vec![error]) } else { Err(errors) }
     }
 
     /// The same limit with `1 / replicas` of its tokens, at least one: what one replica may admit by

@@ -57,11 +57,16 @@ impl SlidingLog {
         let now_us = now_us.max(words[NEWEST]);
         let entries = entries(words);
         let live = self.first_live(entries, now_us);
-        let used: u64 = if live == 0 { tokens(words) } else { entries[live..].iter().map(|e| cost_of(*e)).sum() };
+        let used: u64 =
+            if live == 0 { tokens(words) } else { entries[live..].iter().map(|e| cost_of(*e)).sum() };
         let remaining = u64::from(self.limit).saturating_sub(used);
         Look {
             remaining,
-            retry_after_us: if cost <= remaining { 0 } else { self.retry_after(&entries[live..], cost, used, now_us) },
+            retry_after_us: if cost <= remaining {
+                0
+            } else {
+                self.retry_after(&entries[live..], cost, used, now_us)
+            },
             reset_after_us: if used == 0 { 0 } else { words[NEWEST] + self.period_us - now_us },
         }
     }

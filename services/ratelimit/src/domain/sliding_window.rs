@@ -137,7 +137,6 @@ fn set_closed(words: &mut [u64], index: u64, tokens: u32) {
     };
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a remainder of 30")]
 fn slot(index: u64) -> (usize, bool) {
     let slot = (index % SlidingWindow::SUB_WINDOWS) as usize;
     (CLOSED + slot / 2, slot % 2 == 1)

@@ -29,7 +29,9 @@ pub(super) fn to_status(error: &CheckError) -> Status {
         CheckError::IdempotencyKeyReused => {
             with_field(Code::InvalidArgument, "IDEMPOTENCY_KEY_REUSED", message, "idempotency_key".to_owned())
         }
-        CheckError::LimitNotFound(_) => with_field(Code::NotFound, "LIMIT_NOT_FOUND", message, "limit".to_owned()),
+        CheckError::LimitNotFound(_) => {
+            with_field(Code::NotFound, "LIMIT_NOT_FOUND", message, "limit".to_owned())
+        }
         CheckError::Store(
             StoreError::Timeout
             | StoreError::Disconnected

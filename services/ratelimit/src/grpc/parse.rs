@@ -1,7 +1,9 @@
 //! Requests, checked as a whole: every wrong field is reported at once.
 
 use tidegate_chassis::error::Violations;
-use tidegate_proto::ratelimit::v1::{self as pb, check_request, get_usage_request, peek_request, reset_request};
+use tidegate_proto::ratelimit::v1::{
+    self as pb, check_request, get_usage_request, peek_request, reset_request,
+};
 use tonic::Status;
 
 use super::error::invalid;
@@ -82,15 +84,23 @@ pub(super) fn peek(request: &pb::PeekRequest) -> Result<Parsed<'_, peek_request:
     fields(&request.namespace, &request.attributes, request.cost)
 }
 
-pub(super) fn reset(request: &pb::ResetRequest) -> Result<Parsed<'_, reset_request::AttributesEntry>, Status> {
+pub(super) fn reset(
+    request: &pb::ResetRequest,
+) -> Result<Parsed<'_, reset_request::AttributesEntry>, Status> {
     fields(&request.namespace, &request.attributes, None)
 }
 
-pub(super) fn usage(request: &pb::GetUsageRequest) -> Result<Parsed<'_, get_usage_request::AttributesEntry>, Status> {
+pub(super) fn usage(
+    request: &pb::GetUsageRequest,
+) -> Result<Parsed<'_, get_usage_request::AttributesEntry>, Status> {
     fields(&request.namespace, &request.attributes, None)
 }
 
-fn fields<'a, E: Entry>(namespace: &'a str, entries: &'a [E], cost: Option<u64>) -> Result<Parsed<'a, E>, Status> {
+fn fields<'a, E: Entry>(
+    namespace: &'a str,
+    entries: &'a [E],
+    cost: Option<u64>,
+) -> Result<Parsed<'a, E>, Status> {
     let mut violations = Violations::default();
     let parsed = common_fields(namespace, entries, cost, &mut violations);
     if violations.is_empty() { Ok(parsed) } else { Err(invalid(violations)) }
@@ -100,7 +110,8 @@ fn check_fields<'a>(request: &'a pb::CheckRequest, violations: &mut Violations) 
     let parsed = common_fields(&request.namespace, &request.attributes, request.cost, violations);
     let key = request.idempotency_key.as_str();
     if key.len() > MAX_KEY_BYTES || !key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
-        violations.add("idempotency_key", format!("must be at most {MAX_KEY_BYTES} printable ASCII characters"));
+        violations
+            .add("idempotency_key", format!("must be at most {MAX_KEY_BYTES} printable ASCII characters"));
     }
     Parsed { dry_run: request.dry_run, idempotency_key: key, ..parsed }
 }
@@ -138,7 +149,8 @@ fn attribute<E: Entry>(entry: &E, violations: &mut Violations) {
         violations.add(format!("attributes[{}]", shown.escape_debug()), wanted);
     } else if value.len() > MAX_VALUE_BYTES {
         let is = value.len();
-        violations.add(format!("attributes[{name}]"), format!("must be at most {MAX_VALUE_BYTES} bytes, is {is}"));
+        violations
+            .add(format!("attributes[{name}]"), format!("must be at most {MAX_VALUE_BYTES} bytes, is {is}"));
     }
 }
 

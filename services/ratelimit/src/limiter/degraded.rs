@@ -35,7 +35,9 @@ pub(super) async fn verdict<'p>(
         match found.policy.failure_mode {
             FailureMode::Open => {}
             FailureMode::Closed if shadow => {}
-            FailureMode::Closed => closed.extend(found.bundle.limits.iter().map(|limit| unknown(limit, shadow))),
+            FailureMode::Closed => {
+                closed.extend(found.bundle.limits.iter().map(|limit| unknown(limit, shadow)));
+            }
             FailureMode::Local => {
                 // A share may be too small for a cost that the whole limit admits; it is then a denial.
                 let layout = Arc::clone(&found.bundle.local_layout);

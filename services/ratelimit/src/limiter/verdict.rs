@@ -100,8 +100,8 @@ impl<'p> Verdict<'p> {
 
 impl LimitVerdict<'_> {
     fn denial_reason(&self) -> Reason {
-        let is_quota =
-            matches!(self.limit.limit.rule, Rule::FixedWindow(_)) && self.limit.limit.period.length_us(0) >= QUOTA_US;
+        let is_quota = matches!(self.limit.limit.rule, Rule::FixedWindow(_))
+            && self.limit.limit.period.length_us(0) >= QUOTA_US;
         if is_quota { Reason::QuotaExceeded } else { Reason::RateLimited }
     }
 }

@@ -55,7 +55,7 @@ impl PolicyWatch {
         replicas: u32,
         policies: Arc<ArcSwap<PolicySet>>,
         metrics: &Metrics,
-        stop: CancellationToken,
+        stop: &CancellationToken,
     ) -> Result<Self, TryCurrentError> {
         let runtime = Handle::try_current()?;
         let watched = Watched::new(path, replicas, policies, metrics);

@@ -9,7 +9,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{CellReset, CounterStore};
 use crate::domain::{
-    Algorithm, CellCheck, Check, Decision, Idempotency, Layout, Limit, LimitSpec, Period, Rule,
+    Algorithm, CellCheck, Check, Decision, Idempotency, Layout, Limit, LimitOutcome, LimitSpec, Period, Rule,
 };
 
 /// Instantiates every case for a backend; `$new_store` is an expression that makes a fresh, empty store
@@ -39,7 +39,9 @@ pub(crate) fn hourly(algorithm: Algorithm, limit: u64) -> Rule {
     // A fixed window of ten years: no case may meet the end of an hour by chance.
     let hours = if algorithm == Algorithm::FixedWindow { 3_650 * 24 } else { 1 };
     let period = Period::Micros(hours * 3_600_000_000);
-    Limit::new(LimitSpec { name: "hour".into(), algorithm, limit, period, burst: None }).expect("valid limit").rule
+    Limit::new(LimitSpec { name: "hour".into(), algorithm, limit, period, burst: None })
+        .expect("valid limit")
+        .rule
 }
 
 pub(crate) const ALGORITHMS: [Algorithm; 4] =
@@ -76,7 +78,11 @@ pub(crate) async fn unknown_key_is_unused(store: impl CounterStore) {
         let decision = decide(&store, &Check { charge: false, ..check(&cells) }).await;
         assert!(decision.admitted);
         let outcome = decision.outcomes[0];
-        assert_eq!((outcome.remaining, outcome.retry_after_us, outcome.reset_after_us), (5, 0, 0), "{algorithm:?}");
+        assert_eq!(
+            (outcome.remaining, outcome.retry_after_us, outcome.reset_after_us),
+            (5, 0, 0),
+            "{algorithm:?}"
+        );
     }
 }
 
@@ -106,7 +112,7 @@ pub(crate) async fn denial_spends_nothing_in_any_cell(store: impl CounterStore) 
     for _ in 0..3 {
         let denied = decide(&store, &check(&cells)).await;
         assert!(!denied.admitted);
-        let exceeded: Vec<bool> = denied.outcomes.iter().map(|outcome| outcome.exceeded()).collect();
+        let exceeded: Vec<bool> = denied.outcomes.iter().map(LimitOutcome::exceeded).collect();
         assert_eq!(exceeded, [false, false, false, false, false, true]);
         assert_eq!(remaining(&denied), before);
     }
@@ -191,11 +197,18 @@ pub(crate) async fn denial_is_not_remembered(store: impl CounterStore) {
     assert!(decide(&store, &check(&cells)).await.admitted);
     let retried = idempotent(&cells, "forgiving-key", 7);
     assert!(!decide(&store, &retried).await.admitted);
-    store.reset(&[CellReset { key: cells[0].key.clone(), layout: cells[0].layout.clone(), rule: None }]).get().await.expect("reset");
+    store
+        .reset(&[CellReset { key: cells[0].key.clone(), layout: cells[0].layout.clone(), rule: None }])
+        .get()
+        .await
+        .expect("reset");
     let now = decide(&store, &retried).await;
     assert!(now.admitted && !now.replayed);
     // Looking with the key is no admission to remember either.
-    let looked = Check { charge: false, ..idempotent(&[cell("looked", &[hourly(Algorithm::SlidingWindow, 1)])], "look-key", 7) };
+    let looked = Check {
+        charge: false,
+        ..idempotent(&[cell("looked", &[hourly(Algorithm::SlidingWindow, 1)])], "look-key", 7)
+    };
     assert!(!decide(&store, &looked).await.replayed);
     assert!(!decide(&store, &looked).await.replayed);
 }
@@ -221,7 +234,11 @@ pub(crate) async fn reset_clears_one_rule_or_all(store: impl CounterStore) {
     let cell = cell("reset", &ALGORITHMS.map(|algorithm| hourly(algorithm, 5)));
     let cells = [CellCheck { cost: 4, ..cell }];
     let reset = |rule| CellReset { key: cells[0].key.clone(), layout: cells[0].layout.clone(), rule };
-    store.reset(&[reset(None), reset(Some(2))]).get().await.expect("a cell that does not exist is left alone");
+    store
+        .reset(&[reset(None), reset(Some(2))])
+        .get()
+        .await
+        .expect("a cell that does not exist is left alone");
     assert!(decide(&store, &check(&cells)).await.admitted);
     for (rule, expected) in [(1, [1, 5, 1, 1]), (2, [1, 5, 5, 1]), (0, [5, 5, 5, 1])] {
         store.reset(&[reset(Some(rule))]).get().await.expect("reset");
@@ -252,4 +269,3 @@ pub(crate) async fn check_without_cells_is_admitted(store: impl CounterStore) {
     let decision = decide(&store, &Check { cells: smallvec![], charge: true, idempotency: None }).await;
     assert!(decision.admitted && decision.outcomes.is_empty());
 }
-

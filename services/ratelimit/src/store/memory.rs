@@ -74,7 +74,12 @@ impl MemoryStore {
             if shard.idle_at(slot) > now_us {
                 let known = shard.state(slot);
                 if known != digest_words(idempotency.digest) {
-                    return Ok(Decision { admitted: false, replayed: false, key_reused: true, outcomes: SmallVec::new() });
+                    return Ok(Decision {
+                        admitted: false,
+                        replayed: false,
+                        key_reused: true,
+                        outcomes: SmallVec::new(),
+                    });
                 }
                 replayed = true;
             }
@@ -121,7 +126,8 @@ impl MemoryStore {
     fn lock(&self, check: &Check) -> Locked<'_> {
         let places: SmallVec<[Place; 3]> = check.cells.iter().map(|cell| self.place(&cell.key)).collect();
         let record = check.idempotency.as_ref().map(|idempotency| self.place(&idempotency.key));
-        let mut numbers: SmallVec<[usize; 3]> = places.iter().chain(&record).map(|place| place.shard).collect();
+        let mut numbers: SmallVec<[usize; 3]> =
+            places.iter().chain(&record).map(|place| place.shard).collect();
         numbers.sort_unstable();
         numbers.dedup();
         let guards = numbers

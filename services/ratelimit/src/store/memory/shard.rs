@@ -1,6 +1,6 @@
 //! One shard of the memory store: an index of fingerprints over slabs of equal slots.
 
-use std::sync::{Arc, atomic::AtomicI64};
+use std::sync::atomic::AtomicI64;
 
 use hashbrown::HashTable;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
@@ -42,9 +42,21 @@ impl ShardMetrics {
         let (keys, bytes) = (Gauge::default(), Gauge::default());
         let (expired, refused) = (Counter::default(), Counter::default());
         metrics.register("tidegate_ratelimit_memory_keys", "Keys held in memory", keys.clone());
-        metrics.register("tidegate_ratelimit_memory_bytes", "Bytes allocated for keys in memory", bytes.clone());
-        metrics.register("tidegate_ratelimit_memory_expired", "Keys forgotten because they were idle", expired.clone());
-        metrics.register("tidegate_ratelimit_memory_refused", "New keys refused at the memory bound", refused.clone());
+        metrics.register(
+            "tidegate_ratelimit_memory_bytes",
+            "Bytes allocated for keys in memory",
+            bytes.clone(),
+        );
+        metrics.register(
+            "tidegate_ratelimit_memory_expired",
+            "Keys forgotten because they were idle",
+            expired.clone(),
+        );
+        metrics.register(
+            "tidegate_ratelimit_memory_refused",
+            "New keys refused at the memory bound",
+            refused.clone(),
+        );
         Self { keys, bytes, expired, refused }
     }
 }
@@ -70,13 +82,22 @@ struct Slab {
 
 impl Shard {
     pub(super) fn new(max_bytes: usize, metrics: ShardMetrics) -> Self {
-        Self { index: HashTable::new(), slabs: Vec::new(), max_bytes, bytes: 0, hand: Slot { slab: 0, index: 0 }, metrics }
+        Self {
+            index: HashTable::new(),
+            slabs: Vec::new(),
+            max_bytes,
+            bytes: 0,
+            hand: Slot { slab: 0, index: 0 },
+            metrics,
+        }
     }
 
     /// The slot of a key.
     #[inline]
     pub(super) fn find(&self, fingerprint: [u64; 2]) -> Option<Slot> {
-        self.index.find(fingerprint[0], |slot| self.slabs[usize::from(slot.slab)].fingerprint(*slot) == fingerprint).copied()
+        self.index
+            .find(fingerprint[0], |slot| self.slabs[usize::from(slot.slab)].fingerprint(*slot) == fingerprint)
+            .copied()
     }
 
     /// State of a slot.
@@ -104,7 +125,13 @@ impl Shard {
 
     /// Makes a key with state of zeros, idle already. `None` at the memory bound, after a last look
     /// for idle keys other than `pinned`.
-    pub(super) fn insert(&mut self, fingerprint: [u64; 2], words: usize, now_us: u64, pinned: &[Slot]) -> Option<Slot> {
+    pub(super) fn insert(
+        &mut self,
+        fingerprint: [u64; 2],
+        words: usize,
+        now_us: u64,
+        pinned: &[Slot],
+    ) -> Option<Slot> {
         let slab = self.slab_of(words);
         if self.slabs[slab].free.is_empty() && !self.grow(slab) {
             self.sweep_slots(now_us, LAST_SWEEP_SLOTS, pinned);
@@ -120,7 +147,8 @@ impl Shard {
         words.fill(0);
         words[..2].copy_from_slice(&fingerprint);
         let slabs = &self.slabs;
-        self.index.insert_unique(fingerprint[0], slot, |slot| slabs[usize::from(slot.slab)].fingerprint(*slot)[0]);
+        self.index
+            .insert_unique(fingerprint[0], slot, |slot| slabs[usize::from(slot.slab)].fingerprint(*slot)[0]);
         self.metrics.keys.inc();
         Some(slot)
     }
@@ -141,7 +169,11 @@ impl Shard {
     /// size, a new slot that carries it over. May exceed the memory bound by that one slot.
     #[inline]
     pub(super) fn fit(&mut self, slot: Slot, layout: &Layout) -> Slot {
-        if self.slabs[usize::from(slot.slab)].state_words == layout.words() { slot } else { self.carry(slot, layout) }
+        if self.slabs[usize::from(slot.slab)].state_words == layout.words() {
+            slot
+        } else {
+            self.carry(slot, layout)
+        }
     }
 
     /// Looks at a few slots and forgets the idle ones.

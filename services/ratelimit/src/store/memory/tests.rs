@@ -54,8 +54,10 @@ fn idle_keys_make_room_for_new_ones() {
 #[test]
 fn memory_of_a_size_nobody_uses_any_more_is_given_back() {
     let (store, hand) = store(1 << 20);
-    let mut fill = |rules: &[crate::domain::Rule], prefix: &str| {
-        (0..20_000).filter(|key| store.decide_now(&check(&[cell(&format!("{prefix}{key}"), rules)])).is_ok()).count()
+    let fill = |rules: &[crate::domain::Rule], prefix: &str| {
+        (0..20_000)
+            .filter(|key| store.decide_now(&check(&[cell(&format!("{prefix}{key}"), rules)])).is_ok())
+            .count()
     };
     let filled = fill(&[hourly(ALGORITHMS[0], 1)], "old");
     assert!(filled > 1_000 && filled < 20_000, "{filled}");

@@ -1,0 +1,169 @@
+//! Checks that travel together, and the callers that wait for them.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use redis::Cmd;
+use tokio::time::Instant;
+
+use super::encode::{self, Encoder};
+use crate::{
+    domain::{Check, Decision},
+    store::StoreError,
+};
+
+/// Checks that go to Redis in one call. Locked only within its worker's thread, so never contended.
+#[derive(Debug)]
+pub(super) struct Batch(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Present until the batch is sent.
+    encoder: Option<Encoder>,
+    entries: Vec<Entry>,
+    outcome: Option<Result<Vec<u8>, StoreError>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    deadline: Instant,
+    waker: Option<Waker>,
+    /// Where its answer starts in that of the batch.
+    offset: usize,
+    length: usize,
+    expired: bool,
+}
+
+/// What a sweep found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Swept {
+    /// Checks answered [`StoreError::Timeout`] now.
+    pub(super) expired: usize,
+    /// Batches whose first deadline has passed now.
+    pub(super) late: usize,
+    /// When the next one will be due; absent if none is left.
+    pub(super) next: Option<Instant>,
+}
+
+impl Batch {
+    pub(super) fn new(encoder: Encoder) -> Self {
+        Self(Mutex::new(State { encoder: Some(encoder), entries: Vec::new(), outcome: None }))
+    }
+
+    /// Adds a check and answers its place.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoder::push`].
+    pub(super) fn push(&self, check: &Check, deadline: Instant) -> Result<usize, StoreError> {
+        let mut state = self.lock();
+        let encoder = state.encoder.as_mut().expect("a batch is sent after it has left the queue");
+        encoder.push(check)?;
+        state.entries.push(Entry { deadline, waker: None, offset: 0, length: 0, expired: false });
+        Ok(state.entries.len() - 1)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// The call for those whose deadline has not passed, and how many these are. The buffers are
+    /// given back empty.
+    pub(super) fn command(&self, sha: &str) -> (Cmd, usize, Encoder) {
+        let mut state = self.lock();
+        let mut encoder = state.encoder.take().expect("a batch is sent once");
+        let command = encoder.command(sha, |index| !state.entries[index].expired);
+        let (mut offset, mut count) = (0, 0);
+        for (index, entry) in state.entries.iter_mut().enumerate().filter(|(_, entry)| !entry.expired) {
+            entry.offset = offset;
+            entry.length = encode::answer_len(encoder.rules(index));
+            offset += entry.length;
+            count += 1;
+        }
+        encoder.clear();
+        (command, count, encoder)
+    }
+
+    /// Answers everyone who still waits. Bytes that are not an answer to this batch are
+    /// [`StoreError::Protocol`]; what was really answered is given back.
+    pub(super) fn finish(&self, outcome: Result<Vec<u8>, StoreError>) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        let expected = state.entries.iter().map(|entry| entry.offset + entry.length).max().unwrap_or(0);
+        let outcome = outcome
+            .and_then(|bytes| if bytes.len() == expected { Ok(bytes) } else { Err(StoreError::Protocol) });
+        let given = outcome.as_ref().map(|_| ()).map_err(|error| *error);
+        state.outcome = Some(outcome);
+        for entry in &mut state.entries {
+            if let Some(waker) = entry.waker.take() {
+                waker.wake();
+            }
+        }
+        given
+    }
+
+    /// Answers [`StoreError::Timeout`] to those whose deadline has passed.
+    pub(super) fn sweep(&self, now: Instant) -> Swept {
+        let mut state = self.lock();
+        let mut swept = Swept::default();
+        for (index, entry) in state.entries.iter_mut().enumerate().filter(|(_, entry)| !entry.expired) {
+            if entry.deadline > now {
+                swept.next = Some(entry.deadline);
+                break;
+            }
+            entry.expired = true;
+            swept.expired += 1;
+            // Deadlines are in order, so the first entry is the first to be late.
+            swept.late += usize::from(index == 0);
+            if let Some(waker) = entry.waker.take() {
+                waker.wake();
+            }
+        }
+        swept
+    }
+
+    /// Whether anyone still waits for it.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.lock().entries.iter().any(|entry| !entry.expired)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A check in a batch, until it is answered.
+#[derive(Debug)]
+pub(super) struct Pending<'a> {
+    pub(super) check: &'a Check,
+    pub(super) batch: Arc<Batch>,
+    pub(super) index: usize,
+}
+
+impl Future for Pending<'_> {
+    type Output = Result<Decision, StoreError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.batch.lock();
+        let State { entries, outcome, .. } = &mut *state;
+        let entry = &mut entries[self.index];
+        if entry.expired {
+            return Poll::Ready(Err(StoreError::Timeout));
+        }
+        match outcome {
+            None => {
+                if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                    entry.waker = Some(context.waker().clone());
+                }
+                Poll::Pending
+            }
+            Some(Ok(answers)) => {
+                let answer = &answers[entry.offset..entry.offset + entry.length];
+                Poll::Ready(encode::decode(self.check, answer))
+            }
+            Some(Err(error)) => Poll::Ready(Err(*error)),
+        }
+    }
+}

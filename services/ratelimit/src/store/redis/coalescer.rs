@@ -1,0 +1,368 @@
+//! The task that sends what waits, and keeps the connection.
+
+use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use tidegate_chassis::breaker::{Breaker, BreakerState};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::{
+    RedisBackend,
+    batch::{Batch, Swept},
+    connection::{Connection, Connector},
+    encode::Encoder,
+    metrics::{CallOutcome, StoreMetrics},
+    queue::{Link, Queue},
+    script,
+};
+use crate::store::StoreError;
+
+/// How often an open breaker is asked whether it is time for a probe.
+const PROBE_EVERY: Duration = Duration::from_millis(50);
+
+/// Sends batches, judges the outcome, probes, reconnects. One a worker, on the worker's runtime.
+pub(super) struct Coalescer {
+    queue: Arc<Queue>,
+    connector: Connector,
+    breaker: Arc<Breaker>,
+    metrics: StoreMetrics,
+    started: Instant,
+    calls_in_flight: usize,
+    deadline: Duration,
+    connect_timeout: Duration,
+    connection: Option<Connection>,
+    connecting: Option<BoxFuture<'static, RedisResult<Connection>>>,
+    /// Connections that failed in a row.
+    failures: u32,
+    calls: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Sent and not yet answered.
+    sent: Vec<Arc<Batch>>,
+    probing: Option<BoxFuture<'static, RedisResult<()>>>,
+    /// Whether something was told of an outage, so that its end is told too.
+    failing: bool,
+    sweep: Alarm,
+    probe: Alarm,
+}
+
+/// A call that has ended.
+struct Done {
+    batch: Arc<Batch>,
+    encoder: Encoder,
+    checks: usize,
+    sent_at: Instant,
+    outcome: RedisResult<Vec<u8>>,
+}
+
+/// What woke the coalescer.
+enum Event {
+    Called(Done),
+    Filled,
+    Sweep,
+    Connected(RedisResult<Connection>),
+    Lost,
+    Probe,
+    Probed(RedisResult<()>),
+}
+
+impl Coalescer {
+    pub(super) fn new(backend: &RedisBackend, queue: Arc<Queue>) -> Self {
+        Self {
+            queue,
+            connector: backend.connector.clone(),
+            breaker: Arc::clone(&backend.breaker),
+            metrics: backend.metrics.clone(),
+            started: backend.started,
+            calls_in_flight: backend.config.calls_in_flight,
+            deadline: backend.config.deadline.get(),
+            connect_timeout: backend.config.connect_timeout.get(),
+            connection: None,
+            connecting: Some(backend.connector.clone().connect(0).boxed()),
+            failures: 0,
+            calls: FuturesUnordered::new(),
+            sent: Vec::new(),
+            probing: None,
+            failing: false,
+            sweep: Alarm::new(),
+            probe: Alarm::new(),
+        }
+    }
+
+    /// Runs until the queue is closed.
+    pub(super) async fn run(mut self) {
+        while !self.queue.is_closed() {
+            let event = self.next_event().await;
+            self.take(event);
+            self.send();
+        }
+        for batch in self.sent.drain(..) {
+            // The caller has gone with the store; nothing is left to judge.
+            let _ = batch.finish(Err(StoreError::Disconnected));
+        }
+        self.queue.fail(StoreError::Disconnected);
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let lost = self.connection.as_ref().map(|connection| Arc::clone(&connection.lost));
+        tokio::select! {
+            biased;
+            Some(done) = self.calls.next() => Event::Called(done),
+            () = async { match lost { Some(lost) => lost.notified().await, None => pending().await } } => Event::Lost,
+            () = self.queue.filled() => Event::Filled,
+            () = self.sweep.rings() => Event::Sweep,
+            connected = ready(&mut self.connecting) => Event::Connected(connected),
+            probed = ready(&mut self.probing) => Event::Probed(probed),
+            () = self.probe.rings() => Event::Probe,
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            // What waits is sent, and the alarm set, in any case.
+            Event::Filled => {}
+            Event::Called(done) => self.called(done),
+            Event::Sweep => self.sweep(),
+            Event::Connected(result) => {
+                self.connecting = None;
+                self.connected(result);
+            }
+            Event::Lost => self.disconnect("the connection to Redis was lost"),
+            Event::Probe => self.start_probe(),
+            Event::Probed(result) => {
+                self.probing = None;
+                self.probed(&result);
+            }
+        }
+    }
+
+    /// Sends what waits, as far as calls are free; an open breaker answers it instead.
+    fn send(&mut self) {
+        if self.breaker.state() != BreakerState::Closed {
+            self.queue.fail(StoreError::BreakerOpen);
+            self.probe.set_at_latest(Instant::now() + PROBE_EVERY);
+            return;
+        }
+        while let Some(connection) = &self.connection
+            && self.calls.len() < self.calls_in_flight
+            && let Some(batch) = self.queue.pop()
+        {
+            let (command, checks, encoder) = batch.command(&connection.sha);
+            self.sent.push(Arc::clone(&batch));
+            self.calls.push(call(connection.clone(), command, batch, checks, encoder).boxed());
+        }
+        if !self.sent.is_empty() || !self.queue.is_empty() {
+            self.sweep.set_at_latest(Instant::now() + self.deadline);
+        }
+    }
+
+    fn called(&mut self, done: Done) {
+        let Done { batch, encoder, checks, sent_at, outcome } = done;
+        self.queue.give_back(encoder);
+        self.sent.retain(|sent| !Arc::ptr_eq(sent, &batch));
+        let lost = outcome.as_ref().is_err_and(RedisError::is_unrecoverable_error);
+        let demoted =
+            outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly));
+        if let Err(error) = &outcome {
+            self.failed(&format!("Redis did not decide: {error}"));
+        }
+        let given = batch.finish(outcome.map_err(|error| store_error(&error)));
+        self.metrics.called(
+            checks,
+            sent_at.elapsed(),
+            given.err().map_or(CallOutcome::Answered, CallOutcome::from),
+        );
+        // An answer that came too late has been counted as a failure by the sweep.
+        if given.is_err() || batch.is_awaited() {
+            self.record(given.is_ok());
+        }
+        if lost || demoted {
+            self.disconnect("the connection to Redis broke");
+        }
+    }
+
+    /// Answers those whose deadline has passed. Each batch in which it did is one failure.
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        let sent: Vec<Swept> = self.sent.iter().map(|batch| batch.sweep(now)).collect();
+        for swept in sent.into_iter().chain([self.queue.sweep(now)]) {
+            self.metrics.timed_out(swept.expired);
+            for _ in 0..swept.late {
+                self.failed("Redis did not answer within the deadline");
+                self.record(false);
+            }
+            if let Some(next) = swept.next {
+                self.sweep.set_at_latest(next);
+            }
+        }
+    }
+
+    fn connected(&mut self, result: RedisResult<Connection>) {
+        match result {
+            Ok(connection) => {
+                tracing::info!("connected to Redis");
+                self.failures = 0;
+                self.metrics.connections.inc();
+                self.queue.set_link(Link::Up(connection.redis.clone()));
+                self.connection = Some(connection);
+            }
+            Err(error) => {
+                self.failed(&format!("cannot connect to Redis: {error}"));
+                self.failures = self.failures.saturating_add(1);
+                self.record(false);
+                self.queue.set_link(Link::Down);
+                self.queue.fail(StoreError::Disconnected);
+                self.connecting = Some(self.connector.clone().connect(self.failures).boxed());
+            }
+        }
+    }
+
+    /// Gives up the connection and makes another. Checks wait for it as long as they may.
+    fn disconnect(&mut self, why: &str) {
+        if self.connection.take().is_none() {
+            return;
+        }
+        self.failed(why);
+        self.metrics.connections.dec();
+        self.probing = None;
+        // Their answers cannot come any more; whether they were charged is not known.
+        self.calls.clear();
+        for batch in self.sent.drain(..) {
+            if batch.finish(Err(StoreError::Disconnected)).is_err() {
+                self.breaker.record(false, micros_since(self.started));
+            }
+        }
+        self.queue.set_link(Link::Connecting);
+        self.connecting = Some(self.connector.clone().connect(0).boxed());
+    }
+
+    fn start_probe(&mut self) {
+        let Some(connection) = &self.connection else { return };
+        if self.probing.is_some()
+            || self.breaker.state() == BreakerState::Closed
+            || !self.breaker.try_acquire(micros_since(self.started))
+        {
+            return;
+        }
+        let (mut redis, sha, patience) =
+            (connection.redis.clone(), Arc::clone(&connection.sha), self.connect_timeout);
+        let probe = async move {
+            let probe = async {
+                match script::probe(&mut redis, &sha).await {
+                    Err(error) if is_noscript(&error) => script::load(&mut redis).await.map(drop),
+                    result => result,
+                }
+            };
+            timeout(patience, probe)
+                .await
+                .unwrap_or_else(|_| Err((ErrorKind::Io, "the probe was not answered").into()))
+        };
+        self.probing = Some(probe.boxed());
+    }
+
+    fn probed(&mut self, result: &RedisResult<()>) {
+        self.record(result.is_ok());
+        match result {
+            Ok(()) if self.breaker.state() == BreakerState::Closed => {}
+            // The next one need not wait.
+            Ok(()) => self.start_probe(),
+            // It may be a connection into the void.
+            Err(_) => self.disconnect("Redis did not answer a probe"),
+        }
+    }
+
+    fn record(&mut self, success: bool) {
+        self.breaker.record(success, micros_since(self.started));
+        if success && self.failing && self.breaker.state() == BreakerState::Closed {
+            self.failing = false;
+            tracing::info!("Redis decides again");
+        }
+    }
+
+    /// Tells of an outage once.
+    fn failed(&mut self, what: &str) {
+        if !self.failing {
+            self.failing = true;
+            tracing::warn!(failure = what, "Redis fails; policies are answered by their failure modes");
+        }
+    }
+}
+
+/// What callers are told of an error.
+pub(super) fn store_error(error: &RedisError) -> StoreError {
+    if error.is_unrecoverable_error() || error.is_io_error() {
+        StoreError::Disconnected
+    } else {
+        StoreError::Protocol
+    }
+}
+
+/// Calls the script. Only if Redis says that it does not know the script, and so has run nothing, it is
+/// loaded and called once more.
+async fn call(
+    connection: Connection,
+    command: Cmd,
+    batch: Arc<Batch>,
+    checks: usize,
+    encoder: Encoder,
+) -> Done {
+    let Connection { mut redis, .. } = connection;
+    let sent_at = Instant::now();
+    let first = redis.send_packed_command(&command).await.and_then(Value::extract_error);
+    let answer = match first {
+        Err(error) if is_noscript(&error) && batch.is_awaited() => match script::load(&mut redis).await {
+            Ok(_) => redis.send_packed_command(&command).await.and_then(Value::extract_error),
+            Err(error) => Err(error),
+        },
+        answer => answer,
+    };
+    let outcome = answer.and_then(|value| match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        _ => Err((ErrorKind::UnexpectedReturnType, "the script answers a string").into()),
+    });
+    Done { batch, encoder, checks, sent_at, outcome }
+}
+
+fn is_noscript(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+fn micros_since(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Waits for what is under way, for ever if nothing is.
+async fn ready<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}
+
+/// A timer that can be set and unset, and keeps its place in the runtime.
+struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    set: bool,
+}
+
+impl Alarm {
+    fn new() -> Self {
+        Self { sleep: Box::pin(sleep_until(Instant::now())), set: false }
+    }
+
+    /// Rings at `at`, or before if it is already set to ring before.
+    fn set_at_latest(&mut self, at: Instant) {
+        if !self.set || at < self.sleep.deadline() {
+            self.sleep.as_mut().reset(at);
+            self.set = true;
+        }
+    }
+
+    /// Waits until it rings, for ever if it is not set; then it is not set any more.
+    async fn rings(&mut self) {
+        if !self.set {
+            pending::<()>().await;
+        }
+        self.sleep.as_mut().await;
+        self.set = false;
+    }
+}

@@ -1,0 +1,201 @@
+
+-- What a batch answers, and the cells of the check at hand: value, place among the keys, layout, cost.
+local answer, answers = {}, 0
+local VALUE, KEY, LAYOUT, COST = {}, {}, {}, {}
+local DENIED, ADMITTED, REPLAYED, REUSED, FOREIGN, FULL = 0, 1, 2, 3, 4, 5
+
+-- Reads the headers of a value into W and finds the tails; false if it is not a value of the layout.
+local function open(value, l, w, r)
+  local first, last = FIRST[l], LAST[l]
+  if not value then
+    for i = w, w + 3 * (last - first) + 2 do W[i] = 0 end
+    return true
+  end
+  local rules, size, found = last - first + 1, SIZE[l], #value
+  if found < size or found > size and not HAS_LOG[l] then return false end
+  if rules == 1 then
+    W[w], W[w + 1], W[w + 2] = unpack('<I8I4I4', value)
+  elseif rules == 3 then
+    W[w], W[w + 1], W[w + 2], W[w + 3], W[w + 4], W[w + 5], W[w + 6], W[w + 7], W[w + 8] =
+      unpack('<I8I4I4I8I4I4I8I4I4', value)
+  else
+    for i = 0, rules - 1 do
+      local at = w + 3 * i
+      W[at], W[at + 1], W[at + 2] = unpack('<I8I4I4', value, 1 + 16 * i)
+    end
+  end
+  local tail = rules * 16 + 1
+  for g = first, last do
+    TAIL[r] = tail
+    local kind = KIND[g]
+    if kind == SLIDING_WINDOW then
+      tail = tail + RING
+    elseif kind == SLIDING_LOG then
+      tail = tail + ENTRY * W[w + 1]
+    end
+    r, w = r + 1, w + 3
+  end
+  return tail == found + 1
+end
+
+-- Looks at a cell and answers whether every rule has room.
+local function look(value, l, w, r, o, cost)
+  local fits = true
+  for g = FIRST[l], LAST[l] do
+    local used, retry = W[w + 1], 0
+    if W[w] == CURRENT[g] and used + cost <= CAPACITY[g] then
+      answer[o], answer[o + 1], answer[o + 2] = CAPACITY[g] - used, 0, RESET[g]
+    else
+      local kind = KIND[g]
+      if kind == SLIDING_WINDOW then
+        answer[o], retry, answer[o + 2] = look_sliding_window(g, w, r, value, cost)
+      elseif kind == FIXED_WINDOW then
+        answer[o], retry, answer[o + 2] = look_fixed_window(g, w, r, cost)
+      elseif kind == TOKEN_BUCKET then
+        answer[o], retry, answer[o + 2] = look_token_bucket(g, w, r, cost)
+      else
+        answer[o], retry, answer[o + 2] = look_sliding_log(g, w, r, value, cost)
+      end
+      answer[o + 1] = retry
+      if retry > 0 then fits = false end
+    end
+    w, r, o = w + 3, r + 1, o + 3
+  end
+  return fits
+end
+
+-- Writes the value of a cell whose expiry or tails have changed; `tails` has the new ones by rule.
+-- Answers the error if it failed.
+local function write_all(key, value, l, w, r, o, tails)
+  local first, last = FIRST[l], LAST[l]
+  local parts, longest = { pack(HEADERS[l], spread(W, w, w + 3 * (last - first) + 2)) }, 0
+  for g = first, last do
+    local i, kind = g - first, KIND[g]
+    if answer[o + 3 * i + 2] > longest then longest = answer[o + 3 * i + 2] end
+    if tails and tails[i] then
+      parts[#parts + 1] = tails[i]
+    elseif kind == SLIDING_WINDOW then
+      local tail = TAIL[r + i]
+      parts[#parts + 1] = value and sub(value, tail, tail + RING - 1) or NEW_RING
+    elseif kind == SLIDING_LOG and value then
+      local tail = TAIL[r + i]
+      parts[#parts + 1] = sub(value, tail, tail + ENTRY * W[w + 3 * i + 1] - 1)
+    end
+  end
+  -- 2 ms more than it counts: expiry has whole milliseconds and starts with the script.
+  return raw('SET', key, concat(parts), 'PX', div(longest + 999, 1000) + 2).err
+end
+
+-- Charges the rules of a cell that have room, and writes it. Answers the error if that failed.
+local function charge(key, value, l, w, r, o, cost)
+  local first, last = FIRST[l], LAST[l]
+  local moved, charged, tails = not value, false, nil
+  local from, start, rule = w, o, r
+  for g = first, last do
+    if answer[o + 1] == 0 then
+      charged = true
+      answer[o] = answer[o] - cost
+      if W[w] == CURRENT[g] then
+        W[w + 1], W[w + 2] = W[w + 1] + cost, W[w + 2] + cost
+        answer[o + 2] = RESET[g]
+      else
+        local kind, tail = KIND[g], nil
+        moved = true
+        if kind == SLIDING_WINDOW then
+          answer[o + 2], tail = charge_sliding_window(g, w, r, value, cost)
+        elseif kind == FIXED_WINDOW then
+          answer[o + 2] = charge_fixed_window(g, w, r, cost)
+        elseif kind == TOKEN_BUCKET then
+          answer[o + 2] = charge_token_bucket(w, r)
+        else
+          answer[o + 2], tail = charge_sliding_log(g, w, r, value, cost)
+        end
+        if tail then
+          tails = tails or {}
+          tails[g - first] = tail
+        end
+      end
+    end
+    w, r, o = w + 3, r + 1, o + 3
+  end
+  if not charged then return nil end
+  if moved then return write_all(key, value, l, from, rule, start, tails) end
+  -- Nothing that the expiry depends on has moved.
+  local written = raw('SETRANGE', key, '0', pack(HEADERS[l], spread(W, from, w - 1)))
+  if written ~= #value then return written.err end
+end
+
+local checks = ARGV[2]
+local count, at = unpack('<I4', checks)
+local k = 0
+local chunks = {}
+for _ = 1, count do
+  local flags, cells
+  flags, cells, at = unpack('BB', checks, at)
+  local status, record, digest, ttl = ADMITTED, nil, nil, nil
+  if flags >= 2 then
+    digest, ttl, at = unpack('<c16I8', checks, at)
+    k = k + 1
+    record = KEYS[k]
+    local known = raw('GET', record)
+    if known == digest then
+      status = REPLAYED
+    elseif known then
+      status = #known == 16 and REUSED or FOREIGN
+    end
+  end
+
+  -- First every limit is read and decided.
+  local o, w, r, fits = answers + 2, 1, 1, true
+  for c = 1, cells do
+    local l, cost, enforced
+    l, cost, enforced, at = unpack('<I2I4B', checks, at)
+    k = k + 1
+    local value = raw('GET', KEYS[k])
+    VALUE[c], KEY[c], LAYOUT[c], COST[c] = value, KEYS[k], l, cost
+    local rules = LAST[l] - FIRST[l] + 1
+    if status >= REUSED or not open(value, l, w, r) then
+      if status < REUSED then status = FOREIGN end
+    elseif not look(value, l, w, r, o, cost) and enforced == 1 then
+      fits = false
+    end
+    w, r, o = w + 3 * rules, r + rules, o + 3 * rules
+  end
+
+  -- Then, only if all enforced ones have room, every limit that has room is charged.
+  if status == ADMITTED then
+    if not fits then
+      status = DENIED
+    elseif flags % 2 == 1 then
+      local failure
+      w, r, o = 1, 1, answers + 2
+      for c = 1, cells do
+        local l = LAYOUT[c]
+        failure = failure or charge(KEY[c], VALUE[c], l, w, r, o, COST[c])
+        local rules = LAST[l] - FIRST[l] + 1
+        w, r, o = w + 3 * rules, r + rules, o + 3 * rules
+      end
+      if record and not failure then failure = raw('SET', record, digest, 'PX', ttl).err end
+      if failure then
+        -- Redis refuses the first write of a script or none, so nothing was charged.
+        if not find(failure, 'OOM', 1, true) then return redis.error_reply(failure) end
+        status = FULL
+      end
+    end
+  elseif status == REPLAYED then
+    for i = answers + 3, o - 1, 3 do answer[i] = 0 end
+  end
+  if status >= REUSED then
+    for i = answers + 2, o - 1 do answer[i] = 0 end
+  end
+  answer[answers + 1] = status
+  answers = o - 1
+  if answers > 1000 then
+    chunks[#chunks + 1] = pack('<' .. rep('I8', answers), spread(answer, 1, answers))
+    answers = 0
+  end
+end
+if answers > 0 then
+  chunks[#chunks + 1] = pack('<' .. rep('I8', answers), spread(answer, 1, answers))
+end
+return concat(chunks)

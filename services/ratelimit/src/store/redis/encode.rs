@@ -1,0 +1,203 @@
+//! The packed form of a batch that `decide.lua` reads, and of what it answers.
+
+use std::sync::Arc;
+
+use redis::Cmd;
+use smallvec::SmallVec;
+
+use crate::{
+    domain::{Calendar, Check, Decision, Layout, LimitOutcome, Rule},
+    store::StoreError,
+};
+
+/// Most rules that one check may have over all its cells: Lua packs the answer of a check at once.
+const MAX_RULES: usize = 1_000;
+
+/// Bytes of a number in the answer.
+const NUMBER: usize = 8;
+
+/// Checks on their way into one call of the script. Its buffers are reused.
+#[derive(Debug, Default)]
+pub(super) struct Encoder {
+    keys: Vec<u8>,
+    key_ends: Vec<usize>,
+    /// Distinct layouts; held, so that the address of one cannot become another's.
+    known: Vec<Arc<Layout>>,
+    layouts: Vec<u8>,
+    checks: Vec<u8>,
+    /// Per check.
+    ends: Vec<End>,
+}
+
+/// Where a check ends in the buffers of an [`Encoder`].
+#[derive(Clone, Copy, Debug, Default)]
+struct End {
+    keys: usize,
+    checks: usize,
+    rules: usize,
+}
+
+impl Encoder {
+    /// Adds a check.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Protocol`] if the check has more cells or rules than the script takes.
+    pub(super) fn push(&mut self, check: &Check) -> Result<(), StoreError> {
+        let rules: usize = check.cells.iter().map(|cell| cell.layout.rules().len()).sum();
+        let cells = u8::try_from(check.cells.len()).map_err(|_| StoreError::Protocol)?;
+        if rules > MAX_RULES {
+            return Err(StoreError::Protocol);
+        }
+        let flags = u8::from(check.charge) | u8::from(check.idempotency.is_some()) << 1;
+        self.checks.extend_from_slice(&[flags, cells]);
+        if let Some(idempotency) = &check.idempotency {
+            self.checks.extend_from_slice(&idempotency.digest.to_le_bytes());
+            self.checks.extend_from_slice(&idempotency.ttl_us.div_ceil(1_000).max(1).to_le_bytes());
+            self.push_key(&idempotency.key);
+        }
+        for cell in &check.cells {
+            let layout = self.layout_number(&cell.layout);
+            let cost = u32::try_from(cell.cost).expect("a cost is at most a capacity, which has 32 bits");
+            let mut bytes = [0; 7];
+            bytes[..2].copy_from_slice(&layout.to_le_bytes());
+            bytes[2..6].copy_from_slice(&cost.to_le_bytes());
+            bytes[6] = u8::from(cell.enforced);
+            self.checks.extend_from_slice(&bytes);
+            self.push_key(&cell.key);
+        }
+        self.ends.push(End { keys: self.key_ends.len(), checks: self.checks.len(), rules });
+        Ok(())
+    }
+
+    /// The call of the script for those checks that are still `wanted`, by index.
+    pub(super) fn command(&self, sha: &str, wanted: impl Fn(usize) -> bool) -> Cmd {
+        let mut starts = End::default();
+        let (mut keys, mut checks) = (Vec::with_capacity(self.key_ends.len()), Vec::new());
+        checks.reserve(4 + self.checks.len());
+        checks.extend_from_slice(&[0; 4]);
+        let mut count = 0_u32;
+        for (index, end) in self.ends.iter().enumerate() {
+            if wanted(index) {
+                count += 1;
+                checks.extend_from_slice(&self.checks[starts.checks..end.checks]);
+                keys.extend(starts.keys..end.keys);
+            }
+            starts = *end;
+        }
+        checks[..4].copy_from_slice(&count.to_le_bytes());
+
+        let bytes = self.keys.len() + self.layouts.len() + checks.len() + 64;
+        let mut command = Cmd::with_capacity(keys.len() + 5, bytes);
+        command.arg("EVALSHA").arg(sha).arg(keys.len());
+        for key in keys {
+            let start = if key == 0 { 0 } else { self.key_ends[key - 1] };
+            command.arg(&self.keys[start..self.key_ends[key]]);
+        }
+        let known = u32::try_from(self.known.len()).expect("at most one layout for each cell of a batch");
+        let mut layouts = Vec::with_capacity(4 + self.layouts.len());
+        layouts.extend_from_slice(&known.to_le_bytes());
+        layouts.extend_from_slice(&self.layouts);
+        command.arg(&layouts[..]).arg(&checks[..]);
+        command
+    }
+
+    /// Rules of a check, by index.
+    pub(super) fn rules(&self, index: usize) -> usize {
+        self.ends[index].rules
+    }
+
+    /// Empties it for the next batch.
+    pub(super) fn clear(&mut self) {
+        self.keys.clear();
+        self.key_ends.clear();
+        self.known.clear();
+        self.layouts.clear();
+        self.checks.clear();
+        self.ends.clear();
+    }
+
+    fn push_key(&mut self, key: &[u8]) {
+        self.keys.extend_from_slice(key);
+        self.key_ends.push(self.keys.len());
+    }
+
+    /// Number of a layout in the batch, from 1; adds it if it is new.
+    fn layout_number(&mut self, layout: &Arc<Layout>) -> u16 {
+        let place = self.known.iter().position(|known| Arc::ptr_eq(known, layout)).unwrap_or_else(|| {
+            self.known.push(layout.clone());
+            encode_layout(layout, &mut self.layouts);
+            self.known.len() - 1
+        });
+        u16::try_from(place + 1).expect("a batch has at most 256 checks of at most 255 cells")
+    }
+}
+
+/// Bytes of the answer to a check of that many rules.
+pub(super) fn answer_len(rules: usize) -> usize {
+    (1 + 3 * rules) * NUMBER
+}
+
+/// Reads the answer to `check`, exactly [`answer_len`] bytes.
+///
+/// # Errors
+///
+/// [`StoreError::Protocol`] if a key holds something else, [`StoreError::Full`] if there is no memory.
+pub(super) fn decode(check: &Check, answer: &[u8]) -> Result<Decision, StoreError> {
+    let mut numbers = answer.chunks_exact(NUMBER).map(number);
+    let status = numbers.next().ok_or(StoreError::Protocol)?;
+    let (admitted, replayed) = match status {
+        0 => (false, false),
+        1 => (true, false),
+        2 => (true, true),
+        3 => {
+            let outcomes = SmallVec::new();
+            return Ok(Decision { admitted: false, replayed: false, key_reused: true, outcomes });
+        }
+        5 => return Err(StoreError::Full),
+        _ => return Err(StoreError::Protocol),
+    };
+    let mut outcomes = SmallVec::new();
+    while let (Some(remaining), Some(retry_after_us), Some(reset_after_us)) =
+        (numbers.next(), numbers.next(), numbers.next())
+    {
+        outcomes.push(LimitOutcome { remaining, retry_after_us, reset_after_us });
+    }
+    debug_assert_eq!(outcomes.len(), check.cells.iter().map(|cell| cell.layout.rules().len()).sum::<usize>());
+    Ok(Decision { admitted, replayed, key_reused: false, outcomes })
+}
+
+/// The number by which the scripts know an algorithm.
+pub(super) fn kind(rule: &Rule) -> u8 {
+    match rule {
+        Rule::SlidingWindow(_) => 0,
+        Rule::FixedWindow(_) => 1,
+        Rule::TokenBucket(_) => 2,
+        Rule::SlidingLog(_) => 3,
+    }
+}
+
+fn encode_layout(layout: &Layout, out: &mut Vec<u8>) {
+    out.push(u8::try_from(layout.rules().len()).expect("a policy has at most 255 limits"));
+    for rule in layout.rules() {
+        let (capacity, parameters) = match rule {
+            Rule::SlidingWindow(rule) => (rule.limit, [rule.width_us, 0, 0]),
+            Rule::FixedWindow(rule) => match rule.calendar {
+                Calendar::Every(length_us) => (rule.limit, [0, length_us, 0]),
+                Calendar::Week => (rule.limit, [1, 0, 0]),
+                Calendar::Month => (rule.limit, [2, 0, 0]),
+            },
+            Rule::TokenBucket(rule) => (rule.burst, [rule.whole_us, rule.fraction, rule.denominator]),
+            Rule::SlidingLog(rule) => (rule.limit, [rule.period_us, 0, 0]),
+        };
+        out.push(kind(rule));
+        out.extend_from_slice(&capacity.to_le_bytes());
+        for parameter in parameters {
+            out.extend_from_slice(&parameter.to_le_bytes());
+        }
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().expect("chunks of eight bytes"))
+}

@@ -1,0 +1,163 @@
+//! Where checks wait for a free call.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use redis::aio::MultiplexedConnection;
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    batch::{Batch, Pending, Swept},
+    encode::Encoder,
+};
+use crate::{domain::Check, store::StoreError};
+
+/// Checks of one worker that have not been sent yet. Locked only within the worker's thread.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Wakes the coalescer when the queue is no longer empty, or is closed.
+    filled: Notify,
+    /// Wakes who waits for a connection.
+    linked: Notify,
+    max_batch: usize,
+    deadline: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    batches: VecDeque<Arc<Batch>>,
+    link: Link,
+    spare: Vec<Encoder>,
+    closed: bool,
+}
+
+/// Whether there is a connection.
+#[derive(Clone, Debug)]
+pub(super) enum Link {
+    /// Not yet, or it was lost a moment ago: checks wait for it, within their deadline.
+    Connecting,
+    /// Here it is.
+    Up(MultiplexedConnection),
+    /// It could not be made: checks fail at once.
+    Down,
+}
+
+impl Queue {
+    pub(super) fn new(max_batch: usize, deadline: Duration) -> Self {
+        let state =
+            State { batches: VecDeque::new(), link: Link::Connecting, spare: Vec::new(), closed: false };
+        Self { state: Mutex::new(state), filled: Notify::new(), linked: Notify::new(), max_batch, deadline }
+    }
+
+    /// Puts a check into the last batch, or a new one if that is full.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Disconnected`] without a connection; as [`Encoder::push`].
+    pub(super) fn push<'a>(&self, check: &'a Check) -> Result<Pending<'a>, StoreError> {
+        let deadline = Instant::now() + self.deadline;
+        let mut state = self.lock();
+        if state.closed || matches!(state.link, Link::Down) {
+            return Err(StoreError::Disconnected);
+        }
+        let was_empty = state.batches.is_empty();
+        let batch = match state.batches.back() {
+            Some(batch) if batch.len() < self.max_batch => batch.clone(),
+            Some(_) | None => {
+                let batch = Arc::new(Batch::new(state.spare.pop().unwrap_or_default()));
+                state.batches.push_back(batch.clone());
+                batch
+            }
+        };
+        let pushed = batch.push(check, deadline);
+        drop(state);
+        if was_empty {
+            self.filled.notify_one();
+        }
+        Ok(Pending { check, index: pushed?, batch })
+    }
+
+    pub(super) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    /// Takes out the batch that has waited longest.
+    pub(super) fn pop(&self) -> Option<Arc<Batch>> {
+        self.lock().batches.pop_front()
+    }
+
+    /// Keeps buffers for another batch.
+    pub(super) fn give_back(&self, encoder: Encoder) {
+        let mut state = self.lock();
+        if state.spare.len() < 4 {
+            state.spare.push(encoder);
+        }
+    }
+
+    /// Answers everyone in the queue.
+    pub(super) fn fail(&self, error: StoreError) {
+        let batches = std::mem::take(&mut self.lock().batches);
+        for batch in batches {
+            // It was never sent, so there is nothing to judge the connection by.
+            let _ = batch.finish(Err(error));
+        }
+    }
+
+    /// Sweeps every batch; those in which nobody waits any more are dropped, and so never sent.
+    pub(super) fn sweep(&self, now: Instant) -> Swept {
+        let mut state = self.lock();
+        let mut swept = Swept::default();
+        state.batches.retain(|batch| {
+            let one = batch.sweep(now);
+            swept.expired += one.expired;
+            swept.late += one.late;
+            swept.next = swept.next.or(one.next);
+            one.next.is_some()
+        });
+        swept
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().batches.is_empty()
+    }
+
+    /// The connection, once there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Disconnected`] if it could not be made.
+    pub(super) async fn connection(&self) -> Result<MultiplexedConnection, StoreError> {
+        loop {
+            let linked = self.linked.notified();
+            match &self.lock().link {
+                Link::Up(connection) => return Ok(connection.clone()),
+                Link::Down => return Err(StoreError::Disconnected),
+                Link::Connecting => {}
+            }
+            linked.await;
+        }
+    }
+
+    pub(super) fn set_link(&self, link: Link) {
+        self.lock().link = link;
+        self.linked.notify_waiters();
+    }
+
+    /// Refuses checks from now on and wakes the coalescer, which ends.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_one();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

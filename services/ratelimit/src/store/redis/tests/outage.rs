@@ -1,0 +1,114 @@
+//! Redis that is gone, stalled, or not there yet.
+
+use tokio::time::sleep;
+
+use super::*;
+
+/// As in production, where nobody may wait.
+fn impatient(url: &str) -> RedisStoreConfig {
+    RedisStoreConfig {
+        deadline: Duration::from_millis(50).into(),
+        connect_timeout: Duration::from_millis(500).into(),
+        ..config(url)
+    }
+}
+
+/// Decides until it succeeds; fails if it does not within 20 s.
+async fn recovers(store: &RedisStore, check: &Check) -> Decision {
+    let give_up = Instant::now() + Duration::from_secs(20);
+    loop {
+        match store.decide(check).get().await {
+            Ok(decision) => return decision,
+            Err(error) => assert!(Instant::now() < give_up, "still {error:?}"),
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn one() -> Check {
+    check(&[cell("one", &[hourly(Algorithm::SlidingWindow, 1_000)])])
+}
+
+#[tokio::test]
+async fn restart_of_redis_is_survived() {
+    let (_, mut server) = started().await;
+    let store = open(&impatient(&server.url()));
+    recovers(&store, &one()).await;
+    server.kill().expect("killed");
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while store.decide(&one()).get().await.is_ok() {
+        assert!(Instant::now() < give_up, "nobody noticed");
+        sleep(Duration::from_millis(1)).await;
+    }
+    for _ in 0..50 {
+        let asked = Instant::now();
+        assert!(store.decide(&one()).get().await.is_err());
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    }
+    server.restart().await.expect("restarted");
+    assert_eq!(recovers(&store, &one()).await.outcomes[0].remaining, 999, "Redis had forgotten all");
+}
+
+#[tokio::test]
+async fn redis_that_comes_late_is_found() {
+    let (_, mut server) = started().await;
+    server.kill().expect("killed");
+    let store = open(&impatient(&server.url()));
+    let reset = [CellReset {
+        key: one().cells[0].key.clone(),
+        layout: Arc::clone(&one().cells[0].layout),
+        rule: None,
+    }];
+    assert!(store.decide(&one()).get().await.is_err());
+    assert!(store.reset(&reset).get().await.is_err());
+    server.restart().await.expect("restarted");
+    assert!(recovers(&store, &one()).await.admitted);
+    store.reset(&reset).get().await.expect("reset");
+}
+
+#[tokio::test]
+async fn stalled_redis_costs_a_few_deadlines_and_then_nothing() {
+    let (_, server) = started().await;
+    let store = open(&impatient(&server.url()));
+    recovers(&store, &one()).await;
+    server.process().signal("STOP").expect("stopped");
+    let mut answers = Vec::new();
+    while answers.last() != Some(&Err(StoreError::BreakerOpen)) {
+        let asked = Instant::now();
+        answers.push(store.decide(&one()).get().await);
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        assert!(answers.len() < 50, "the breaker never opened: {answers:?}");
+    }
+    // The check that went out before the stall may be among them.
+    assert!(answers.contains(&Err(StoreError::Timeout)), "{answers:?}");
+    assert!(answers.len() >= 8, "opened after {}", answers.len());
+    server.process().signal("CONT").expect("continued");
+    assert!(recovers(&store, &one()).await.admitted);
+}
+
+#[tokio::test]
+async fn check_that_was_never_sent_is_never_charged() {
+    let (_, server) = started().await;
+    let config = RedisStoreConfig { max_batch: 1, calls_in_flight: 1, ..impatient(&server.url()) };
+    let store = open(&config);
+    let warm = check(&[cell("warm", &[hourly(Algorithm::SlidingWindow, 1_000)])]);
+    recovers(&store, &warm).await;
+    server.process().signal("STOP").expect("stopped");
+    let checks = [one(), one(), one(), one()];
+    let answers = join_all(checks.iter().map(|check| store.decide(check).get())).await;
+    assert!(answers.iter().all(|answer| *answer == Err(StoreError::Timeout)), "{answers:?}");
+    server.process().signal("CONT").expect("continued");
+    recovers(&store, &warm).await;
+    let look = Check { charge: false, ..one() };
+    assert_eq!(recovers(&store, &look).await.outcomes[0].remaining, 999, "one was sent, three were not");
+}
+
+#[tokio::test]
+async fn url_is_not_shown_when_it_is_refused() {
+    let mut config = config("http://user:secret@example.com");
+    assert!(config.validate().is_err());
+    let error = RedisBackend::new(&config, Random::seeded(1), &Metrics::new()).expect_err("refused");
+    assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+    config.url = Secret::new("rediss://user:secret@example.com:6380/2");
+    config.validate().expect("TLS is fine");
+}

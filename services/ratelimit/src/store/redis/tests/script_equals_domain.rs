@@ -1,0 +1,186 @@
+//! The script on a real Redis and the domain in memory decide the same, call by call, as time passes.
+//!
+//! The time is injected: of the script only the line that asks Redis for it is replaced, and expiry is
+//! put off, since it would pass in real time. When a key expires has a test of its own.
+
+use proptest::prelude::*;
+use redis::aio::MultiplexedConnection;
+use smallvec::SmallVec;
+
+use super::super::{
+    encode::{Encoder, answer_len, decode},
+    script::DECIDE,
+};
+use super::*;
+use crate::{
+    domain::{Layout, Limit, LimitSpec, Period, Rule},
+    store::{MemoryStore, MemoryStoreConfig},
+};
+use tidegate_chassis::clock::{Clock, ManualClock};
+
+const START_US: u64 = 1_800_000_000_000_000;
+
+/// Longer than any simulated time.
+const RECORD_TTL_US: u64 = 50 * 365 * 86_400_000_000;
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let algorithm = prop::sample::select(ALGORITHMS.to_vec());
+    let period = prop_oneof![
+        4 => (1_000_u64..200_000).prop_map(Period::Micros),
+        2 => prop::sample::select(vec![1_000_000, 60_000_000, 3_600_000_000, 86_400_000_000]).prop_map(Period::Micros),
+        1 => Just(Period::Week),
+        1 => Just(Period::Month),
+    ];
+    let limit = prop_oneof![8 => 1_u64..40, 1 => 900_u64..1_000];
+    let burst = prop::option::of(1_u64..60);
+    (algorithm, limit, period, burst).prop_map(|(algorithm, limit, period, burst)| {
+        let period = match period {
+            Period::Month if algorithm != Algorithm::FixedWindow => Period::Week,
+            period => period,
+        };
+        let burst = burst.filter(|_| algorithm == Algorithm::TokenBucket);
+        Limit::new(LimitSpec { name: "limit".into(), algorithm, limit, period, burst }).expect("valid").rule
+    })
+}
+
+/// One check of a call, by number: which cells, its cost, what else.
+#[derive(Clone, Debug)]
+struct Step {
+    first: usize,
+    second: Option<usize>,
+    cost: u64,
+    charge: bool,
+    enforced: [bool; 2],
+    idempotency: Option<(u8, u128)>,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    (
+        0_usize..3,
+        prop::option::of(0_usize..3),
+        prop_oneof![4 => Just(1_u64), 2 => 1_u64..8],
+        prop::bool::weighted(0.85),
+        [prop::bool::weighted(0.8), prop::bool::weighted(0.8)],
+        prop::option::weighted(0.2, (0_u8..3, 0_u128..2)),
+    )
+        .prop_map(|(first, second, cost, charge, enforced, idempotency)| Step {
+            first,
+            second: second.filter(|second| *second != first),
+            cost,
+            charge,
+            enforced,
+            idempotency,
+        })
+}
+
+/// Per call: how far the clock moves (in parts of a period, and back), and its checks.
+fn calls() -> impl Strategy<Value = Vec<(i64, Vec<Step>)>> {
+    let moves = prop_oneof![3 => Just(0_i64), 4 => 0_i64..60, 2 => 200_i64..4_000, 1 => -80_i64..0];
+    prop::collection::vec((moves, prop::collection::vec(step(), 1..5)), 1..40)
+}
+
+struct Both {
+    redis: MultiplexedConnection,
+    script: String,
+    memory: MemoryStore,
+    clock: ManualClock,
+}
+
+impl Both {
+    fn new(redis: MultiplexedConnection, script: String) -> Self {
+        let (clock, hand) = Clock::manual(START_US);
+        let config = MemoryStoreConfig { max_bytes: 64 << 20 };
+        let memory = MemoryStore::new(&config, clock, &Random::seeded(1), &Metrics::new());
+        Self { redis, script, memory, clock: hand }
+    }
+
+    async fn decide(&mut self, now_us: u64, checks: &[Check]) -> Vec<(Decision, Decision)> {
+        let mut encoder = Encoder::default();
+        for check in checks {
+            encoder.push(check).expect("few cells");
+        }
+        let mut command = encoder.command(&self.script, |_| true);
+        command.arg(now_us / 1_000_000).arg(now_us % 1_000_000);
+        let answer: Vec<u8> = command.query_async(&mut self.redis).await.expect("the script runs");
+        self.clock.set_us(now_us);
+        let mut start = 0;
+        let mut both = Vec::new();
+        for (index, check) in checks.iter().enumerate() {
+            let end = start + answer_len(encoder.rules(index));
+            let by_redis = decode(check, &answer[start..end]).expect("decided");
+            both.push((by_redis, self.memory.decide(check).get().await.expect("decided")));
+            start = end;
+        }
+        assert_eq!(start, answer.len());
+        both
+    }
+}
+
+fn build(case: u64, layouts: &[Arc<Layout>], step: &Step) -> Check {
+    let cells: SmallVec<[CellCheck; 2]> = [Some(step.first), step.second]
+        .into_iter()
+        .flatten()
+        .zip(step.enforced)
+        .map(|(cell, enforced)| {
+            let layout = Arc::clone(&layouts[cell]);
+            let capacity = layout.rules().iter().map(Rule::capacity).min().expect("a rule");
+            let key = format!("{case}/{cell}").as_bytes().into();
+            CellCheck { key, layout, cost: step.cost.min(capacity), enforced }
+        })
+        .collect();
+    let idempotency = step.idempotency.map(|(key, digest)| Idempotency {
+        key: format!("{case}/record/{key}").as_bytes().into(),
+        digest,
+        ttl_us: RECORD_TTL_US,
+    });
+    Check { cells, charge: step.charge, idempotency }
+}
+
+fn with_injected_time() -> String {
+    let script = DECIDE.replacen("redis.call('TIME')", "{ ARGV[3], ARGV[4] }", 1);
+    let script = script.replacen("div(longest + 999, 1000) + 2", "3600000", 1);
+    assert!(
+        !script.contains("'TIME'") && script.contains("'PX', 3600000"),
+        "the script reads its time otherwise"
+    );
+    script
+}
+
+#[test]
+fn script_and_domain_decide_the_same() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    let (server, redis, sha) = runtime.block_on(async {
+        let server = RedisServer::start().await.expect("redis-server");
+        let client = redis::Client::open(server.url()).expect("url");
+        let mut redis = client.get_multiplexed_async_connection().await.expect("connected");
+        let script = with_injected_time();
+        let sha: String =
+            redis::cmd("SCRIPT").arg("LOAD").arg(script).query_async(&mut redis).await.expect("loaded");
+        (server, redis, sha)
+    });
+    let case = std::cell::Cell::new(0_u64);
+    let layouts = prop::collection::vec(prop::collection::vec(rule(), 1..4), 3);
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let outcome = runner.run(&(layouts, calls()), |(rules, calls)| {
+        case.set(case.get() + 1);
+        let layouts: Vec<_> = rules.into_iter().map(|rules| Arc::new(Layout::new(rules))).collect();
+        let mut both = Both::new(redis.clone(), sha.clone());
+        let mut now_us = START_US;
+        for (moved, steps) in &calls {
+            now_us = now_us.saturating_add_signed(moved * 997);
+            let checks: Vec<_> = steps.iter().map(|step| build(case.get(), &layouts, step)).collect();
+            for (by_redis, by_domain) in runtime.block_on(both.decide(now_us, &checks)) {
+                prop_assert_eq!(by_redis, by_domain);
+            }
+        }
+        Ok(())
+    });
+    drop(server);
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}

@@ -15,11 +15,9 @@ pub(super) fn redact(value: &mut Value) {
 fn redact_text(text: &mut String) {
     let Some(scheme_end) = text.find("://") else { return };
     let authority = scheme_end + "://".len();
-    let authority_end = text[authority..].find(['/', '?', '#']).map_or(text.len(), |at| authority + at);
-    // A password may itself hold '@', ':', '/', '?' or '#' if someone forgot to escape it: then the last '@' of
-    // the whole text ends it, so that too much is hidden rather than too little.
-    let last_at = text[authority..authority_end].rfind('@').or_else(|| text[authority..].rfind('@'));
-    let Some(user_end) = last_at.map(|at| authority + at) else { return };
+    // A password may itself hold '@', ':', '/', '?' or '#' if someone forgot to escape it: the last '@' of the
+    // whole text ends it, so that too much is hidden rather than too little.
+    let Some(user_end) = text[authority..].rfind('@').map(|at| authority + at) else { return };
     if let Some(colon) = text[authority..user_end].find(':') {
         text.replace_range(authority + colon + 1..user_end, "***");
     }

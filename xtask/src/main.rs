@@ -1,6 +1,7 @@
 //! The project's own commands, run as `cargo xtask <command>`.
 #![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
 
+mod bench;
 mod ci;
 mod codegen;
 mod prerequisites;
@@ -42,6 +43,8 @@ enum Command {
         /// Run the scenarios whose names contain this.
         filter: Option<String>,
     },
+    /// Measure the speed table on this machine: a release build, servers of its own, targets and verdicts.
+    Bench(bench::BenchArgs),
     /// Install the pinned cargo-deny and cargo-machete, unless they are there.
     Tools,
     /// Regenerate the committed Rust code from proto/**/*.proto (pure Rust: no protoc needed).
@@ -61,6 +64,7 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Command::Ci => Ok(exit(ci::run()?)),
         Command::Report { release, filter } => Ok(exit(report::run(release, filter.as_deref())?)),
+        Command::Bench(args) => Ok(exit(bench::run(&args)?)),
         Command::Tools => tools::install().map(|_| ExitCode::SUCCESS),
         Command::Codegen { check } => codegen::run(check).map(|()| ExitCode::SUCCESS),
     }

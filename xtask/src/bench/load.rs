@@ -1,0 +1,106 @@
+//! One measurement: `tidegate bench` against a server that runs.
+
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use super::{machine::pinned, server::Server};
+
+/// How load is made.
+pub(crate) struct Load {
+    pub(crate) tidegate: PathBuf,
+    /// The core of the generator, if it has one of its own.
+    pub(crate) core: Option<usize>,
+    pub(crate) duration: Duration,
+    /// When the whole run began, for the progress that is shown.
+    pub(crate) begun: Instant,
+}
+
+/// What one measurement found.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    /// Checks decided.
+    pub(crate) checks: f64,
+    pub(crate) checks_per_second: f64,
+    /// CPU of the server, µs per check.
+    pub(crate) server_us: f64,
+    /// CPU of the Redis behind it, µs per check.
+    pub(crate) redis_us: Option<f64>,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    /// Everything the generator said.
+    pub(crate) report: Value,
+}
+
+impl Load {
+    /// Measures `server` with the given arguments of `tidegate bench`.
+    ///
+    /// # Errors
+    /// The generator fails, a check could not be decided, or an open loop did not keep its schedule: such a
+    /// figure is none.
+    pub(super) fn measure(&self, server: &Server, args: &[&str]) -> anyhow::Result<Sample> {
+        let sample = self.run(server, args, self.duration.as_secs(), "1s")?;
+        if sample.report["schedule"]["fell_behind"] == Value::Bool(true) {
+            self.say("the generator fell behind its schedule: the latencies contain that");
+        }
+        Ok(sample)
+    }
+
+    /// Runs load for a number of seconds after `warmup`.
+    ///
+    /// # Errors
+    /// The generator fails, or a check could not be decided.
+    pub(super) fn run(
+        &self,
+        server: &Server,
+        args: &[&str],
+        seconds: u64,
+        warmup: &str,
+    ) -> anyhow::Result<Sample> {
+        let mut command = pinned(self.core, &self.tidegate);
+        command.args(["bench", "--json", "--addr", &server.addr, "--warmup", warmup]);
+        command.args(["--duration", &format!("{seconds}s"), "--pid", &format!("server={}", server.pid())]);
+        if let Some(redis) = server.redis_pid {
+            command.args(["--pid", &format!("redis={redis}")]);
+        }
+        let what = || format!("{}: tidegate bench {}", server.name, args.join(" "));
+        let output = command.args(args).stdin(Stdio::null()).output().with_context(what)?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}: {}", what(), words.trim());
+        let report = serde_json::from_slice(&output.stdout).context("the generator did not print JSON")?;
+        let sample = Sample::read(report).with_context(what)?;
+        self.say(&format!("{:.0} checks/s, {}", sample.checks_per_second, what()));
+        Ok(sample)
+    }
+
+    /// Says on stderr what was measured; stdout carries the result only.
+    #[expect(clippy::print_stderr, reason = "a command line tool talks to its user")]
+    pub(super) fn say(&self, text: &str) {
+        eprintln!("[{:>4} s] {text}", self.begun.elapsed().as_secs());
+    }
+}
+
+impl Sample {
+    fn read(report: Value) -> anyhow::Result<Self> {
+        let number = |pointer: &str| {
+            report
+                .pointer(pointer)
+                .and_then(Value::as_f64)
+                .with_context(|| format!("no {pointer} in the report"))
+        };
+        Ok(Self {
+            checks: number("/checks")?,
+            checks_per_second: number("/checks_per_second")?,
+            server_us: number("/cpu/0/us_per_check")?,
+            redis_us: number("/cpu/1/us_per_check").ok(),
+            p50_us: number("/latency_us/p50")?,
+            p99_us: number("/latency_us/p99")?,
+            report,
+        })
+    }
+}

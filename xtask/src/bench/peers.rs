@@ -1,0 +1,96 @@
+//! Other rate limiters, if they are installed here: unary checks with counters in memory.
+//!
+//! Tidegate decides three windows a check, the peers one limit. Both answer gRPC on one core.
+
+use std::{ffi::OsString, fs, path::PathBuf, process::Command};
+
+use anyhow::Context;
+use tempfile::TempDir;
+
+use super::{
+    Bench,
+    machine::pinned,
+    policies,
+    results::{Results, Target},
+    server::{Server, free_addr},
+    speed::UNARY,
+};
+
+struct Peer {
+    program: &'static str,
+    /// How `tidegate bench` speaks with it.
+    protocol: &'static str,
+    /// Where it is to be had.
+    from: &'static str,
+    /// Checks per second of Tidegate against it.
+    target: Target,
+    /// Gives it its arguments: where to listen, and a limit that no run reaches.
+    configure: fn(&mut Command, host: &str, port: &str, folder: &TempDir) -> anyhow::Result<()>,
+}
+
+const PEERS: [Peer; 2] = [
+    Peer {
+        program: "limitador-server",
+        protocol: "envoy",
+        from: "https://github.com/Kuadrant/limitador",
+        target: Target::AtLeast(2.5),
+        configure: limitador,
+    },
+    Peer {
+        program: "throttlecrab-server",
+        protocol: "throttlecrab",
+        from: "`cargo install --locked throttlecrab-server --version 0.4.40`, which needs protoc",
+        target: Target::None,
+        configure: throttlecrab,
+    },
+];
+
+/// Compares with every peer that is on PATH, and says which are not.
+pub(super) fn run(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
+    let memory = Server::tidegate("memory", bench, &policies::three_windows(), None)?;
+    for peer in PEERS {
+        let name = peer.program;
+        let Some(program) = on_path(name) else {
+            results
+                .note(format!("not compared with {name}, which is not on PATH; it comes from {}", peer.from));
+            continue;
+        };
+        let folder = tempfile::tempdir()?;
+        let addr = free_addr()?;
+        let mut command = pinned(bench.cores.server, program);
+        let (host, port) = addr.split_once(':').context("an address is host and port")?;
+        (peer.configure)(&mut command, host, port, &folder)?;
+        let server = Server::listening(name, command, addr, folder)?;
+        let of_peer = [UNARY.1, &["--protocol", peer.protocol]].concat();
+        for _ in 0..bench.rounds {
+            let ours = results.measure(bench, UNARY, &memory)?.checks_per_second;
+            let theirs = results.measure(bench, (UNARY.0, &of_peer), &server)?.checks_per_second;
+            results.ratio(&format!("unary, memory: checks/s / {name}"), ours / theirs, peer.target);
+        }
+    }
+    Ok(())
+}
+
+/// One limit of a minute per organization, over Envoy's protocol.
+fn limitador(command: &mut Command, host: &str, port: &str, folder: &TempDir) -> anyhow::Result<()> {
+    const LIMITS: &str = "- namespace: default\n  max_value: 1000000000\n  seconds: 60\n  conditions: []\n  \
+                          variables: [\"descriptors[0]['organization']\"]\n";
+    let limits = folder.path().join("limits.yaml");
+    fs::write(&limits, LIMITS)?;
+    let http = free_addr()?;
+    let (http_host, http_port) = http.split_once(':').context("an address is host and port")?;
+    command.args(["--rls-ip", host, "--rls-port", port, "--http-ip", http_host, "--http-port", http_port]);
+    command.arg(limits).arg("memory");
+    Ok(())
+}
+
+/// The limit comes with each call.
+fn throttlecrab(command: &mut Command, host: &str, port: &str, _folder: &TempDir) -> anyhow::Result<()> {
+    command.args(["--grpc", "--grpc-host", host, "--grpc-port", port, "--log-level", "error"]);
+    Ok(())
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path: OsString = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}

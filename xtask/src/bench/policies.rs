@@ -1,0 +1,44 @@
+//! Policy files for the measurements. The built-in policy `organization` is replaced.
+
+use std::fmt::Write;
+
+/// A limit that no run reaches, so that checks are admitted.
+const NEVER: &str = "1_000_000_000";
+
+/// Three sliding windows per organization: minute, hour, day.
+pub(crate) fn three_windows() -> String {
+    let windows = ["1m", "1h", "1d"].map(|period| limit("sliding_window", NEVER, period));
+    organization(&windows.join(", "))
+}
+
+/// One limit per organization.
+pub(crate) fn one_limit(algorithm: &str, tokens: &str, period: &str) -> String {
+    organization(&limit(algorithm, tokens, period))
+}
+
+/// `three_windows` among `count` policies, none of whose others matches the checks.
+pub(crate) fn among(count: u32) -> String {
+    let mut text = three_windows();
+    for other in 1..count {
+        let limits = limit("sliding_window", "1000", "1m");
+        write!(
+            text,
+            "\n[[policies]]\nname = \"other-{other}\"\nnamespace = \"default\"\n\
+             match = {{ path = \"/v1/other/{other}\" }}\nkey_by = [\"organization\"]\nlimits = [{limits}]\n"
+        )
+        .expect("writing to a String cannot fail");
+    }
+    text
+}
+
+fn organization(limits: &str) -> String {
+    format!(
+        "[[policies]]\nname = \"organization\"\nnamespace = \"default\"\nkey_by = [\"organization\"]\n\
+         limits = [{limits}]\n"
+    )
+}
+
+/// A limit that is called by its period.
+fn limit(algorithm: &str, tokens: &str, period: &str) -> String {
+    format!("{{ name = \"{period}\", algorithm = \"{algorithm}\", limit = {tokens}, period = \"{period}\" }}")
+}

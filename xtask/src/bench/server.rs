@@ -1,0 +1,170 @@
+//! The servers that are measured. Each is stopped, by its process id, when it is dropped.
+
+use std::{
+    fs::{self, File},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Bench, machine::pinned, redis::Redis};
+
+const START: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+
+/// A running server.
+pub(crate) struct Server {
+    /// As it stands in the table.
+    pub(crate) name: String,
+    /// gRPC address.
+    pub(crate) addr: String,
+    /// The Redis behind it.
+    pub(crate) redis_pid: Option<u32>,
+    process: Process,
+}
+
+impl Server {
+    /// The yardstick.
+    pub(super) fn ceiling(bench: &Bench) -> anyhow::Result<Self> {
+        let addr = free_addr()?;
+        let mut command = pinned(bench.cores.server, &bench.tidegate);
+        command.args(["bench-ceiling", "--listen", &addr]);
+        Self::listening("ceiling", command, addr, tempfile::tempdir()?)
+    }
+
+    /// Any server that listens on `addr` once it serves. `files` are its own.
+    pub(super) fn listening(
+        name: &str,
+        command: Command,
+        addr: String,
+        files: TempDir,
+    ) -> anyhow::Result<Self> {
+        let mut process = Process::start(name, command, files)?;
+        process.wait(|| TcpStream::connect(&addr).ok())?;
+        Ok(Self { name: name.to_owned(), addr, redis_pid: None, process })
+    }
+
+    /// `tidegate up` with the given policies, counting in memory, or in `redis`.
+    pub(super) fn tidegate(
+        name: &str,
+        bench: &Bench,
+        policies: &str,
+        redis: Option<&Redis>,
+    ) -> anyhow::Result<Self> {
+        let files = tempfile::tempdir()?;
+        let policy_file = files.path().join("policies.toml");
+        fs::write(&policy_file, policies)?;
+        let ready_file = files.path().join("ready.json");
+        let mut command = pinned(bench.cores.server, &bench.tidegate);
+        command
+            .args(["up", "--ephemeral", "--ready-file"])
+            .arg(&ready_file)
+            .env("TIDEGATE_RATELIMIT__POLICIES__FILE", &policy_file)
+            // Room for a million keys of anything: the bound is not what is measured here.
+            .env("TIDEGATE_RATELIMIT__STORE__MEMORY__MAX_BYTES", "8589934592")
+            .env("LOG_LEVEL", "warn")
+            .env_remove("REDIS_URL");
+        if let Some(redis) = redis {
+            command.env("REDIS_URL", redis.url());
+        }
+        let mut process = Process::start(name, command, files)?;
+        let addr = process.wait(|| {
+            let ready: Value = serde_json::from_slice(&fs::read(&ready_file).ok()?).ok()?;
+            Some(ready["grpc"]["ratelimit"].as_str()?.to_owned())
+        })?;
+        Ok(Self { name: name.to_owned(), addr, redis_pid: redis.map(Redis::pid), process })
+    }
+
+    /// Process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Resident memory, bytes.
+    pub(super) fn resident(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc")?;
+        let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kilobytes * 1024)
+    }
+}
+
+/// A child process with its log, and the folder that is its own.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    _folder: TempDir,
+}
+
+impl Process {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// The program is not there.
+    pub(crate) fn start(name: &str, mut command: Command, folder: TempDir) -> anyhow::Result<Self> {
+        let log = folder.path().join("log");
+        let file = File::create(&log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { name: name.to_owned(), child, log, _folder: folder })
+    }
+
+    /// Waits until `ready` has something.
+    ///
+    /// # Errors
+    /// The process ended, or is not ready in time; with its log.
+    pub(crate) fn wait<T>(&mut self, ready: impl Fn() -> Option<T>) -> anyhow::Result<T> {
+        let deadline = Instant::now() + START;
+        loop {
+            if let Some(found) = ready() {
+                return Ok(found);
+            }
+            let log = || read_log(&self.log);
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended ({status}) before it was ready\n{}", self.name, log());
+            }
+            if Instant::now() > deadline {
+                bail!("{} was not ready within {START:?}\n{}", self.name, log());
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // A graceful leave would wait out a lame duck that nobody needs here.
+        if self.child.kill().is_ok() {
+            self.child.wait().ok();
+        }
+    }
+}
+
+/// An address on loopback that nobody listens on.
+///
+/// # Errors
+/// The machine has no free port.
+pub(crate) fn free_addr() -> anyhow::Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+fn read_log(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}

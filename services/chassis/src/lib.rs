@@ -13,7 +13,7 @@
 //!
 //! A service's `main` is wiring:
 //!
-//! ```ignore
+//! ```text
 //! let config: Config = config::load(&source)?;
 //! let _telemetry = telemetry::install("tidegate-ratelimit", &config.telemetry)?;
 //! let listeners = Listeners::bind(&config.server).await?;

@@ -1,6 +1,9 @@
 //! The metrics of one service, and their text form.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -47,5 +50,25 @@ impl Metrics {
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A counter that one thread writes and any may read: a plain load and store, where a counter that
+/// all threads write would cost each a contended cache line. What several workers counted is added up
+/// by a [`Collector`].
+#[derive(Debug, Default)]
+pub struct WorkerCounter(AtomicU64);
+
+impl WorkerCounter {
+    /// Adds `by`; wraps at 64 bits. Only ever called by one thread.
+    #[inline]
+    pub fn add(&self, by: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }

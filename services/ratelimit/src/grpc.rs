@@ -15,7 +15,7 @@ use tidegate_proto::ratelimit::v1::{
 use tonic::{Request, Response, Status, Streaming};
 
 use self::{error::to_status, parse::ParsedCheck, render::Renderer};
-use crate::{limiter::Limiter, metrics::CheckMetrics};
+use crate::{limiter::Limiter, metrics::CheckStats};
 
 /// The service of one worker.
 #[derive(Clone)]
@@ -26,13 +26,13 @@ pub(crate) struct RateLimitApi {
 struct Shared {
     limiter: Limiter,
     renderer: Renderer,
-    metrics: CheckMetrics,
+    stats: Arc<CheckStats>,
 }
 
 impl RateLimitApi {
     /// Serves `limiter`.
-    pub(crate) fn new(limiter: Limiter, clock: Clock, random: Random, metrics: CheckMetrics) -> Self {
-        Self { shared: Arc::new(Shared { limiter, renderer: Renderer::new(clock, random), metrics }) }
+    pub(crate) fn new(limiter: Limiter, clock: Clock, random: Random, stats: Arc<CheckStats>) -> Self {
+        Self { shared: Arc::new(Shared { limiter, renderer: Renderer::new(clock, random), stats }) }
     }
 }
 
@@ -46,11 +46,11 @@ impl Shared {
         let policies = self.limiter.policies();
         match self.limiter.check(&policies, parsed.question()).await {
             Ok(verdict) => {
-                self.metrics.record(&verdict);
+                self.stats.record(&verdict);
                 Ok(self.renderer.check(&verdict))
             }
             Err(error) => {
-                self.metrics.record_error();
+                self.stats.record_error();
                 Err(to_status(&error))
             }
         }

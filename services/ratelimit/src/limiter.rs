@@ -121,7 +121,7 @@ impl Limiter {
         match self.store.decide(&check).get().await {
             Ok(decision) if decision.key_reused => Err(CheckError::IdempotencyKeyReused),
             Ok(decision) => Ok(Verdict::decided(&matches, &decision)),
-            Err(error) => Ok(degraded::verdict(&self.local, &matches, check, error).await),
+            Err(error) => degraded::verdict(&self.local, &matches, check, error).await,
         }
     }
 
@@ -207,7 +207,7 @@ impl Limiter {
             .namespace(question.namespace)
             .ok_or_else(|| CheckError::NamespaceNotFound(question.namespace.to_owned()))?;
         namespace.matching(question.attributes, &mut matches)?;
-        for found in &matches {
+        for found in matches.iter().filter(|found| found.policy.enforcement == Enforcement::Enforce) {
             let bundle = found.bundle;
             if question.cost > bundle.min_capacity {
                 return Err(CheckError::CostAboveCapacity {
@@ -229,7 +229,8 @@ impl Limiter {
             .map(|found| CellCheck {
                 key: key_of(found, question.attributes),
                 layout: Arc::clone(&found.bundle.layout),
-                cost: question.cost,
+                // A policy in shadow may not be the reason of an error: what it could never admit fills it.
+                cost: question.cost.min(found.bundle.min_capacity),
                 enforced: found.policy.enforcement == Enforcement::Enforce,
             })
             .collect();
@@ -269,3 +270,6 @@ fn digest<A: Attributes + ?Sized>(question: &Question<'_, A>) -> u128 {
     }
     sum
 }
+
+#[cfg(test)]
+mod tests;

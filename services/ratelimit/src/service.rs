@@ -116,7 +116,7 @@ impl Service {
                 None => Arc::clone(&memory) as _,
             };
             let limiter = Limiter::new(Arc::clone(&policies), store, Arc::clone(&memory), settings);
-            let api = RateLimitApi::new(limiter, clock.clone(), random.clone(), checks.clone());
+            let api = RateLimitApi::new(limiter, clock.clone(), random.clone(), checks.for_worker());
             RateLimitServiceServer::new(api).max_decoding_message_size(max_message_bytes)
         };
         server.serve(make, stop).await

@@ -5,10 +5,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -20,7 +17,10 @@ use prometheus_client::{
 use tonic::Code;
 
 use super::methods::{Method, MethodId, Methods};
-use crate::{clock::Clock, metrics::Metrics};
+use crate::{
+    clock::Clock,
+    metrics::{Metrics, WorkerCounter},
+};
 
 /// Upper bounds of the duration buckets, in nanoseconds and as they are written.
 const BUCKETS: [(u64, f64); 15] = [
@@ -107,17 +107,16 @@ impl Counters {
     }
 }
 
-/// The calls of one worker, by method. Only that worker's thread writes, so a load and a store
-/// count without a locked instruction; other threads read.
+/// The calls of one worker, by method.
 #[derive(Debug)]
 pub(super) struct CallStats(Vec<MethodStats>);
 
 #[derive(Debug, Default)]
 struct MethodStats {
-    started: AtomicU64,
-    finished: [AtomicU64; CODES.len()],
-    buckets: [AtomicU64; BUCKETS.len() + 1],
-    total_ns: AtomicU64,
+    started: WorkerCounter,
+    finished: [WorkerCounter; CODES.len()],
+    buckets: [WorkerCounter; BUCKETS.len() + 1],
+    total_ns: WorkerCounter,
 }
 
 impl CallStats {
@@ -126,7 +125,7 @@ impl CallStats {
     }
 
     pub(super) fn start(&self, method: MethodId) {
-        add(&self.0[method.index()].started, 1);
+        self.0[method.index()].started.add(1);
     }
 
     pub(super) fn finish(&self, method: MethodId, code: Code, took: Duration) {
@@ -134,14 +133,10 @@ impl CallStats {
         let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let bucket = BUCKETS.iter().position(|(bound_ns, _)| took_ns <= *bound_ns).unwrap_or(BUCKETS.len());
         // Discriminants are the codes of the wire, 0 to 16.
-        add(&stats.finished[code as usize], 1);
-        add(&stats.buckets[bucket], 1);
-        add(&stats.total_ns, took_ns);
+        stats.finished[code as usize].add(1);
+        stats.buckets[bucket].add(1);
+        stats.total_ns.add(took_ns);
     }
-}
-
-fn add(counter: &AtomicU64, by: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
 }
 
 /// Adds up the calls of all workers.
@@ -166,8 +161,8 @@ impl CallMetrics {
     }
 }
 
-fn sum<'a>(stats: &[&'a MethodStats], read: impl Fn(&'a MethodStats) -> &'a AtomicU64) -> u64 {
-    stats.iter().map(|stats| read(stats).load(Ordering::Relaxed)).sum()
+fn sum<'a>(stats: &[&'a MethodStats], read: impl Fn(&'a MethodStats) -> &'a WorkerCounter) -> u64 {
+    stats.iter().map(|stats| read(stats).get()).sum()
 }
 
 impl Collector for CallMetrics {

@@ -51,7 +51,7 @@ impl Renderer {
                 capacity,
                 reset_after_ms: millis(found.outcome.reset_after_us),
                 period_ms: period_ms(limit.period, now_us),
-                shadow: found.shadow,
+                shadow: found.is_shadow(),
             }
         });
         pb::GetUsageResponse { limits: limits.collect() }
@@ -69,7 +69,7 @@ fn status(found: &LimitVerdict<'_>, now_us: u64) -> pb::LimitStatus {
         retry_after_ms: millis(found.outcome.retry_after_us),
         period_ms: period_ms(limit.period, now_us),
         exceeded: found.outcome.exceeded(),
-        shadow: found.shadow,
+        shadow: found.is_shadow(),
     }
 }
 

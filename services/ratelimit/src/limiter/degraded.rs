@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{LimitVerdict, Matches, Reason, Verdict, limited};
+use super::{CheckError, LimitVerdict, Matches, Reason, Verdict, limited};
 use crate::{
-    domain::{Check, Enforcement, FailureMode, LimitOutcome},
+    domain::{CellCheck, Check, Enforcement, FailureMode, LimitOutcome, Rule},
     store::{CounterStore, MemoryStore, StoreError},
 };
 
@@ -20,67 +20,69 @@ const RETRY_US: u64 = 1_000_000;
 ///
 /// `check` is what the store could not decide, with one cell per limited match. Its charge may have
 /// happened if the answer was lost; nothing here gives it back.
+///
+/// # Errors
+///
+/// [`CheckError::IdempotencyKeyReused`], as far as this replica remembers the key.
 pub(super) async fn verdict<'p>(
     local: &MemoryStore,
     matches: &Matches<'p>,
     check: Check,
     error: StoreError,
-) -> Verdict<'p> {
+) -> Result<Verdict<'p>, CheckError> {
     tracing::debug!(%error, "answering by failure mode");
     let mut cells = SmallVec::new();
-    let mut counted = SmallVec::<[_; 4]>::new();
-    let mut closed = SmallVec::<[LimitVerdict<'p>; 4]>::new();
+    let mut counted = SmallVec::<[LimitVerdict<'p>; 4]>::new();
+    let mut limits = SmallVec::<[LimitVerdict<'p>; 4]>::new();
     for (found, cell) in limited(matches).zip(check.cells) {
-        let shadow = found.policy.enforcement == Enforcement::Shadow;
+        let unknown = found.bundle.limits.iter().map(|limit| LimitVerdict {
+            limit,
+            policy: found.policy,
+            outcome: UNKNOWN,
+        });
         match found.policy.failure_mode {
             FailureMode::Open => {}
-            FailureMode::Closed if shadow => {}
-            FailureMode::Closed => {
-                closed.extend(found.bundle.limits.iter().map(|limit| unknown(limit, shadow)));
-            }
+            FailureMode::Closed if found.policy.enforcement == Enforcement::Shadow => {}
+            FailureMode::Closed => limits.extend(unknown),
             FailureMode::Local => {
-                // A share may be too small for a cost that the whole limit admits; it is then a denial.
                 let layout = Arc::clone(&found.bundle.local_layout);
-                counted.extend(found.bundle.limits.iter().map(|limit| (limit, shadow)));
-                cells.push(crate::domain::CellCheck { layout, ..cell });
+                let share = layout.rules().iter().map(Rule::capacity).min().unwrap_or(u64::MAX);
+                if cell.enforced && cell.cost > share {
+                    // The whole limit admits it, but not this replica alone.
+                    limits.extend(unknown);
+                } else {
+                    counted.extend(unknown);
+                    cells.push(CellCheck { layout, cost: cell.cost.min(share), ..cell });
+                }
             }
         }
     }
-    let charge = check.charge && closed.is_empty();
-    let local_check = Check { cells, charge, idempotency: check.idempotency };
-    let mut admitted = closed.is_empty();
+    let mut admitted = limits.is_empty();
     let mut replayed = false;
-    let mut limits = closed;
-    if !local_check.cells.is_empty() {
+    if !cells.is_empty() {
+        let charge = check.charge && admitted;
+        let local_check = Check { cells, charge, idempotency: check.idempotency };
         match local.decide(&local_check).get().await {
+            Ok(decision) if decision.key_reused => return Err(CheckError::IdempotencyKeyReused),
             Ok(decision) => {
-                admitted &= decision.admitted && !decision.key_reused;
-                replayed = decision.replayed;
-                let verdicts = counted.iter().zip(&decision.outcomes);
-                limits.extend(verdicts.map(|((limit, shadow), outcome)| LimitVerdict {
-                    limit,
-                    outcome: *outcome,
-                    shadow: *shadow,
-                }));
+                replayed = admitted && decision.replayed;
+                admitted &= decision.admitted;
+                for (limit, outcome) in counted.iter_mut().zip(decision.outcomes) {
+                    limit.outcome = outcome;
+                }
             }
             // At its own memory bound: what cannot be counted is not admitted.
-            Err(_) => {
-                admitted &= counted.iter().all(|(_, shadow)| *shadow);
-                limits.extend(counted.iter().map(|(limit, shadow)| unknown(limit, *shadow)));
-            }
+            Err(_) => admitted &= counted.iter().all(LimitVerdict::is_shadow),
         }
+        limits.extend(counted);
     }
     let mut verdict = Verdict { degraded: true, replayed, ..Verdict::of(limits, admitted) };
-    if !admitted && verdict.limits.iter().any(|limit| limit.outcome == unknown_outcome()) {
+    if !admitted && verdict.limits.iter().any(|limit| limit.outcome == UNKNOWN && !limit.is_shadow()) {
         verdict.reason = Reason::StoreUnavailable;
     }
-    verdict
+    Ok(verdict)
 }
 
-fn unknown(limit: &crate::domain::BundleLimit, shadow: bool) -> LimitVerdict<'_> {
-    LimitVerdict { limit, outcome: unknown_outcome(), shadow }
-}
-
-fn unknown_outcome() -> LimitOutcome {
-    LimitOutcome { remaining: 0, retry_after_us: RETRY_US, reset_after_us: RETRY_US }
-}
+/// Of a limit of which nothing is known.
+const UNKNOWN: LimitOutcome =
+    LimitOutcome { remaining: 0, retry_after_us: RETRY_US, reset_after_us: RETRY_US };

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::domain::{BundleLimit, Decision, Enforcement, LimitOutcome, Match, Rule};
+use crate::domain::{BundleLimit, Decision, Enforcement, LimitOutcome, Match, Policy, Rule};
 
 /// Shortest fixed window that is called a quota, in microseconds: a day.
 const QUOTA_US: u64 = 86_400_000_000;
@@ -44,10 +44,10 @@ pub enum Reason {
 pub struct LimitVerdict<'p> {
     /// The limit.
     pub limit: &'p BundleLimit,
+    /// The policy that sets it.
+    pub policy: &'p Policy,
     /// Where it stands.
     pub outcome: LimitOutcome,
-    /// Whether it only reports.
-    pub shadow: bool,
 }
 
 impl<'p> Verdict<'p> {
@@ -69,9 +69,8 @@ impl<'p> Verdict<'p> {
         let mut limits = SmallVec::new();
         let mut outcomes = decision.outcomes.iter();
         for found in matches {
-            let shadow = found.policy.enforcement == Enforcement::Shadow;
             for (limit, outcome) in found.bundle.limits.iter().zip(outcomes.by_ref()) {
-                limits.push(LimitVerdict { limit, outcome: *outcome, shadow });
+                limits.push(LimitVerdict { limit, policy: found.policy, outcome: *outcome });
             }
         }
         Self { replayed: decision.replayed, ..Self::of(limits, decision.admitted) }
@@ -80,7 +79,7 @@ impl<'p> Verdict<'p> {
     /// Finds what binds: on a denial the exceeded limit that is longest in coming free, otherwise the
     /// limit with the least remaining. Limits that only report bind nothing unless there are no others.
     pub(super) fn of(limits: SmallVec<[LimitVerdict<'p>; 4]>, allowed: bool) -> Self {
-        let enforced = limits.iter().enumerate().filter(|(_, limit)| !limit.shadow);
+        let enforced = limits.iter().enumerate().filter(|(_, limit)| !limit.is_shadow());
         let binding = if allowed {
             enforced
                 .min_by_key(|(_, limit)| limit.outcome.remaining)
@@ -99,6 +98,11 @@ impl<'p> Verdict<'p> {
 }
 
 impl LimitVerdict<'_> {
+    /// Whether it only reports.
+    pub fn is_shadow(&self) -> bool {
+        self.policy.enforcement == Enforcement::Shadow
+    }
+
     fn denial_reason(&self) -> Reason {
         let is_quota = matches!(self.limit.limit.rule, Rule::FixedWindow(_))
             && self.limit.limit.period.length_us(0) >= QUOTA_US;

@@ -58,6 +58,17 @@ impl Authority {
         self.folder.path().join("ca.pem")
     }
 
+    /// Settings of a service that shows `server` and lets in only clients of this authority.
+    #[must_use]
+    pub fn server_settings(&self, server: &Identity) -> String {
+        format!(
+            "[server.tls]\ncert = {:?}\nkey = {:?}\nclient_ca = {:?}\n",
+            server.certificate_file,
+            server.key_file,
+            self.file()
+        )
+    }
+
     /// Signs a certificate for `localhost` and 127.0.0.1, fit for servers and clients. Signing the
     /// same name again writes over the files, as a renewal does.
     ///

@@ -6,6 +6,7 @@
 
 pub mod certificates;
 pub mod checker;
+pub mod eventually;
 pub mod http_client;
 pub mod load;
 pub mod ports;
@@ -13,6 +14,7 @@ pub mod process;
 pub mod redis_server;
 pub mod rpc;
 pub mod services;
+pub mod test_result;
 pub mod tools;
 pub mod turn;
 pub mod wall;

@@ -3,12 +3,11 @@
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, TcpListener},
+    os::unix::fs::MetadataExt,
     sync::Mutex,
 };
 
 use anyhow::Context;
-
-use crate::tools;
 
 /// Below the range from which systems choose the ports of outgoing connections (32768 on Linux).
 const FIRST: u16 = 12_000;
@@ -27,9 +26,11 @@ static TAKEN: Mutex<Option<Taken>> = Mutex::new(None);
 ///
 /// # Errors
 ///
-/// No free port in the whole range, or a target folder that cannot be written.
+/// No free port in the whole range, or a temp folder that cannot be written.
 pub fn free() -> anyhow::Result<u16> {
-    let folder = tools::target_dir()?.join("tmp/ports");
+    // One folder for all work trees on the machine; another user's could not be written.
+    let user = fs::metadata(std::env::current_exe()?)?.uid();
+    let folder = std::env::temp_dir().join(format!("tidegate-test-ports-{user}"));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut taken = TAKEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let taken = taken.get_or_insert_with(|| Taken { next: start(), locks: Vec::new() });

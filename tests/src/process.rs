@@ -3,25 +3,25 @@
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+
+use crate::eventually::eventually;
 
 /// How many of the last lines a failing test prints of each process.
 const LINES_SHOWN: usize = 60;
-
-type Lines = Arc<Mutex<Vec<String>>>;
 
 /// A running child process, killed on drop.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
-    stdout: Lines,
-    stderr: Lines,
+    stdout: Output,
+    stderr: Output,
 }
 
 impl Process {
@@ -46,8 +46,8 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {name}: {command:?}"))?;
-        let stdout = collect(child.stdout.take());
-        let stderr = collect(child.stderr.take());
+        let stdout = Output::of(child.stdout.take());
+        let stderr = Output::of(child.stderr.take());
         Ok(Self { name: name.to_owned(), child, stdout, stderr })
     }
 
@@ -78,6 +78,7 @@ impl Process {
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
+        self.read_to_the_end();
         Ok(())
     }
 
@@ -87,7 +88,11 @@ impl Process {
     ///
     /// The process cannot be waited for.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
-        Ok(self.child.try_wait()?)
+        let status = self.child.try_wait()?;
+        if status.is_some() {
+            self.read_to_the_end();
+        }
+        Ok(status)
     }
 
     /// Waits for the end of the process.
@@ -96,34 +101,33 @@ impl Process {
     ///
     /// It still runs after `within`; the message carries its log.
     pub async fn wait(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
-        let deadline = Instant::now() + within;
-        while Instant::now() < deadline {
-            if let Some(status) = self.ended()? {
-                return Ok(status);
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        bail!("{} still runs after {within:?}\n{}", self.name, self.tail())
+        let mut status = None;
+        let ended = eventually("it ends", within, async || {
+            status = self.ended()?;
+            Ok(status.is_some())
+        });
+        ended.await.with_context(|| format!("{} still runs\n{}", self.name, self.tail()))?;
+        status.context("it has ended")
     }
 
     /// Everything written to standard output so far.
     #[must_use]
     pub fn stdout(&self) -> String {
-        lock(&self.stdout).join("\n")
+        self.stdout.lines().join("\n")
     }
 
     /// Everything written to standard error so far: the log of a service.
     #[must_use]
     pub fn stderr(&self) -> String {
-        lock(&self.stderr).join("\n")
+        self.stderr.lines().join("\n")
     }
 
     /// The last lines of both, for messages.
     #[must_use]
     pub fn tail(&self) -> String {
         let mut text = String::new();
-        for (kind, lines) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
-            let lines = lock(lines);
+        for (kind, output) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            let lines = output.lines();
             let from = lines.len().saturating_sub(LINES_SHOWN);
             if !lines.is_empty() {
                 text.push_str(&format!("--- {} {kind}, last lines of {}\n", self.name, lines.len()));
@@ -132,6 +136,16 @@ impl Process {
             }
         }
         text
+    }
+
+    /// For a process that has ended: its last words may still be in the pipe.
+    fn read_to_the_end(&mut self) {
+        for output in [&mut self.stdout, &mut self.stderr] {
+            if let Some(reader) = output.reader.take() {
+                // A reader that panicked has left what it read.
+                reader.join().ok();
+            }
+        }
     }
 }
 
@@ -152,24 +166,37 @@ impl Drop for Process {
         self.child.kill().ok();
         self.child.wait().ok();
         if thread::panicking() {
+            self.read_to_the_end();
             eprintln!("{}", self.tail());
         }
     }
 }
 
-fn collect(stream: Option<impl Read + Send + 'static>) -> Lines {
-    let lines = Lines::default();
-    if let Some(stream) = stream {
-        let lines = Arc::clone(&lines);
-        thread::spawn(move || {
-            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-                lock(&lines).push(String::from_utf8_lossy(&line).into_owned());
-            }
-        });
-    }
-    lines
+/// What a stream has carried so far, and the thread that reads it.
+#[derive(Debug, Default)]
+struct Output {
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
 }
 
-fn lock(lines: &Lines) -> std::sync::MutexGuard<'_, Vec<String>> {
+impl Output {
+    fn of(stream: Option<impl Read + Send + 'static>) -> Self {
+        let Some(stream) = stream else { return Self::default() };
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let written = Arc::clone(&lines);
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                lock(&written).push(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+        Self { lines, reader: Some(reader) }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
+        lock(&self.lines)
+    }
+}
+
+fn lock(lines: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
     lines.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,9 +4,8 @@ use std::{process::Command, time::Duration};
 
 use anyhow::Context;
 use tempfile::TempDir;
-use tokio::time::Instant;
 
-use crate::{ports, process::Process};
+use crate::{eventually::eventually, ports, process::Process};
 
 const START_WITHIN: Duration = Duration::from_secs(10);
 
@@ -39,10 +38,10 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// The process id.
+    /// The process itself.
     #[must_use]
-    pub fn id(&self) -> u32 {
-        self.process.id()
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 
     /// `kill -9`.
@@ -82,21 +81,13 @@ impl RedisServer {
     }
 
     async fn answering(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + START_WITHIN;
-        loop {
-            match self.command::<String>(&["PING"]).await {
-                Ok(_) => return Ok(()),
-                Err(error) if Instant::now() > deadline => {
-                    return Err(
-                        error.context(format!("redis-server does not answer\n{}", self.process.tail()))
-                    );
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-            }
+        let answering = eventually("redis-server answers", START_WITHIN, async || {
             if let Some(status) = self.process.ended()? {
-                anyhow::bail!("redis-server ended with {status}\n{}", self.process.tail());
+                anyhow::bail!("redis-server ended with {status}");
             }
-        }
+            Ok(self.command::<String>(&["PING"]).await.is_ok())
+        });
+        answering.await.with_context(|| self.process.tail())
     }
 }
 

@@ -38,7 +38,8 @@ pub fn client(address: &str) -> anyhow::Result<Client> {
 /// `address` is not `HOST:PORT`.
 pub fn channel(address: &str) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
-    Ok(endpoint.connect_timeout(Duration::from_secs(2)).connect_lazy())
+    // A service that hangs fails the test instead of hanging it.
+    Ok(endpoint.connect_timeout(Duration::from_secs(2)).timeout(Duration::from_secs(30)).connect_lazy())
 }
 
 /// A check in `namespace` by attributes, of cost 1.

@@ -10,10 +10,9 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::Instant;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::{http_client, ports, process::Process, rpc, tools};
+use crate::{eventually::eventually, http_client, ports, process::Process, rpc, tools};
 
 /// Debug builds on a busy machine with two cores need more than a moment.
 const SERVING_WITHIN: Duration = Duration::from_secs(30);
@@ -180,21 +179,15 @@ impl Service {
     }
 
     async fn serving(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + SERVING_WITHIN;
-        loop {
+        let speaks_grpc = self.binary != "tidegate-gateway" && !self.tls;
+        let serving = eventually(self.binary, SERVING_WITHIN, async || {
             if let Some(status) = self.process.ended()? {
-                bail!("{} ended with {status} before it served\n{}", self.binary, self.process.tail());
+                bail!("ended with {status} before it served");
             }
             let ready = http_client::get(&self.ops, "/ready").await.is_ok_and(|a| a.status.is_success());
-            let speaks_grpc = self.binary != "tidegate-gateway" && !self.tls;
-            if ready && (!speaks_grpc || serves(&self.address).await) {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                bail!("{} does not serve after {SERVING_WITHIN:?}\n{}", self.binary, self.process.tail());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            Ok(ready && (!speaks_grpc || serves(&self.address).await))
+        });
+        serving.await.with_context(|| format!("{} does not serve\n{}", self.binary, self.process.tail()))
     }
 }
 
@@ -231,12 +224,15 @@ fn merge(base: &mut toml::Table, over: toml::Table) {
     }
 }
 
+/// Name of the ready file in [`Up::folder`].
+pub const READY_FILE: &str = "ready.json";
+
 /// `tidegate up --ephemeral`: everything in one process.
 #[derive(Debug)]
 pub struct Up {
     process: Process,
     ready: Value,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Up {
@@ -247,23 +243,26 @@ impl Up {
     /// It has not been built, or does not come up.
     pub async fn start() -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let file = folder.path().join("ready.json");
+        let file = folder.path().join(READY_FILE);
         let mut command = Command::new(tools::binary("tidegate")?);
         command.args(["up", "--ephemeral", "--ready-file"]).arg(&file).current_dir(folder.path());
         let mut process = Process::spawn("tidegate up", &mut command)?;
-        let deadline = Instant::now() + SERVING_WITHIN;
-        loop {
-            if let Some(ready) = fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
-                return Ok(Self { process, ready, _folder: folder });
-            }
+        let mut ready = None;
+        let written = eventually("the ready file is written", SERVING_WITHIN, async || {
             if let Some(status) = process.ended()? {
-                bail!("tidegate up ended with {status}\n{}", process.tail());
+                bail!("ended with {status} before it was ready");
             }
-            if Instant::now() > deadline {
-                bail!("tidegate up wrote no ready file within {SERVING_WITHIN:?}\n{}", process.tail());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            ready = fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            Ok(ready.is_some())
+        });
+        written.await.with_context(|| format!("tidegate up does not start\n{}", process.tail()))?;
+        Ok(Self { ready: ready.context("the ready file was read")?, process, folder })
+    }
+
+    /// The folder that it was started in.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// What the ready file says at a JSON pointer, as `/grpc/ratelimit`; a URL is given as `HOST:PORT`.

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 use anyhow::{Context, bail, ensure};
@@ -24,24 +25,38 @@ pub fn target_dir() -> anyhow::Result<PathBuf> {
     Ok(profile.parent().context("the profile folder lies in the target folder")?.to_path_buf())
 }
 
-/// A binary of the workspace: beside the test binary, or in `TIDEGATE_BIN_DIR` if that is set (to
-/// judge a release build).
+/// A binary of the workspace, built from the sources as they are now; or the one in `TIDEGATE_BIN_DIR` if that
+/// is set (to judge a release build).
 ///
 /// # Errors
 ///
-/// It has not been built.
+/// The workspace does not build, or the folder has no such binary.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let folder = match std::env::var_os("TIDEGATE_BIN_DIR") {
         Some(folder) => PathBuf::from(folder),
-        None => profile_dir()?,
+        None => BUILT
+            .get_or_init(|| build().map_err(|error| format!("{error:#}")))
+            .clone()
+            .map_err(anyhow::Error::msg)?,
     };
     let path = folder.join(name);
-    ensure!(
-        path.is_file(),
-        "{} has not been built: run `cargo xtask test`, or `cargo build --workspace --bins` first",
-        path.display()
-    );
+    ensure!(path.is_file(), "there is no {}", path.display());
     Ok(path)
+}
+
+/// Nothing is done if all is up to date. The options are those of `cargo xtask test`, so that both build with
+/// the same features.
+fn build() -> anyhow::Result<PathBuf> {
+    let profile = profile_dir()?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace()).args(["build", "--workspace", "--bins", "--tests", "--target-dir"]);
+    cargo.arg(target_dir()?);
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    run(&mut cargo).context("the services under test do not build")?;
+    Ok(profile)
 }
 
 fn profile_dir() -> anyhow::Result<PathBuf> {

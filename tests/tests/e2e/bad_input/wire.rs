@@ -1,0 +1,158 @@
+//! What no client library sends: broken messages, broken frames, other protocols.
+
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes};
+use tidegate_tests::{http_client, rpc, test_result::TestResult, turn};
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+};
+
+use super::{VICTIM, ratelimit, unharmed};
+
+/// Bytes as they are, in place of a message.
+#[derive(Clone, Copy, Debug, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        *self
+    }
+
+    fn decoder(&mut self) -> Self {
+        *self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        let left = buffer.remaining();
+        Ok(Some(buffer.copy_to_bytes(left)))
+    }
+}
+
+async fn call(
+    address: &str,
+    path: &'static str,
+    request: Request<Bytes>,
+) -> anyhow::Result<Result<Bytes, Status>> {
+    let mut client = Grpc::new(rpc::channel(address)?).max_encoding_message_size(usize::MAX);
+    client.ready().await?;
+    let answer = client.unary(request, http::uri::PathAndQuery::from_static(path), Raw).await;
+    Ok(answer.map(tonic::Response::into_inner))
+}
+
+const CHECK: &str = "/tidegate.ratelimit.v1.RateLimitService/Check";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_do_not_decode_are_the_callers_fault() -> TestResult {
+    let _turn = turn::shared().await;
+    let service = ratelimit().await?;
+    let cases: [(&str, &[u8]); 7] = [
+        ("invalid UTF-8 in the namespace", &[0x0a, 2, 0xff, 0xfe]),
+        ("invalid UTF-8 in an attribute", &[0x12, 6, 0x0a, 1, b'a', 0x12, 1, 0xc0]),
+        ("a length beyond the message", &[0x0a, 100, b'x']),
+        ("a length of 2^64 - 1", &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
+        ("a cost of eleven bytes", &[0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
+        ("a string where a number belongs", &[0x1a, 3, b'o', b'n', b'e']),
+        ("an unknown wire type", &[0x0f, 0, 0]),
+    ];
+    for (what, bytes) in cases {
+        let status =
+            call(service.address(), CHECK, Request::new(Bytes::from_static(bytes))).await?.expect_err(what);
+        // tonic's decoder itself answers INTERNAL; either tells the caller that the message was broken.
+        assert!(matches!(status.code(), Code::InvalidArgument | Code::Internal), "{what}: {status:?}");
+        assert!(!status.message().is_empty(), "{what}: {status:?}");
+    }
+    unharmed(&service).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_this_version_does_not_know_is_passed_over() -> TestResult {
+    let _turn = turn::shared().await;
+    let service = ratelimit().await?;
+    // dry_run, then field 1000 of a later version.
+    let newer: &[u8] = &[0x20, 1, 0xc2, 0x3e, 1, b'x'];
+    call(service.address(), CHECK, Request::new(Bytes::from_static(newer))).await??;
+    unharmed(&service).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_much_is_refused_before_it_is_read() -> TestResult {
+    let _turn = turn::shared().await;
+    let service = ratelimit().await?;
+    let huge = Request::new(Bytes::from(vec![0x0a; 3 << 20]));
+    let status = call(service.address(), CHECK, huge).await?.expect_err("a message of 3 MiB");
+    assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status:?}");
+
+    let mut headers = Request::new(Bytes::new());
+    for number in 0..40_u8 {
+        let name = format!("x-{number}").parse::<tonic::metadata::MetadataKey<_>>()?;
+        headers.metadata_mut().insert(name, "v".repeat(1_000).parse()?);
+    }
+    // HTTP/2 answers 431 or resets the stream; it may not be decided.
+    call(service.address(), CHECK, headers).await?.expect_err("headers of 40 KB");
+    unharmed(&service).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_methods_are_unimplemented() -> TestResult {
+    let _turn = turn::shared().await;
+    let service = ratelimit().await?;
+    for path in ["/tidegate.ratelimit.v1.RateLimitService/Czech", "/no.such.Service/Check", "/"] {
+        let status = call(service.address(), path, Request::new(Bytes::new())).await?.expect_err(path);
+        assert_eq!(status.code(), Code::Unimplemented, "{path}: {status:?}");
+    }
+    unharmed(&service).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_on_the_grpc_port_ends_the_connection_and_nothing_else() -> TestResult {
+    let _turn = turn::shared().await;
+    let service = ratelimit().await?;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let settings: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let after = |frame: &[u8]| [preface.as_slice(), settings, frame].concat();
+    let cases = [
+        ("noise", vec![0xde; 4096]),
+        ("HTTP/1.1", format!("GET /{VICTIM} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes()),
+        ("a TLS hello", [&[0x16, 3, 1, 2, 0][..], &[7; 512]].concat()),
+        ("a frame of 16 MiB", after(&[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1])),
+        ("DATA on stream 0", after(&[0, 0, 1, 0, 0, 0, 0, 0, 0, 9])),
+        ("HEADERS that do not decompress", after(&[0, 0, 4, 1, 5, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff])),
+        ("a preface and nothing more", preface.to_vec()),
+    ];
+    for (what, bytes) in cases {
+        http_client::raw(service.address(), &bytes, Duration::from_millis(300)).await?;
+        let mut client = rpc::client(service.address())?;
+        rpc::used(&mut client, &rpc::organization(VICTIM))
+            .await
+            .unwrap_or_else(|error| panic!("after {what}: {error}"));
+    }
+    unharmed(&service).await?;
+    Ok(())
+}

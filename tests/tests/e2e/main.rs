@@ -1,0 +1,17 @@
+//! End to end: every service as its own process, real clients, real Redis.
+//!
+//! Tests named `report_…` print a table; `cargo xtask report` runs them at full length. How long they
+//! last otherwise is in docs/operations/testing.md.
+#![expect(clippy::print_stdout, reason = "the tables of the long scenarios go to the screen")]
+
+mod bad_input;
+mod free_plan;
+mod gateway;
+mod health_probe;
+mod never_over_admits;
+mod policies_reload;
+mod redis_outage;
+mod seconds;
+mod tidy;
+mod tls;
+mod up;

@@ -1,0 +1,79 @@
+//! `tidegate up`: what a newcomer sees first works as printed.
+
+use std::{fs, process::Command, time::Duration};
+
+use tidegate_tests::{
+    eventually::eventually,
+    http_client, rpc,
+    services::{READY_FILE, Up},
+    test_result::TestResult,
+    tools, turn,
+};
+use tonic_health::pb::health_check_response::ServingStatus;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ready_file_names_what_serves_and_nothing_else_is_left_behind() -> TestResult {
+    let _turn = turn::shared().await;
+    let mut up = Up::start().await?;
+    let ratelimit = up.address("/grpc/ratelimit").to_owned();
+    assert_eq!(rpc::health(&ratelimit, rpc::RATELIMIT).await?, ServingStatus::Serving);
+    for path in ["/health/live", "/health/ready"] {
+        let answer = http_client::get(up.address("/gateway"), path).await?;
+        assert_eq!(answer.status, http::StatusCode::OK, "{path}: {}", answer.text());
+    }
+    for ops in ["/ops/gateway", "/ops/ratelimit"] {
+        let page = http_client::get(up.address(ops), "/metrics").await?;
+        assert!(page.status.is_success() && page.text().ends_with("# EOF\n"), "{ops}: {}", page.text());
+    }
+
+    up.process().signal("TERM")?;
+    let status = up.process().wait(Duration::from_secs(20)).await?;
+    assert_eq!(status.code(), Some(0), "{}", up.process().tail());
+    let left: Vec<_> = fs::read_dir(up.folder())?.flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, [READY_FILE], "--ephemeral keeps nothing");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_printed_lines_run_as_printed() -> TestResult {
+    let _turn = turn::shared().await;
+    let mut up = Up::start().await?;
+    // The ready file comes first, then the banner.
+    let printed = async || Ok(calls(&up.process().stdout()).len() >= 4);
+    eventually("three lines of curl and one of tidegate are printed", Duration::from_secs(10), printed)
+        .await?;
+    let mut reached_the_limit = false;
+    for line in calls(&up.process().stdout()) {
+        let shown = tools::output(Command::new("bash").args(["-c", &line]))?;
+        let status = |code: &str| shown.matches(&format!("HTTP/1.1 {code}")).count();
+        if line.contains("enforce=true") {
+            assert_eq!((status("200"), status("429")), (10, 2), "`{line}`: {shown}");
+            assert_eq!(shown.to_lowercase().matches("retry-after:").count(), 2, "`{line}`: {shown}");
+            reached_the_limit = true;
+        } else if line.contains("/health/") {
+            assert!(shown.contains("\"ready\""), "`{line}`: {shown}");
+        } else {
+            assert!(shown.contains("allowed"), "`{line}`: {shown}");
+        }
+    }
+    assert!(reached_the_limit, "no line reaches the limit:\n{}", up.process().stdout());
+    Ok(())
+}
+
+/// Lines that call curl or tidegate, with those they are continued on by a backslash.
+fn calls(printed: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut lines = printed.lines();
+    while let Some(line) = lines.next() {
+        let mut whole = line.trim().to_owned();
+        if !whole.starts_with("curl ") && !whole.contains("tidegate check ") {
+            continue;
+        }
+        while whole.ends_with('\\') {
+            whole.push('\n');
+            whole.push_str(lines.next().unwrap_or_default());
+        }
+        found.push(whole);
+    }
+    found
+}

@@ -149,20 +149,20 @@ impl Limit {
         if errors.is_empty() { Self::build(spec).map_err(|error| vec![error]) } else { Err(errors) }
     }
 
-    /// The same limit with `1 / replicas` of its tokens, at least one: what one replica may admit by
-    /// itself when the store is gone.
-    pub fn share(&self, replicas: u32) -> Self {
-        let divide = |tokens: u32| (tokens / replicas.max(1)).max(1);
-        let limit = divide(self.limit);
+    /// The same limit with `1 / replicas` of its tokens, rounded down: what one replica may admit by
+    /// itself when the store is gone. Nothing if that is less than a token.
+    pub fn share(&self, replicas: u32) -> Option<Self> {
+        let divide = |tokens: u32| Some(tokens / replicas.max(1)).filter(|share| *share > 0);
+        let limit = divide(self.limit)?;
         let rule = match self.rule {
             Rule::SlidingWindow(rule) => Rule::SlidingWindow(SlidingWindow { limit, ..rule }),
             Rule::SlidingLog(rule) => Rule::SlidingLog(SlidingLog { limit, ..rule }),
             Rule::FixedWindow(rule) => Rule::FixedWindow(FixedWindow { limit, ..rule }),
             Rule::TokenBucket(rule) => {
-                Rule::TokenBucket(TokenBucket::new(limit, self.period.length_us(0), divide(rule.burst)))
+                Rule::TokenBucket(TokenBucket::new(limit, self.period.length_us(0), divide(rule.burst)?))
             }
         };
-        Self { limit, rule, ..self.clone() }
+        Some(Self { limit, rule, ..self.clone() })
     }
 
     fn build(spec: LimitSpec) -> Result<Self, LimitError> {

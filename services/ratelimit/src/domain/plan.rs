@@ -15,8 +15,9 @@ pub struct Plan {
     pub limits: Arc<[BundleLimit]>,
     /// What the store runs.
     pub layout: Arc<Layout>,
-    /// What this replica runs by itself when the store is gone: its share of each limit.
-    pub local_layout: Arc<Layout>,
+    /// What this replica runs by itself when the store is gone: its share of each limit. Absent if a
+    /// share is less than a token.
+    pub local_layout: Option<Arc<Layout>>,
     identity: u64,
 }
 
@@ -33,8 +34,9 @@ impl Plan {
     /// A plan of `limits`, whose names differ; unlimited if there are none. `replicas` is how many
     /// replicas share a limit when each has to count by itself.
     pub fn new(name: &str, limits: &[Limit], replicas: u32) -> Self {
-        let rules =
-            |limits: &mut dyn Iterator<Item = Rule>| Arc::new(Layout::new(limits.collect::<Vec<_>>()));
+        let rules: Vec<_> = limits.iter().map(|limit| limit.rule).collect();
+        let shares: Option<Vec<_>> =
+            limits.iter().map(|limit| limit.share(replicas).map(|share| share.rule)).collect();
         Self {
             name: name.into(),
             limits: limits
@@ -44,8 +46,8 @@ impl Plan {
                     limit: limit.clone(),
                 })
                 .collect(),
-            layout: rules(&mut limits.iter().map(|limit| limit.rule)),
-            local_layout: rules(&mut limits.iter().map(|limit| limit.share(replicas).rule)),
+            layout: Arc::new(Layout::new(rules)),
+            local_layout: shares.map(|shares| Arc::new(Layout::new(shares))),
             identity: identity(limits),
         }
     }
@@ -65,8 +67,8 @@ pub struct Bundle {
     pub limits: Arc<[BundleLimit]>,
     /// What the store runs.
     pub layout: Arc<Layout>,
-    /// What this replica runs by itself when the store is gone.
-    pub local_layout: Arc<Layout>,
+    /// What this replica runs by itself when the store is gone; absent if a share is less than a token.
+    pub local_layout: Option<Arc<Layout>>,
     /// Whether there is no limit at all.
     pub unlimited: bool,
     /// The largest cost that every limit could ever admit; `u64::MAX` if unlimited.
@@ -97,7 +99,7 @@ impl Bundle {
             plan: Arc::clone(&plan.name),
             limits: Arc::clone(&plan.limits),
             layout: Arc::clone(&plan.layout),
-            local_layout: Arc::clone(&plan.local_layout),
+            local_layout: plan.local_layout.clone(),
             unlimited: plan.is_unlimited(),
             min_capacity,
             min_capacity_limit,

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::{CheckError, LimitVerdict, Matches, Reason, Verdict, limited};
 use crate::{
-    domain::{CellCheck, Check, Enforcement, FailureMode, LimitOutcome, Rule},
+    domain::{CellCheck, Check, Enforcement, FailureMode, Layout, LimitOutcome, Match, Rule},
     store::{CounterStore, MemoryStore, StoreError},
 };
 
@@ -44,17 +44,14 @@ pub(super) async fn verdict<'p>(
             FailureMode::Open => {}
             FailureMode::Closed if found.policy.enforcement == Enforcement::Shadow => {}
             FailureMode::Closed => limits.extend(unknown),
-            FailureMode::Local => {
-                let layout = Arc::clone(&found.bundle.local_layout);
-                let share = layout.rules().iter().map(Rule::capacity).min().unwrap_or(u64::MAX);
-                if cell.enforced && cell.cost > share {
-                    // The whole limit admits it, but not this replica alone.
-                    limits.extend(unknown);
-                } else {
+            FailureMode::Local => match share(found, &cell) {
+                Some((layout, cost)) => {
                     counted.extend(unknown);
-                    cells.push(CellCheck { layout, cost: cell.cost.min(share), ..cell });
+                    cells.push(CellCheck { layout, cost, ..cell });
                 }
-            }
+                None if cell.enforced => limits.extend(unknown),
+                None => {}
+            },
         }
     }
     let mut admitted = limits.is_empty();
@@ -81,6 +78,17 @@ pub(super) async fn verdict<'p>(
         verdict.reason = Reason::StoreUnavailable;
     }
     Ok(verdict)
+}
+
+/// What this replica counts of a check by itself: against which limits, and at what cost. Nothing if its
+/// share cannot hold the cost, which the whole limit does.
+fn share(found: &Match<'_>, cell: &CellCheck) -> Option<(Arc<Layout>, u64)> {
+    let layout = found.bundle.local_layout.clone()?;
+    let capacity = layout.rules().iter().map(Rule::capacity).min()?;
+    match cell.enforced {
+        true => (cell.cost <= capacity).then_some((layout, cell.cost)),
+        false => Some((layout, cell.cost.min(capacity))),
+    }
 }
 
 /// Of a limit of which nothing is known.

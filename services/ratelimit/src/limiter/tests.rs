@@ -146,6 +146,15 @@ async fn cost_above_the_share_is_denied_and_charges_nothing() {
 }
 
 #[tokio::test]
+async fn share_below_one_token_admits_nothing() {
+    let limiter = without_redis(11);
+    assert_eq!(
+        answer(&limiter, question("local", &user())).await,
+        (false, Reason::StoreUnavailable, 1_000_000)
+    );
+}
+
+#[tokio::test]
 async fn one_closed_policy_denies_and_the_local_one_is_not_charged() {
     let limiter = without_redis(1);
     let both = [("user", "ada".to_owned()), ("path", "/closed".to_owned())];

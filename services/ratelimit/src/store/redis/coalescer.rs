@@ -95,6 +95,9 @@ impl Coalescer {
             self.take(event);
             self.send();
         }
+        if self.connection.is_some() {
+            self.metrics.connections.dec();
+        }
         for batch in self.sent.drain(..) {
             // The caller has gone with the store; nothing is left to judge.
             let _ = batch.finish(Err(StoreError::Disconnected));

@@ -1,6 +1,6 @@
 //! Connections to Redis, made in the background.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind,
@@ -95,9 +95,9 @@ impl Connector {
 
     /// A Redis that evicts keys forgets counts, and so admits too much.
     async fn check_eviction(&self, redis: &mut MultiplexedConnection) {
-        let answer: RedisResult<Vec<String>> =
+        let answer: RedisResult<HashMap<String, String>> =
             redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy").query_async(redis).await;
-        let policy = answer.ok().and_then(|pair| pair.into_iter().nth(1));
+        let policy = answer.ok().and_then(|mut answer| answer.remove("maxmemory-policy"));
         self.metrics.noeviction.set(i64::from(policy.as_deref() == Some("noeviction")));
         match policy.as_deref() {
             Some("noeviction") => {}

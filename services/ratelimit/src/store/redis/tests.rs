@@ -111,6 +111,28 @@ async fn full_redis_refuses_and_charges_nothing() {
 }
 
 #[tokio::test]
+async fn metrics_tell_whether_redis_may_evict_counters() {
+    let (_, server) = started().await;
+    for (policy, noeviction) in [("noeviction", 1), ("allkeys-lru", 0)] {
+        server.command::<String>(&["CONFIG", "SET", "maxmemory-policy", policy]).await.expect("set");
+        let metrics = Metrics::new();
+        let store =
+            RedisBackend::new(&config(&server.url()), Random::seeded(1), &metrics).expect("valid").open();
+        store
+            .decide(&check(&[cell("k", &[hourly(Algorithm::TokenBucket, 9)])]))
+            .get()
+            .await
+            .expect("connected");
+        let text = metrics.encode();
+        assert!(text.contains(&format!("redis_noeviction {noeviction}\n")), "{policy}: {text}");
+        assert!(
+            text.contains("redis_connections 1\n") && text.contains("breaker_state{state=\"closed\"} 1\n"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn every_key_expires_when_it_no_longer_counts() {
     let (store, server) = started().await;
     for algorithm in ALGORITHMS {

@@ -1,21 +1,24 @@
 //! `tidegate check`: one check, by hand or in a script.
 
-use std::process::ExitCode;
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use owo_colors::OwoColorize;
 use serde::Serialize;
-use tidegate_proto::ratelimit::v1::check_request::AttributesEntry;
-use tidegate_proto::ratelimit::v1::rate_limit_service_client::RateLimitServiceClient;
-use tidegate_proto::ratelimit::v1::{Algorithm, CheckRequest, CheckResponse, Code, LimitStatus};
+use tidegate_proto::ratelimit::v1::{
+    Algorithm, CheckRequest, CheckResponse, Code, LimitStatus, check_request::AttributesEntry,
+    rate_limit_service_client::RateLimitServiceClient,
+};
 use tonic::transport::{ClientTlsConfig, Endpoint};
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
-use crate::attribute::{self, Attribute};
+use crate::{
+    attribute::{self, Attribute},
+    table,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -203,9 +206,8 @@ impl Answer {
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-        table.set_header(["", "limit", "algorithm", "remaining", "of", "per", "unused again in", ""]);
+        let header = ["", "limit", "algorithm", "remaining", "of", "per", "unused again in", ""];
+        let mut table = table::new(&header, 3..=6);
         for (index, limit) in self.limits.iter().enumerate() {
             let binds = self.binding_limit.is_some_and(|binding| binding as usize == index);
             let mut notes = Vec::new();
@@ -226,22 +228,20 @@ impl Answer {
                 notes.join(", "),
             ]);
         }
-        for index in 3..=6 {
-            if let Some(figures) = table.column_mut(index) {
-                figures.set_cell_alignment(CellAlignment::Right);
-            }
-        }
         table
     }
 }
 
-/// Milliseconds in the two largest units that matter.
+/// Milliseconds in the two largest units that matter, rounded up: who waits that long has waited enough.
 fn human(millis: u64) -> String {
-    const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
-    let Some(first) = UNITS.iter().position(|(_, unit)| millis >= *unit) else { return "0s".to_owned() };
+    const UNITS: [(&str, u64); 5] =
+        [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+    let largest = |millis: u64| UNITS.iter().position(|(_, unit)| millis >= *unit);
+    let Some(first) = largest(millis) else { return "0s".to_owned() };
+    let (_, smallest) = UNITS.get(first + 1).unwrap_or(&UNITS[first]);
+    let mut rest = millis.next_multiple_of(*smallest);
     let mut text = String::new();
-    let mut rest = millis;
-    for (name, unit) in UNITS.iter().skip(first).take(2) {
+    for (name, unit) in UNITS.iter().skip(largest(rest).unwrap_or(first)).take(2) {
         if rest >= *unit {
             text.push_str(&format!("{}{name}", rest / unit));
         }
@@ -255,9 +255,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_read_well() {
-        let cases = [(0, "0s"), (999, "999ms"), (42_000, "42s"), (42_500, "42s500ms"), (60_000, "1m")];
-        for (millis, text) in cases.into_iter().chain([(3_661_000, "1h1m"), (86_400_000, "1d")]) {
+    fn times_read_well_and_are_never_too_short() {
+        let cases = [
+            (0, "0s"),
+            (999, "999ms"),
+            (42_000, "42s"),
+            (42_500, "42s500ms"),
+            (60_000, "1m"),
+            (60_447, "1m1s"),
+            (3_599_001, "1h"),
+            (3_661_000, "1h2m"),
+            (86_400_000, "1d"),
+        ];
+        for (millis, text) in cases {
             assert_eq!(human(millis), text);
         }
     }
@@ -266,7 +276,10 @@ mod tests {
     fn enum_names_lose_their_prefix() {
         let answer = Answer::from(CheckResponse {
             code: Code::RateLimited.into(),
-            limits: vec![LimitStatus { algorithm: Algorithm::SlidingWindow.into(), ..LimitStatus::default() }],
+            limits: vec![LimitStatus {
+                algorithm: Algorithm::SlidingWindow.into(),
+                ..LimitStatus::default()
+            }],
             ..CheckResponse::default()
         });
         assert_eq!(answer.code, "rate_limited");

@@ -1,8 +1,8 @@
 //! `tidegate completions`: tab completion for a shell.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 
 const EXAMPLES: &str = "\
@@ -22,6 +22,30 @@ pub(crate) struct CompletionsArgs {
 
 /// Prints the completion script.
 pub(crate) fn run(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
-    clap_complete::generate(args.shell, &mut crate::Cli::command(), "tidegate", &mut std::io::stdout());
+    std::io::stdout().write_all(&script(args.shell))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn script(shell: Shell) -> Vec<u8> {
+    let all = crate::Cli::command();
+    // The generators know nothing of commands that are hidden.
+    let visible = all.get_subcommands().filter(|command| !command.is_hide_set());
+    let mut command = Command::new("tidegate").version(env!("CARGO_PKG_VERSION")).subcommands(visible);
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "tidegate", &mut script);
+    script
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shell_knows_the_commands_that_are_not_hidden() {
+        for shell in [Shell::Bash, Shell::Elvish, Shell::Fish, Shell::PowerShell, Shell::Zsh] {
+            let script = String::from_utf8(script(shell)).unwrap();
+            assert!(script.contains("ephemeral") && script.contains("validate"), "{shell}");
+            assert!(!script.contains("ceiling"), "{shell}");
+        }
+    }
 }

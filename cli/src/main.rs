@@ -6,6 +6,7 @@ mod ceiling;
 mod check;
 mod completions;
 mod policies;
+mod table;
 mod up;
 
 use std::process::ExitCode;

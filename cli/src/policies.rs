@@ -1,17 +1,20 @@
 //! `tidegate policies`: policy files.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Subcommand;
-use comfy_table::{Table, presets};
 use tidegate_ratelimit::policies;
+
+use crate::table;
 
 const EXAMPLES: &str = "\
 Examples:
   tidegate policies validate policies.toml
 
 Exit code: 0 if the file can be used, 1 if not.";
+
+/// How many replicas share a limit does not make a file better or worse.
+const ONE_REPLICA: u32 = 1;
 
 /// What can be done with policy files.
 #[derive(Debug, Subcommand)]
@@ -27,12 +30,12 @@ pub(crate) enum PoliciesCommand {
 /// Runs the command.
 pub(crate) fn run(command: PoliciesCommand) -> anyhow::Result<ExitCode> {
     let PoliciesCommand::Validate { file } = command;
-    match policies::load(&file) {
+    match policies::load(&file, ONE_REPLICA) {
         Ok(set) => {
             let summary = set.summary();
-            let mut table = Table::new();
-            table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-            table.set_header(["namespace", "policy", "matches", "key", "limits", "enforcement", "without the store"]);
+            let header =
+                ["namespace", "policy", "matches", "key", "limits", "enforcement", "without the store"];
+            let mut table = table::new(&header, []);
             for row in &summary {
                 table.add_row([
                     &row.namespace,
@@ -44,15 +47,27 @@ pub(crate) fn run(command: PoliciesCommand) -> anyhow::Result<ExitCode> {
                     &row.failure_mode,
                 ]);
             }
-            anstream::println!("{table}\n{} is valid: {} policies", file.display(), summary.len());
+            anstream::println!(
+                "{table}\n{} is valid: {}",
+                file.display(),
+                count(summary.len(), "policy", "policies")
+            );
             Ok(ExitCode::SUCCESS)
         }
         Err(errors) => {
             for error in errors.iter() {
                 anstream::eprintln!("{error}");
             }
-            anstream::eprintln!("{} cannot be used: {} faults", file.display(), errors.len());
+            anstream::eprintln!(
+                "{} cannot be used: {}",
+                file.display(),
+                count(errors.len(), "fault", "faults")
+            );
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }

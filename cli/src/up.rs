@@ -4,31 +4,34 @@ mod banner;
 mod config;
 mod ready;
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 use clap::Args;
-use tidegate_chassis::clock::{Clock, Random};
-use tidegate_chassis::config::{ConfigArgs, print_redacted};
-use tidegate_chassis::metrics::Metrics;
-use tidegate_chassis::{shutdown, telemetry};
-use tokio_util::sync::CancellationToken;
+use tidegate_chassis::{
+    clock::{Clock, Random},
+    config::{ConfigArgs, Source, print_redacted},
+    metrics::Metrics,
+    shutdown, telemetry,
+};
 
 use config::UpConfig;
+#[cfg(test)]
+pub(crate) use config::ratelimit_defaults;
 pub(crate) use ready::Ready;
 
 const EXAMPLES: &str = "\
 Examples:
   tidegate up
   tidegate up --config tidegate.toml
-  REDIS_URL=redis://127.0.0.1:6379 tidegate up          counters shared by all replicas
+  REDIS_URL=redis://127.0.0.1:6379 tidegate up          counters shared with other replicas
   tidegate up --ephemeral --ready-file ready.json       on free ports, for a test
   tidegate up --print-config                            every setting, with its present value
 
-Settings are those of the services, one table each: [ratelimit.server], [gateway.server], …; in the
-environment TIDEGATE_RATELIMIT__SERVER__WORKERS=2. Logs and traces of the process are set by
-[ratelimit.telemetry], or by LOG_LEVEL and OTEL_EXPORTER_OTLP_ENDPOINT.
+Settings are those of the services, one table each: [ratelimit.server], [gateway.server], …; in
+the environment TIDEGATE_RATELIMIT__SERVER__WORKERS=2. TIDEGATE_RATELIMIT_LISTEN, REDIS_URL,
+LOG_LEVEL and the like mean what they mean to the services. Logs and traces are those of the
+whole process, as [ratelimit.telemetry] says.
 
 SIGTERM or Ctrl-C leaves gracefully; a second one at once.";
 
@@ -39,7 +42,7 @@ pub(crate) struct UpArgs {
     #[command(flatten)]
     config: ConfigArgs,
 
-    /// Take free ports, and keep counters in memory only, so that nothing is left behind.
+    /// Take free ports instead of the configured ones, and keep nothing on this machine.
     #[arg(long)]
     ephemeral: bool,
 
@@ -50,14 +53,15 @@ pub(crate) struct UpArgs {
 
 /// Runs until told to leave, or until a service fails.
 pub(crate) fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
-    let mut config = UpConfig::load(args.config.config.as_deref())?;
+    let mut config = UpConfig::load(args.config.config.as_deref(), Source::process_env())?;
     if args.ephemeral {
-        config.make_ephemeral();
+        config.take_free_ports();
     }
     if args.config.print_config {
         anstream::print!("{}", print_redacted(&config));
         return Ok(ExitCode::SUCCESS);
     }
+    config.outlast_the_gateway();
     // The services serve on threads of their own; this runtime only starts and stops them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(config, args.ready_file))?;
@@ -65,59 +69,55 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(config: UpConfig, ready_file: Option<PathBuf>) -> anyhow::Result<()> {
-    let _flush_on_drop = telemetry::install("tidegate", &config.ratelimit.telemetry)?;
+    let _telemetry = telemetry::install("tidegate", &config.ratelimit.telemetry)?;
     let signalled = shutdown::signal();
-    let (clock, random) = (Clock::system(), Random::system());
+    config.refuse_taken_ports()?;
+    if let Some(path) = &ready_file {
+        ready::forget(path)?;
+    }
 
-    let addresses = config.addresses();
-    let ratelimit =
-        tidegate_ratelimit::Service::bind(config.ratelimit, Metrics::new(), clock.clone(), random.clone())
-            .await
-            .map_err(|error| addresses.explain("ratelimit", error))?;
-    let upstream = format!("http://{}", ready::reachable(ratelimit.addr()));
-    let gateway_config = config::with_upstream(config.gateway, upstream)?;
-    let gateway = tidegate_gateway::Service::bind(gateway_config, Metrics::new(), clock, random)
-        .await
-        .map_err(|error| addresses.explain("gateway", error))?;
+    let (clock, random) = (Clock::system(), Random::system());
+    let ratelimit = tidegate_ratelimit::Service::bind(
+        config.ratelimit.clone(),
+        Metrics::new(),
+        clock.clone(),
+        random.clone(),
+    )
+    .await
+    .context("ratelimit")?;
+    let gateway = config.gateway_before(ratelimit.addr())?;
+    let gateway =
+        tidegate_gateway::Service::bind(gateway, Metrics::new(), clock, random).await.context("gateway")?;
     let ready = Ready::of(&ratelimit, &gateway);
 
-    // The gateway leaves first: its last requests still need an answer of the service behind it.
-    let leave_gateway = signalled.child_token();
-    let leave_ratelimit = CancellationToken::new();
-    let run_gateway = async {
-        let left = gateway.serve(leave_gateway.clone()).await;
-        leave_ratelimit.cancel();
-        left.context("the gateway failed")
-    };
+    // Whatever ends takes the rest along.
+    let leave = signalled.child_token();
     let run_ratelimit = async {
-        let left = ratelimit.serve(leave_ratelimit.clone()).await;
-        leave_gateway.cancel();
-        left.context("the rate-limit service failed")
+        let _others = leave.clone().drop_guard();
+        ratelimit.serve(leave.clone()).await.context("ratelimit")
+    };
+    let run_gateway = async {
+        let _others = leave.clone().drop_guard();
+        gateway.serve(leave.clone()).await.context("gateway")
     };
     let announce = async {
-        let announced = tokio::select! {
-            announced = announce(&ready, ready_file) => announced,
-            () = leave_gateway.cancelled() => Ok(()),
-        };
-        if announced.is_err() {
-            leave_gateway.cancel();
-        }
-        announced
+        let announced =
+            leave.run_until_cancelled(announce(&ready, ready_file, config.ratelimit.uses_redis())).await;
+        announced.unwrap_or(Ok(())).inspect_err(|_| leave.cancel())
     };
-    let (announced, gateway, ratelimit) = tokio::join!(announce, run_gateway, run_ratelimit);
+    let (ratelimit, gateway, announced) = tokio::join!(run_ratelimit, run_gateway, announce);
     // The service behind first: if it fails, the rest follows from that.
     ratelimit.and(gateway).and(announced)?;
-    if !signalled.is_cancelled() {
-        bail!("a service ended though nobody asked it to");
-    }
+    ensure!(signalled.is_cancelled(), "a service ended though nobody asked it to");
     Ok(())
 }
 
-async fn announce(ready: &Ready, ready_file: Option<PathBuf>) -> anyhow::Result<()> {
+async fn announce(ready: &Ready, ready_file: Option<PathBuf>, uses_redis: bool) -> anyhow::Result<()> {
     ready.wait().await;
     if let Some(path) = ready_file {
         ready.write(&path)?;
     }
-    banner::print(ready);
+    let program = std::env::args().next().unwrap_or_else(|| "tidegate".to_owned());
+    anstream::println!("{}", banner::text(ready, uses_redis, &program));
     Ok(())
 }

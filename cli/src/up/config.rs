@@ -1,13 +1,14 @@
 //! The settings of all services, one table each.
 
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+};
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use tidegate_chassis::config::{Source, load, nested_defaults};
+use tidegate_chassis::config::{ConfigError, HumanDuration, Source, load, nested_defaults};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Deserialize, Serialize, Validate)]
@@ -16,17 +17,30 @@ pub(super) struct UpConfig {
     /// The rate-limit service.
     #[garde(dive)]
     pub(super) ratelimit: tidegate_ratelimit::Config,
-    /// The gateway. Its upstream is always the service of this process.
+    /// The gateway. What it calls is always the service of this process.
     #[garde(dive)]
     pub(super) gateway: tidegate_gateway::Config,
 }
 
-/// The table of a service, and the names of its environment variables.
-type Table = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+/// A service of this process: its table, what it starts from, and the environment variables with names
+/// of their own.
+struct Table {
+    name: &'static str,
+    defaults: &'static str,
+    aliases: &'static [(&'static str, &'static str)],
+}
 
 const TABLES: [Table; 2] = [
-    ("ratelimit", tidegate_ratelimit::CONFIG_DEFAULTS, tidegate_ratelimit::ENV_ALIASES),
-    ("gateway", tidegate_gateway::CONFIG_DEFAULTS, tidegate_gateway::ENV_ALIASES),
+    Table {
+        name: "ratelimit",
+        defaults: tidegate_ratelimit::CONFIG_DEFAULTS,
+        aliases: tidegate_ratelimit::ENV_ALIASES,
+    },
+    Table {
+        name: "gateway",
+        defaults: tidegate_gateway::CONFIG_DEFAULTS,
+        aliases: tidegate_gateway::ENV_ALIASES,
+    },
 ];
 
 impl UpConfig {
@@ -34,91 +48,94 @@ impl UpConfig {
     ///
     /// # Errors
     /// Every unknown key and bad value, with where it came from.
-    pub(super) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
-        Self::load_with(file, Source::process_env())
-    }
-
-    fn load_with(file: Option<&Path>, env: Vec<(String, String)>) -> anyhow::Result<Self> {
-        let defaults = nested_defaults(&TABLES.map(|(name, defaults, _)| (name, defaults)))?;
+    pub(super) fn load(file: Option<&Path>, env: Vec<(String, String)>) -> Result<Self, ConfigError> {
+        let defaults = nested_defaults(&TABLES.map(|table| (table.name, table.defaults)))?;
+        // LOG_LEVEL and the like stand for a key of each service.
         let aliases: Vec<(&str, String)> = TABLES
             .iter()
-            .flat_map(|(table, _, aliases)| {
-                aliases.iter().map(move |(name, key)| (*name, format!("{table}.{key}")))
+            .flat_map(|table| {
+                table.aliases.iter().map(|(name, key)| (*name, format!("{}.{key}", table.name)))
             })
             .collect();
         let aliases: Vec<(&str, &str)> = aliases.iter().map(|(name, key)| (*name, key.as_str())).collect();
-        Ok(load(&Source { defaults: &defaults, file, env, aliases: &aliases, ignored: &[] })?)
+        let ignored = tidegate_ratelimit::FOREIGN_ENV;
+        load(&Source { defaults: &defaults, file, env, aliases: &aliases, ignored })
     }
 
     /// Free ports on loopback.
-    pub(super) fn make_ephemeral(&mut self) {
-        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    pub(super) fn take_free_ports(&mut self) {
         for listen in [
             &mut self.ratelimit.server.listen,
             &mut self.ratelimit.server.ops_listen,
             &mut self.gateway.server.listen,
             &mut self.gateway.server.ops_listen,
         ] {
-            *listen = free;
+            *listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         }
     }
 
-    /// Which setting gives which address, for when one is taken.
-    pub(super) fn addresses(&self) -> Addresses {
-        Addresses([
-            ("ratelimit", "server.listen", self.ratelimit.server.listen),
-            ("ratelimit", "server.ops_listen", self.ratelimit.server.ops_listen),
-            ("gateway", "server.listen", self.gateway.server.listen),
-            ("gateway", "server.ops_listen", self.gateway.server.ops_listen),
-        ])
+    /// Keeps the rate-limit service in its lame duck until the gateway, which leaves at the same time, has
+    /// had its last answers.
+    pub(super) fn outlast_the_gateway(&mut self) {
+        let gateway = self.gateway.server.lame_duck.get() + self.gateway.upstreams.deadline.get();
+        let own = &mut self.ratelimit.server.lame_duck;
+        *own = HumanDuration::from(own.get().max(gateway));
+    }
+
+    /// Finds out whether all addresses can be listened on, before anything is opened.
+    ///
+    /// # Errors
+    /// Names every setting whose address cannot be had, and why.
+    pub(super) fn refuse_taken_ports(&self) -> anyhow::Result<()> {
+        let listens = [
+            ("ratelimit.server.listen", self.ratelimit.server.listen),
+            ("ratelimit.server.ops_listen", self.ratelimit.server.ops_listen),
+            ("gateway.server.listen", self.gateway.server.listen),
+            ("gateway.server.ops_listen", self.gateway.server.ops_listen),
+        ];
+        let mut faults = String::new();
+        // All are held until the last is tried, so that two settings of one address are found too.
+        let mut held = Vec::new();
+        for (key, addr) in listens {
+            match TcpListener::bind(addr) {
+                Ok(listener) => held.push(listener),
+                Err(error) => {
+                    let variable = format!("TIDEGATE_{}", key.replace('.', "__").to_uppercase());
+                    faults.push_str(&format!("\n  {key} = {addr}: {error} (set it, or {variable})"));
+                }
+            }
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        bail!("addresses that cannot be listened on:{faults}\n`tidegate up --ephemeral` takes free ports")
+    }
+
+    /// The gateway's settings, with the rate-limit service at `addr` behind it.
+    ///
+    /// # Errors
+    /// None that is known: the address of a listener makes a URL.
+    pub(super) fn gateway_before(&self, addr: SocketAddr) -> anyhow::Result<tidegate_gateway::Config> {
+        let scheme = if self.ratelimit.server.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", reachable(addr));
+        let mut gateway = self.gateway.clone();
+        gateway.upstreams.ratelimit = vec![url.try_into().map_err(|error: String| anyhow!(error))?];
+        Ok(gateway)
     }
 }
 
-/// Points the gateway at the rate-limit service of this process.
-pub(super) fn with_upstream(
-    mut gateway: tidegate_gateway::Config,
-    url: String,
-) -> anyhow::Result<tidegate_gateway::Config> {
-    gateway.upstreams.ratelimit = vec![url.try_into().map_err(|error: String| anyhow!(error))?];
-    Ok(gateway)
-}
-
-/// The addresses that are listened on.
-pub(super) struct Addresses([(&'static str, &'static str, SocketAddr); 4]);
-
-impl Addresses {
-    /// Says in one line which setting has to change if `error` is about an address.
-    pub(super) fn explain(&self, service: &str, error: anyhow::Error) -> anyhow::Error {
-        let is = |kind| {
-            error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == kind))
-        };
-        let why = if is(ErrorKind::AddrInUse) {
-            "is already in use"
-        } else if is(ErrorKind::AddrNotAvailable) {
-            "is not an address of this machine"
-        } else if is(ErrorKind::PermissionDenied) {
-            "may not be listened on by this user"
-        } else {
-            return error.context(format!("{service} does not start"));
-        };
-        let of_service = self.0.iter().filter(|(name, ..)| *name == service);
-        let Some((_, key, addr)) = of_service.clone().find(|(_, _, addr)| !free(*addr)).or(of_service.last()) else {
-            return error;
-        };
-        let variable = format!("TIDEGATE_{service}__{}", key.replace('.', "__")).to_uppercase();
-        anyhow!("{addr} {why}: choose another with {service}.{key} ({variable}=127.0.0.1:PORT), or start with --ephemeral")
-    }
-}
-
-/// Whether the address could be listened on now.
-fn free(addr: SocketAddr) -> bool {
-    std::net::TcpListener::bind(addr).is_ok()
+/// The rate-limit service's settings on free ports, for tests.
+#[cfg(test)]
+pub(crate) fn ratelimit_defaults() -> tidegate_ratelimit::Config {
+    let mut config = UpConfig::load(None, Vec::new()).expect("the defaults are right");
+    config.take_free_ports();
+    config.ratelimit
 }
 
 /// Where a caller on this machine finds what listens on `addr`.
 pub(super) fn reachable(mut addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() {
-        addr.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        addr.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     addr
 }

@@ -1,15 +1,15 @@
 //! When all services serve, and where.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::time::Duration;
+use std::{fs, io::ErrorKind, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
-pub(super) use super::config::reachable;
+use super::config::reachable;
 
 const POLL: Duration = Duration::from_millis(10);
 /// Polls after which the wait is worth a line in the log.
@@ -68,9 +68,22 @@ impl Ready {
         beside.push(format!(".{}", std::process::id()));
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
-        std::fs::write(&beside, text)
-            .and_then(|()| std::fs::rename(&beside, path))
+        fs::write(&beside, text)
+            .and_then(|()| fs::rename(&beside, path))
             .with_context(|| format!("cannot write the ready file {}", path.display()))
+    }
+}
+
+/// Removes the ready file of an earlier run, which would speak of services that are gone.
+///
+/// # Errors
+/// There is something at `path` that cannot be removed.
+pub(super) fn forget(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot replace the ready file {}", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -102,7 +115,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ready.json");
         ready.write(&path).unwrap();
-        let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let written: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(
             written,
             serde_json::json!({
@@ -111,6 +124,10 @@ mod tests {
                 "ops": {"gateway": "127.0.0.1:3", "ratelimit": "127.0.0.1:4"},
             })
         );
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left behind");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left behind");
+
+        forget(&path).unwrap();
+        assert!(!path.exists());
+        forget(&path).expect("there is nothing to forget");
     }
 }

@@ -9,6 +9,7 @@ mod keys;
 mod load;
 mod open_loop;
 mod pipe;
+mod protocol;
 mod report;
 mod svg;
 mod tally;

@@ -2,43 +2,59 @@
 //!
 //! A bare tonic server that answers every `Check` with the same three limits and decides nothing.
 //! It has what the rate-limit service builds on (same messages, allocator and profile, one
-//! current-thread runtime) and none of what it adds, so the ratio of the two is what the limiter,
-//! the chassis and the metrics cost. It serves on one core.
+//! current-thread runtime per core) and none of what it adds, so the ratio of the two is what the limiter,
+//! the chassis and the metrics cost.
 
-use std::net::SocketAddr;
-use std::process::ExitCode;
+use std::{net::SocketAddr, process::ExitCode, sync::mpsc, thread};
 
 use anyhow::Context;
 use bytes::Bytes;
 use clap::Args;
-use tidegate_proto::ratelimit::v1::rate_limit_service_server::{RateLimitService, RateLimitServiceServer};
 use tidegate_proto::ratelimit::v1::{
     Algorithm, CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, CheckStreamRequest,
     CheckStreamResponse, Code, GetUsageRequest, GetUsageResponse, LimitStatus, PeekRequest, PeekResponse,
     ResetRequest, ResetResponse,
+    rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
 };
-use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status, Streaming};
+use tokio::net::TcpSocket;
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::server::{Server, TcpIncoming},
+};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// Serve canned answers to Check: what a server costs that decides nothing.
 #[derive(Debug, Args)]
 pub(crate) struct CeilingArgs {
-    /// Address; port 0 takes a free one. The address taken is printed.
-    #[arg(long, default_value = "127.0.0.1:0")]
+    /// Address.
+    #[arg(long, value_name = "HOST:PORT")]
     listen: SocketAddr,
 }
 
 /// Serves until the process is ended.
 pub(crate) fn run(args: &CeilingArgs) -> anyhow::Result<ExitCode> {
+    let listen = args.listen;
+    let (ended, any_ended) = mpsc::channel();
+    for _ in 0..thread::available_parallelism()?.get() {
+        let ended = ended.clone();
+        thread::Builder::new().name("ceiling".to_owned()).spawn(move || ended.send(serve(listen)))?;
+    }
+    drop(ended);
+    any_ended.recv().context("a thread panicked")?.map(|()| ExitCode::SUCCESS)
+}
+
+/// Serves what the kernel gives to this one of the threads that share the address.
+fn serve(listen: SocketAddr) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let incoming = TcpIncoming::bind(args.listen)
-            .with_context(|| format!("cannot listen on {}", args.listen))?
-            .with_nodelay(Some(true));
-        anstream::println!("{}", incoming.local_addr()?);
+        let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseport(true)?;
+        socket.bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
+        let incoming = TcpIncoming::from(socket.listen(BACKLOG)?).with_nodelay(Some(true));
         let service = RateLimitServiceServer::new(Ceiling { answer: answer() });
-        tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await?;
-        Ok(ExitCode::SUCCESS)
+        Ok(Server::builder().add_service(service).serve_with_incoming(incoming).await?)
     })
 }
 
@@ -79,7 +95,10 @@ impl RateLimitService for Ceiling {
         Ok(Response::new(self.answer.clone()))
     }
 
-    async fn check_batch(&self, _: Request<CheckBatchRequest>) -> Result<Response<CheckBatchResponse>, Status> {
+    async fn check_batch(
+        &self,
+        _: Request<CheckBatchRequest>,
+    ) -> Result<Response<CheckBatchResponse>, Status> {
         Err(only_check())
     }
 

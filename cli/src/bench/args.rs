@@ -1,14 +1,12 @@
 //! What `tidegate bench` can be told.
 
-use std::path::PathBuf;
-use std::str::FromStr;
-use std::time::Duration;
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::ensure;
 use clap::{Args, ValueEnum};
 use tidegate_chassis::config::HumanDuration;
 
-use super::cpu::Watched;
+use super::{cpu::Watched, protocol::Protocol};
 use crate::attribute::{self, Attribute};
 
 const EXAMPLES: &str = "\
@@ -37,6 +35,10 @@ pub(crate) struct BenchArgs {
     /// How checks are sent.
     #[arg(long, value_enum, default_value_t = Mode::Unary)]
     pub(crate) mode: Mode,
+
+    /// What the server speaks, for comparisons with others.
+    #[arg(long, value_enum, default_value_t = Protocol::Tidegate, hide = true)]
+    pub(crate) protocol: Protocol,
 
     /// HTTP/2 connections.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -181,9 +183,16 @@ impl BenchArgs {
     /// # Errors
     /// Names the argument whose value makes no sense.
     pub(crate) fn validate(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.protocol == Protocol::Tidegate || (self.mode == Mode::Unary && self.addr.is_some()),
+            "--protocol: other protocols know unary calls only, and need --addr"
+        );
         ensure!(!self.duration.is_zero(), "--duration must be above zero");
         if let Some(rate) = self.rate {
-            ensure!((1.0..=10_000_000.0).contains(&rate), "--rate must lie between 1 and 10,000,000 per second");
+            ensure!(
+                (1.0..=10_000_000.0).contains(&rate),
+                "--rate must lie between 1 and 10,000,000 per second"
+            );
         }
         ensure!(
             self.zipf_exponent.is_finite() && self.zipf_exponent > 0.0 && self.zipf_exponent <= 10.0,
@@ -195,4 +204,43 @@ impl BenchArgs {
 
 fn duration(text: &str) -> Result<Duration, <HumanDuration as FromStr>::Err> {
     HumanDuration::from_str(text).map(HumanDuration::get)
+}
+
+#[cfg(test)]
+impl BenchArgs {
+    /// As if typed behind `tidegate bench`.
+    pub(crate) fn typed(line: &str) -> Self {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            bench: BenchArgs,
+        }
+        <Line as clap::Parser>::parse_from(std::iter::once("bench").chain(line.split_whitespace())).bench
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_make_no_sense_are_named() {
+        for (line, named) in [
+            ("--duration 0", "--duration"),
+            ("--rate 0", "--rate"),
+            ("--rate NaN", "--rate"),
+            ("--zipf-exponent 0", "--zipf-exponent"),
+            ("--protocol envoy", "--protocol"),
+            ("--protocol envoy --addr 127.0.0.1:1 --mode batch", "--protocol"),
+        ] {
+            let error = BenchArgs::typed(line).validate().unwrap_err().to_string();
+            assert!(error.contains(named), "{line}: {error}");
+        }
+        assert!(BenchArgs::typed("--protocol envoy --addr 127.0.0.1:1").validate().is_ok());
+    }
+
+    #[test]
+    fn there_are_never_more_threads_than_connections() {
+        assert_eq!(BenchArgs::typed("--threads 8 --connections 3").threads(), 3);
+    }
 }

@@ -1,16 +1,18 @@
 //! A server of the benchmark's own: `tidegate up --ephemeral` in a child process.
 
-use std::io::Write;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
 use crate::up::Ready;
 
-/// Plans of the child: the built-in ones, and `bench`, whose limits are never reached.
+/// A plan whose limits are never reached, beside the built-in ones.
 const POLICIES: &str = include_str!("policies.toml");
 /// The plan that measures checks which are admitted.
 pub(crate) const PLAN: &str = "bench";
@@ -34,13 +36,14 @@ impl OwnServer {
     pub(crate) fn start() -> anyhow::Result<Self> {
         let files = tempfile::Builder::new().prefix("tidegate-bench-").tempdir()?;
         let policies = files.path().join("policies.toml");
-        std::fs::File::create(&policies)?.write_all(POLICIES.as_bytes())?;
+        fs::write(&policies, POLICIES)?;
         let ready_file = files.path().join("ready.json");
         let executable = std::env::current_exe().context("cannot find this executable")?;
         let mut child = Command::new(executable)
             .args(["up", "--ephemeral", "--ready-file"])
             .arg(&ready_file)
             .env("TIDEGATE_RATELIMIT__POLICIES__FILE", &policies)
+            .env("TIDEGATE_RATELIMIT__TELEMETRY__LOG_LEVEL", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -48,8 +51,9 @@ impl OwnServer {
 
         let deadline = Instant::now() + START;
         loop {
-            if let Ok(ready) = std::fs::read(&ready_file) {
-                let ready: Ready = serde_json::from_slice(&ready).context("the ready file is not what it should be")?;
+            if let Ok(ready) = fs::read(&ready_file) {
+                let ready: Ready =
+                    serde_json::from_slice(&ready).context("the ready file is not what it should be")?;
                 return Ok(Self { child, addr: ready.grpc.ratelimit.to_string(), _files: files });
             }
             if let Some(status) = child.try_wait()? {

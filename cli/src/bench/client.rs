@@ -1,14 +1,18 @@
 //! HTTP/2 connections for the generator, on the `h2` crate itself: a call costs a fraction of what
 //! a full gRPC client would take, so that one core can saturate a server core.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use anyhow::Context;
 use bytes::Bytes;
-use h2::RecvStream;
-use h2::client::{ResponseFuture, SendRequest};
+use h2::{
+    RecvStream,
+    client::{ResponseFuture, SendRequest},
+};
 use http::{HeaderMap, Method, Request};
 use tokio::net::TcpStream;
 
@@ -31,7 +35,7 @@ impl Target {
     ///
     /// # Errors
     /// The address cannot be resolved.
-    pub(crate) async fn resolve(addr: &str, method: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn resolve(addr: &str, path: &str) -> anyhow::Result<Self> {
         let authority = addr.strip_prefix("http://").unwrap_or(addr).trim_end_matches('/');
         let resolved = tokio::net::lookup_host(authority)
             .await
@@ -40,7 +44,7 @@ impl Target {
             .with_context(|| format!("--addr {addr}: the name has no address"))?;
         let head = Request::builder()
             .method(Method::POST)
-            .uri(format!("http://{authority}/tidegate.ratelimit.v1.RateLimitService/{method}"))
+            .uri(format!("http://{authority}{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(())

@@ -1,15 +1,16 @@
 //! Closed loop: ask again as soon as it is answered.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::args::Mode;
-use super::client::{Answers, Failure, Line};
-use super::load::{DRAIN, Share};
-use super::pipe::Pipe;
+use super::{
+    args::Mode,
+    client::{Answers, Failure, Line},
+    load::{DRAIN, Share},
+    pipe::Pipe,
+};
 
 /// Keeps `in_flight` calls, or streams with a full window, open on every connection until the end.
 pub(crate) async fn run(share: Arc<Share>) {
@@ -69,7 +70,11 @@ async fn stream(share: Arc<Share>, line: Arc<Line>) {
         }
         let mut tally = share.tally();
         for since in pipe.abandon() {
-            tally.closed(since, now, Err(Failure::Transport("the stream ended before the answer".to_owned())));
+            tally.closed(
+                since,
+                now,
+                Err(Failure::Transport("the stream ended before the answer".to_owned())),
+            );
         }
     }
 }

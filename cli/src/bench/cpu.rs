@@ -1,7 +1,6 @@
 //! CPU time of a process, from /proc.
 
-use std::fs;
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::Context;
 

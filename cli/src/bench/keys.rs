@@ -1,18 +1,17 @@
 //! Which key the next check is for, and the encoded check of every key.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
-use tidegate_proto::ratelimit::v1::CheckRequest;
-use tidegate_proto::ratelimit::v1::check_request::AttributesEntry;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use tidegate_proto::ratelimit::v1::{CheckRequest, check_request::AttributesEntry};
 
 use super::args::{BenchArgs, Distribution};
 
-/// The encoded `CheckRequest` of every key, made once so that the generator spends nothing on it.
+/// The encoded check of every key, made once so that the generator spends nothing on it.
 pub(crate) struct Checks {
     encoded: Bytes,
     /// Where each check ends; it begins where the one before it ends.
@@ -34,7 +33,7 @@ impl Checks {
         for key in 0..args.keys {
             // All keys have the same length, so that the number of keys is all that changes.
             check.attributes[0].value = format!("bench-{key:08}");
-            check.encode(&mut encoded).expect("BytesMut grows");
+            encoded.extend_from_slice(&args.protocol.encode(&check));
             ends.push(encoded.len());
         }
         Self { encoded: encoded.freeze(), ends }

@@ -1,20 +1,25 @@
 //! Runs the load: threads with a runtime and connections each, one common timeline.
 
-use std::sync::{Arc, Mutex, MutexGuard, mpsc};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use bytes::{BufMut, Bytes, BytesMut};
 use indicatif::ProgressBar;
 
-use super::args::{BenchArgs, Mode};
-use super::client::{Line, Target};
-use super::cpu::{self, Watched};
-use super::keys::{self, Checks, Keys};
-use super::tally::{Tally, Timeline};
-use super::wire::{self, Decided, Malformed};
-use super::{closed_loop, open_loop};
+use super::{
+    args::{BenchArgs, Mode},
+    client::{Line, Target},
+    closed_loop,
+    cpu::{self, Watched},
+    keys::{self, Checks, Keys},
+    open_loop::{self, Pace},
+    tally::{Tally, Timeline},
+    wire::{self, Decided, Malformed},
+};
 
 /// From the moment all are connected until the first check is due.
 const HEAD_START: Duration = Duration::from_millis(50);
@@ -40,9 +45,6 @@ pub(crate) struct Share {
     pub(crate) lines: Vec<Arc<Line>>,
     pub(crate) in_flight: u32,
     pub(crate) window: u32,
-    /// Open loop: time between two calls of this thread (checks of it, on streams), and from the
-    /// start to the first.
-    pub(crate) pace: Option<(Duration, Duration)>,
     pub(crate) feed: Mutex<Feed>,
     tally: Arc<Mutex<Tally>>,
 }
@@ -190,33 +192,28 @@ fn work(
         lines,
         in_flight: args.in_flight(),
         window: args.window,
-        pace: pace(args, index),
         feed: Mutex::new(feed),
         tally,
     };
-    if share.pace.is_some() {
-        runtime.block_on(open_loop::run(Arc::new(share)));
-    } else {
-        runtime.block_on(closed_loop::run(Arc::new(share)));
+    let share = Arc::new(share);
+    match pace(args, index) {
+        Some(pace) => runtime.block_on(open_loop::run(share, pace)),
+        None => runtime.block_on(closed_loop::run(share)),
     }
     // Calls that are still unanswered have been counted; they are not waited for.
     runtime.shutdown_background();
 }
 
-/// Time between the calls of one thread, and until its first: the threads take turns.
-fn pace(args: &BenchArgs, index: u32) -> Option<(Duration, Duration)> {
-    let per_call = if args.mode == Mode::Batch { f64::from(args.batch_size) } else { 1.0 };
-    let between = Duration::from_secs_f64(per_call / args.rate?);
-    Some((between * args.threads(), between * index))
+/// When the calls of one thread are due, if they are: the threads take turns.
+fn pace(args: &BenchArgs, index: u32) -> Option<Pace> {
+    let checks_per_call = if args.mode == Mode::Batch { f64::from(args.batch_size) } else { 1.0 };
+    let calls_per_second = args.rate? / checks_per_call;
+    let first = Duration::from_secs_f64(f64::from(index) / calls_per_second);
+    Some(Pace { first, calls_per_second: calls_per_second / f64::from(args.threads()) })
 }
 
 async fn connect(args: &BenchArgs, addr: &str, index: u32) -> anyhow::Result<Vec<Arc<Line>>> {
-    let method = match args.mode {
-        Mode::Unary => "Check",
-        Mode::Batch => "CheckBatch",
-        Mode::Stream => "CheckStream",
-    };
-    let target = Target::resolve(addr, method).await?;
+    let target = Target::resolve(addr, args.protocol.path(args.mode)).await?;
     let mut lines = Vec::new();
     for _ in (index..args.connections).step_by(args.threads() as usize) {
         lines.push(Line::connect(target.clone()).await?);
@@ -233,7 +230,8 @@ fn watch(
     // To stderr, and hidden if that is no terminal.
     let bar = ProgressBar::new(millis(timeline.end - timeline.start));
     bar.set_style(
-        indicatif::ProgressStyle::with_template("{bar:30} {msg}").expect("the template is a constant that parses"),
+        indicatif::ProgressStyle::with_template("{bar:30} {msg}")
+            .expect("the template is a constant that parses"),
     );
     bar.set_message("warming up");
     progress(&bar, timeline, timeline.measure, tallies);
@@ -261,7 +259,8 @@ fn progress(bar: &ProgressBar, timeline: Timeline, until: Instant, tallies: &[Ar
         if bar.is_hidden() || now <= timeline.measure {
             continue;
         }
-        let decided = tallies.iter().map(|tally| tally.lock().map_or(0, |tally| tally.decided.sum())).sum::<u64>();
+        let decided =
+            tallies.iter().map(|tally| tally.lock().map_or(0, |tally| tally.decided.sum())).sum::<u64>();
         let rate = decided as f64 / (now - timeline.measure).as_secs_f64();
         bar.set_message(format!("{rate:.0} checks/s"));
     }
@@ -270,3 +269,6 @@ fn progress(bar: &ProgressBar, timeline: Timeline, until: Instant, tallies: &[Ar
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

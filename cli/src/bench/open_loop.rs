@@ -3,42 +3,62 @@
 //! Latency counts from when a check was due (see `Tally::open`), so that a stall of the server or
 //! of the generator itself shows in full: no coordinated omission.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+mod pacer;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use h2::SendStream;
 
-use super::args::Mode;
-use super::client::{Answers, Failure, Line};
-use super::load::{DRAIN, Share};
-use super::pipe::Pipe;
+use super::{
+    args::Mode,
+    client::{Answers, Failure, Line},
+    load::{DRAIN, Share},
+    pipe::Pipe,
+};
+use pacer::{Next, Pacer};
+
+pub(crate) use pacer::Pace;
 
 /// Unanswered calls per load thread. Above it the generator waits, and is late.
 const MOST_UNANSWERED: u64 = 100_000;
-/// Timers of the runtime are this coarse; nearer than that the pacer spins.
-const TIMER: Duration = Duration::from_millis(2);
-/// Calls sent in a row by a pacer that is late, before answers are looked at.
-const BURST: u32 = 16;
 
 /// Sends on schedule until the end, then waits a while for the answers.
-pub(crate) async fn run(share: Arc<Share>) {
-    let (between, first) = share.pace.expect("the open loop runs with --rate only");
-    let mut pacer = Pacer { due: share.timeline.start + first, between, late: 0 };
+pub(crate) async fn run(share: Arc<Share>, pace: Pace) {
+    let end = share.timeline.end;
+    let mut pacer = Pacer::new(pace, share.timeline.start, end);
     let unanswered = Arc::new(AtomicU64::new(0));
     let streams = if share.mode == Mode::Stream { open_streams(&share, &unanswered) } else { Vec::new() };
 
     let mut turn = 0;
-    while let Some(due) = pacer.wait(share.timeline.end).await {
-        while unanswered.load(Ordering::Relaxed) >= MOST_UNANSWERED && Instant::now() < share.timeline.end {
-            tokio::task::yield_now().await;
-        }
+    loop {
         let now = Instant::now();
-        if now >= share.timeline.end {
-            share.tally().unsent += pacer.left(due, share.timeline.end);
+        if now >= end {
+            share.tally().unsent += pacer.unsent();
             break;
         }
+        if unanswered.load(Ordering::Relaxed) >= MOST_UNANSWERED {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        let due = match pacer.next(now) {
+            Next::Send { due } => due,
+            Next::Sleep(time) => {
+                tokio::time::sleep(time).await;
+                continue;
+            }
+            Next::Yield => {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            Next::End => break,
+        };
         share.tally().sent(due, now);
         unanswered.fetch_add(1, Ordering::Relaxed);
         if streams.is_empty() {
@@ -53,54 +73,11 @@ pub(crate) async fn run(share: Arc<Share>) {
     for stream in &streams {
         stream.finish();
     }
-    let deadline = share.timeline.end + DRAIN;
+    let deadline = end + DRAIN;
     while unanswered.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     share.tally().unanswered += unanswered.load(Ordering::Relaxed);
-}
-
-/// Says when the next call is due.
-struct Pacer {
-    due: Instant,
-    between: Duration,
-    /// Calls in a row that were already due.
-    late: u32,
-}
-
-impl Pacer {
-    /// Waits until the next call is due. `None` at the end.
-    async fn wait(&mut self, end: Instant) -> Option<Instant> {
-        let due = self.due;
-        if due >= end {
-            return None;
-        }
-        self.due += self.between;
-        self.late += 1;
-        if self.late == BURST {
-            self.late = 0;
-            tokio::task::yield_now().await;
-        }
-        loop {
-            let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Some(due);
-            }
-            self.late = 0;
-            if left > TIMER {
-                tokio::time::sleep(left - TIMER).await;
-            } else {
-                // Lets connections read and write, then looks at the clock again.
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-
-    /// Calls that are due from `due` on and before `end`.
-    fn left(&self, due: Instant, end: Instant) -> u64 {
-        let nanos = (end - due).as_nanos().div_ceil(self.between.as_nanos().max(1));
-        u64::try_from(nanos).unwrap_or(u64::MAX)
-    }
 }
 
 async fn call(share: Arc<Share>, line: Arc<Line>, due: Instant, unanswered: Arc<AtomicU64>) {
@@ -137,7 +114,7 @@ fn open_streams(share: &Arc<Share>, unanswered: &Arc<AtomicU64>) -> Vec<Arc<Stre
 }
 
 impl Stream {
-    fn half(&self) -> std::sync::MutexGuard<'_, Half> {
+    fn half(&self) -> MutexGuard<'_, Half> {
         self.0.lock().expect("nothing panics while it holds the lock")
     }
 

@@ -1,13 +1,14 @@
 //! What is under way on one `CheckStream`.
 
-use std::collections::VecDeque;
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
-use super::client::Failure;
-use super::load::Feed;
-use super::wire::{self, Decided, Malformed};
+use super::{
+    client::Failure,
+    load::Feed,
+    wire::{self, Decided, Malformed},
+};
 
 /// The unanswered checks of one stream, oldest first: answers come in the order of the checks.
 #[derive(Default)]

@@ -36,9 +36,8 @@ struct Scale {
 impl Scale {
     fn of(nanos: &Histogram<u64>) -> Self {
         // A percentile is drawn only where at least ten values lie beyond it.
-        let decades = [2_u32, 3, 4, 5, 6].into_iter().rfind(|&decades| {
-            nanos.len() >= 10_u64.pow(decades + 1)
-        });
+        let decades =
+            [2_u32, 3, 4, 5, 6].into_iter().rfind(|&decades| nanos.len() >= 10_u64.pow(decades + 1));
         let decades = decades.unwrap_or(2);
         let tail = nanos.value_at_quantile(1.0 - 10_f64.powf(-f64::from(decades)));
         let log = |nanos: u64| (nanos.max(1) as f64 / 1000.0).log10();
@@ -89,7 +88,8 @@ fn summary(report: &Report) -> String {
         thousands(report.errors as f64)
     );
     for cpu in &report.cpu {
-        write!(text, " · {} CPU {:.2} µs a check", cpu.name, cpu.us_per_check).expect("writing to a String cannot fail");
+        write!(text, " · {} CPU {:.2} µs a check", cpu.name, cpu.us_per_check)
+            .expect("writing to a String cannot fail");
     }
     if report.schedule.as_ref().is_some_and(|schedule| schedule.fell_behind) {
         text.push_str(" · generator fell behind");
@@ -137,7 +137,10 @@ fn write_axes(svg: &mut String, report: &Report, scale: &Scale) -> std::fmt::Res
 }
 
 fn write_curve(svg: &mut String, nanos: &Histogram<u64>, scale: &Scale) -> std::fmt::Result {
-    write!(svg, r##"<polyline fill="none" stroke="#0b69a3" stroke-width="2.5" stroke-linejoin="round" points=""##)?;
+    write!(
+        svg,
+        r##"<polyline fill="none" stroke="#0b69a3" stroke-width="2.5" stroke-linejoin="round" points=""##
+    )?;
     for step in 0..=scale.decades * STEPS {
         let rarity = f64::from(step) / f64::from(STEPS);
         write!(svg, "{:.1},{:.1} ", scale.x(rarity), scale.y(at(nanos, rarity)))?;

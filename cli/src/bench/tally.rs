@@ -1,12 +1,13 @@
 //! What is counted while load runs.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use hdrhistogram::Histogram;
 
-use super::client::Failure;
-use super::wire::Decided;
+use super::{client::Failure, wire::Decided};
 
 /// Latencies from 1 ns to this are told apart; longer ones count as this.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -187,9 +188,8 @@ mod tests {
     #[test]
     fn errors_are_counted_by_code_with_the_first_ones_words() {
         let timeline = timeline();
-        let error = |words: &str| {
-            Err(Failure::Status { code: tonic::Code::NotFound, message: words.to_owned() })
-        };
+        let error =
+            |words: &str| Err(Failure::Status { code: tonic::Code::NotFound, message: words.to_owned() });
         let mut first = Tally::new(timeline);
         first.closed(timeline.start, timeline.measure, error("no namespace a"));
         let mut second = Tally::new(timeline);

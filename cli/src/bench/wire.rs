@@ -63,12 +63,12 @@ pub(crate) fn frame(buffer: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     buffer[begin + 1..begin + PREFIX].copy_from_slice(&length.to_be_bytes());
 }
 
-/// Reads a `CheckResponse`.
+/// Reads a `CheckResponse`, or the answer of another [`Protocol`](super::protocol::Protocol).
 pub(crate) fn check_response(message: &[u8]) -> Result<Decided, Malformed> {
     let mut allowed = false;
     for field in Fields(message) {
         if let (1, Value::Varint(value)) = field? {
-            allowed = value != 0;
+            allowed = value == 1;
             // Later fields are of no interest, and encoders write fields in order.
             break;
         }
@@ -220,7 +220,8 @@ mod tests {
     use super::*;
 
     fn answer(allowed: bool) -> CheckResponse {
-        let limit = LimitStatus { name: "free/minute".to_owned(), limit: 1_000_000, ..LimitStatus::default() };
+        let limit =
+            LimitStatus { name: "free/minute".to_owned(), limit: 1_000_000, ..LimitStatus::default() };
         CheckResponse { allowed, code: 1, limits: vec![limit; 3], ..CheckResponse::default() }
     }
 

@@ -1,18 +1,14 @@
-use clap::Parser;
-
-use super::super::args::BenchArgs;
-use super::super::load::Measured;
-use super::super::tally::{Tally, Timeline};
-use super::*;
-
-#[derive(Parser)]
-struct Line {
-    #[command(flatten)]
-    bench: BenchArgs,
-}
+use super::{
+    super::{
+        args::BenchArgs,
+        load::Measured,
+        tally::{Tally, Timeline},
+    },
+    *,
+};
 
 fn picture(line: &str, values: impl IntoIterator<Item = (u64, u64)>) -> String {
-    let args = Line::parse_from(std::iter::once("bench").chain(line.split_whitespace())).bench;
+    let args = BenchArgs::typed(line);
     let now = std::time::Instant::now();
     let mut tally = Tally::new(Timeline { start: now, measure: now, end: now });
     for (nanos, count) in values {

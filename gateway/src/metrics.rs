@@ -1,0 +1,158 @@
+//! What the gateway counts. Labels are bounded: routes are templates, never paths as called.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Method, StatusCode};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+};
+use tidegate_chassis::metrics::Metrics;
+use tonic::Code;
+
+/// Seconds; from well below a millisecond, since most answers take that.
+const BUCKETS: [f64; 14] =
+    [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Every metric of the gateway.
+#[derive(Debug)]
+pub(crate) struct GatewayMetrics {
+    requests: Family<HttpLabels, Histogram, fn() -> Histogram>,
+    upstream_calls: Family<CodeLabels, Counter>,
+    anonymous: Family<OutcomeLabels, Counter>,
+    /// Calls that were sent a second time.
+    pub upstream_retries: Counter,
+    /// Connections open now.
+    pub connections: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HttpLabels {
+    method: &'static str,
+    route: Arc<str>,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+/// What became of the check of an anonymous caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnonymousOutcome {
+    /// Within the limit.
+    Allowed,
+    /// Over it.
+    Denied,
+    /// Not decided, so let through.
+    FailedOpen,
+}
+
+impl GatewayMetrics {
+    /// Registers them.
+    #[must_use]
+    pub(crate) fn register(metrics: &Metrics) -> Arc<Self> {
+        let this = Self {
+            requests: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            upstream_calls: Family::default(),
+            anonymous: Family::default(),
+            upstream_retries: Counter::default(),
+            connections: Gauge::default(),
+        };
+        metrics.register(
+            "http_server_request_duration_seconds",
+            "From the headers of a request to the end of its handling",
+            this.requests.clone(),
+        );
+        metrics.register(
+            "tidegate_gateway_upstream_calls",
+            "Calls to the rate-limit service, by their final gRPC code",
+            this.upstream_calls.clone(),
+        );
+        metrics.register(
+            "tidegate_gateway_upstream_retries",
+            "Calls to the rate-limit service that were sent a second time",
+            this.upstream_retries.clone(),
+        );
+        metrics.register(
+            "tidegate_gateway_anonymous_checks",
+            "Checks of callers without credentials",
+            this.anonymous.clone(),
+        );
+        metrics.register("tidegate_gateway_connections", "Connections open now", this.connections.clone());
+        Arc::new(this)
+    }
+
+    /// One request was answered.
+    pub(crate) fn request(&self, method: &Method, route: Arc<str>, status: StatusCode, took: Duration) {
+        let labels = HttpLabels { method: known(method), route, status: class(status) };
+        self.requests.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// One call came to its end.
+    pub(crate) fn upstream_call(&self, code: Code) {
+        self.upstream_calls.get_or_create(&CodeLabels { code: name(code) }).inc();
+    }
+
+    /// One anonymous caller was checked.
+    pub(crate) fn anonymous(&self, outcome: AnonymousOutcome) {
+        let outcome = match outcome {
+            AnonymousOutcome::Allowed => "allowed",
+            AnonymousOutcome::Denied => "denied",
+            AnonymousOutcome::FailedOpen => "failed_open",
+        };
+        self.anonymous.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+}
+
+/// A caller may send any word as method; only the known ones become labels.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "_OTHER",
+    }
+}
+
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        ..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        500.. => "5xx",
+    }
+}
+
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

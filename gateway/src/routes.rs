@@ -1,0 +1,82 @@
+//! The routes, one file per resource. Each handler stands beside its description, so the OpenAPI
+//! document cannot know other paths than the router.
+
+pub(crate) mod check;
+mod health;
+
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, header};
+use serde::Serialize;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    app::App,
+    problem::{Problem, ProblemDocument},
+};
+
+/// Every route.
+#[must_use]
+pub(crate) fn all() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(check::check))
+        .routes(routes!(check::check_batch))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(document))
+}
+
+/// The OpenAPI 3.1 document, as `/openapi.json` serves it.
+#[must_use]
+pub fn openapi() -> String {
+    let document = all().to_openapi();
+    document.to_pretty_json().expect("an OpenAPI document has string keys only")
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tidegate",
+        description = "The REST front of Tidegate, a control plane for APIs. Every error is an \
+            `application/problem+json` document (RFC 9457). Every answer carries `X-Request-Id`; \
+            a caller may choose it (at most 128 of `A-Z a-z 0-9 . _ -`).",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(ProblemDocument)),
+    tags(
+        (name = "check", description = "May this request go on?"),
+        (name = "health", description = "Is the gateway well?")
+    )
+)]
+struct Description;
+
+/// This document
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "health",
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json"))
+)]
+async fn document(State(app): State<App>) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], app.shared.openapi.clone()).into_response()
+}
+
+/// An answer of 200 with `value` as its body.
+fn json(value: &impl Serialize) -> Result<Response, Box<Problem>> {
+    let body = serde_json::to_vec(value).map_err(|error| {
+        tracing::error!(%error, "an answer could not be written as JSON");
+        Box::new(Problem::internal())
+    })?;
+    let mut response = Response::new(Body::from(body));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! The check: may this request go on?
+
+pub(crate) mod answer;
+mod request;
+mod schema;
+
+#[cfg(test)]
+mod tests;
+
+use axum::{
+    extract::{Query, Request, State},
+    response::Response,
+};
+use http::{HeaderMap, HeaderValue, Uri};
+use serde_json::Value;
+use tonic::Status;
+
+use self::{
+    answer::{BatchAnswer, BrokenAnswer, CheckAnswer},
+    request::IDEMPOTENCY_KEY,
+    schema::{BatchBody, CallProblems, CheckBody},
+};
+use super::json;
+use crate::{
+    app::App,
+    body::{BodyLimits, read_json},
+    edge::RequestContext,
+    problem::{Problem, ProblemDocument, Violations, from_status},
+    rate_limit,
+};
+
+/// Decide one request
+///
+/// Against every limit of every matching policy, together: it is admitted by all of them and charged
+/// to all of them, or charged to none. A denial is a 200 with `allowed: false`, unless `enforce=true`.
+/// Until identity exists, open to callers on the same machine only.
+#[utoipa::path(
+    post,
+    path = "/v1/check",
+    tag = "check",
+    params(
+        ("enforce" = Option<bool>, Query, description = "Answer a denial by 429 (or 503 if the limits \
+            cannot be checked) instead of a 200 with `allowed: false`"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Used as `idempotency_key` if the \
+            body has none")
+    ),
+    request_body = CheckBody,
+    responses(
+        (status = 200, description = "The decision", body = CheckAnswer, headers(
+            ("X-RateLimit-Limit" = u64, description = "Tokens per period of the binding limit"),
+            ("X-RateLimit-Remaining" = u64, description = "Tokens left in it"),
+            ("X-RateLimit-Reset" = u64, description = "When it is wholly unused again, in Unix seconds"),
+            ("RateLimit-Policy" = String, description = "Every limit: `\"free/minute\";q=10;w=60, …`"),
+            ("RateLimit" = String, description = "The binding limit: `\"free/minute\";r=7;t=42`"),
+            ("Retry-After" = u64, description = "Denials only: whole seconds, at least 1")
+        )),
+        (status = 404, description = "No such namespace",
+            body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "The idempotency key was used for another check",
+            body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 429, description = "Denied, with `enforce=true`; or an anonymous caller is over its limit",
+            body = ProblemDocument, content_type = "application/problem+json", headers(
+            ("X-RateLimit-Limit" = u64, description = "Tokens per period of the binding limit"),
+            ("X-RateLimit-Remaining" = u64, description = "Tokens left in it"),
+            ("X-RateLimit-Reset" = u64, description = "When it is wholly unused again, in Unix seconds"),
+            ("RateLimit-Policy" = String, description = "Every limit"),
+            ("RateLimit" = String, description = "The binding limit"),
+            ("Retry-After" = u64, description = "Whole seconds, at least 1")
+        )),
+        CallProblems
+    )
+)]
+pub(crate) async fn check(
+    State(app): State<App>,
+    context: RequestContext,
+    request: Request,
+) -> Result<Response, Box<Problem>> {
+    let mut violations = Violations::default();
+    let enforce = read_enforce(request.uri(), &mut violations);
+    let key = idempotency_key(request.headers(), &mut violations);
+    let body = read_body(&app, request).await?;
+    let check = request::one(body, key.as_ref(), violations)?;
+    let decision = app.ratelimit.check(check, &context, app.shared.config.upstreams.deadline.get()).await;
+    let decision = decision.map_err(|status| failed(&status, &context))?;
+    let now_us = app.shared.clock.now_us();
+    if enforce && !decision.allowed {
+        return Err(Box::new(rate_limit::denied(&decision, now_us)));
+    }
+    let answer = CheckAnswer::new(&decision, now_us).map_err(|error| broken(&error, &context))?;
+    let mut response = json(&answer)?;
+    rate_limit::write_headers(response.headers_mut(), &decision, now_us);
+    Ok(response)
+}
+
+/// Decide up to 100 requests
+///
+/// Each on its own; the answers keep the order of the checks. All fields are validated before
+/// anything is charged, and one wrong field refuses the batch. A check that is well formed but cannot
+/// be decided (an unknown namespace, say) has an `error` in its place and does not spoil the others.
+/// Until identity exists, open to callers on the same machine only.
+#[utoipa::path(
+    post,
+    path = "/v1/check:batch",
+    tag = "check",
+    request_body = BatchBody,
+    responses(
+        (status = 200, description = "The decisions, in order", body = BatchAnswer),
+        (status = 429, description = "An anonymous caller is over its limit",
+            body = ProblemDocument, content_type = "application/problem+json"),
+        CallProblems
+    )
+)]
+pub(crate) async fn check_batch(
+    State(app): State<App>,
+    context: RequestContext,
+    request: Request,
+) -> Result<Response, Box<Problem>> {
+    let mut violations = Violations::default();
+    refuse_query(request.uri(), &mut violations);
+    let key = idempotency_key(request.headers(), &mut violations);
+    let body = read_body(&app, request).await?;
+    let batch = request::batch(body, key.as_ref(), violations)?;
+    let count = batch.checks.len();
+    let deadline = app.shared.config.upstreams.deadline.get();
+    let decisions = app.ratelimit.check_batch(batch, &context, deadline).await;
+    let decisions = decisions.map_err(|status| failed(&status, &context))?;
+    let answer = BatchAnswer::new(&decisions, count, app.shared.clock.now_us());
+    json(&answer.map_err(|error| broken(&error, &context))?)
+}
+
+async fn read_body(app: &App, request: Request) -> Result<Value, Box<Problem>> {
+    let limits = &app.shared.config.limits;
+    let limits = BodyLimits { bytes: limits.body_bytes, timeout: limits.body_timeout.get() };
+    read_json(request, limits).await
+}
+
+fn idempotency_key(headers: &HeaderMap, violations: &mut Violations) -> Option<HeaderValue> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let key = values.next().cloned();
+    if values.next().is_some() {
+        violations.add(IDEMPOTENCY_KEY, "is given more than once");
+    }
+    key
+}
+
+fn read_enforce(uri: &Uri, violations: &mut Violations) -> bool {
+    let mut enforce = None;
+    for (name, value) in parameters(uri, violations) {
+        match (name.as_str(), value.as_str()) {
+            ("enforce", _) if enforce.is_some() => violations.add(name, "is given more than once"),
+            ("enforce", "true") => enforce = Some(true),
+            ("enforce", "false") => enforce = Some(false),
+            ("enforce", _) => violations.add(name, "must be true or false"),
+            _ => violations.add(name, "is not a parameter of this call"),
+        }
+    }
+    enforce.unwrap_or(false)
+}
+
+fn refuse_query(uri: &Uri, violations: &mut Violations) {
+    for (name, _) in parameters(uri, violations) {
+        violations.add(name, "is not a parameter of this call");
+    }
+}
+
+fn parameters(uri: &Uri, violations: &mut Violations) -> Vec<(String, String)> {
+    if uri.query().is_none() {
+        return Vec::new();
+    }
+    match Query::try_from_uri(uri) {
+        Ok(Query(parameters)) => parameters,
+        Err(_) => {
+            violations.add("query", "is not a list of name=value pairs");
+            Vec::new()
+        }
+    }
+}
+
+fn broken(error: &BrokenAnswer, context: &RequestContext) -> Box<Problem> {
+    tracing::error!(%error, request_id = context.request_id(), "a decision could not be passed on");
+    Box::new(Problem::internal())
+}
+
+fn failed(status: &Status, context: &RequestContext) -> Box<Problem> {
+    let problem = from_status(status);
+    if problem.status.is_server_error() {
+        let request_id = context.request_id();
+        tracing::warn!(code = ?status.code(), message = status.message(), request_id, "a check failed");
+    }
+    Box::new(problem)
+}

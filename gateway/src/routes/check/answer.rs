@@ -1,0 +1,209 @@
+//! `CheckResponse` to JSON.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use tidegate_proto::ratelimit::v1::{
+    Algorithm, CheckBatchResponse, CheckError, CheckResponse, Code, LimitStatus, check_batch_result::Outcome,
+};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::problem::{Problem, Violation, from_check_error};
+
+/// The decision on one check.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CheckAnswer {
+    /// Whether the request may go on.
+    allowed: bool,
+    /// Why: `ok`, `rate_limited`, `quota_exceeded` or `store_unavailable`.
+    #[schema(example = "ok")]
+    code: &'static str,
+    /// Every limit that applied; empty if nothing limits the request.
+    limits: Vec<LimitAnswer>,
+    /// Name of the limit that binds; null if `limits` is empty.
+    #[schema(example = "free/minute")]
+    binding_limit: Option<String>,
+    /// Whether the store could not be asked, so that this is the policy's failure mode speaking.
+    degraded: bool,
+    /// Whether the idempotency key had been admitted before, so that nothing was charged now.
+    replayed: bool,
+    /// Identifies this decision in logs.
+    decision_id: Uuid,
+}
+
+/// One limit at the time of the decision.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LimitAnswer {
+    /// `plan/limit` or `policy/limit`.
+    #[schema(example = "free/minute")]
+    name: String,
+    /// `sliding_window`, `sliding_log`, `token_bucket` or `fixed_window`.
+    #[schema(example = "sliding_window")]
+    algorithm: &'static str,
+    /// Tokens per period.
+    limit: u64,
+    /// Tokens left after this check.
+    remaining: u64,
+    /// When the limit is wholly unused again if nothing more is charged, in Unix seconds.
+    reset: u64,
+    /// Whole seconds until this limit would admit the check; 0 if it does now.
+    retry_after: u64,
+    /// Length of the period; a fraction only if it is not whole seconds.
+    #[schema(value_type = f64, example = 60)]
+    period_seconds: serde_json::Number,
+    /// Present and true if the limit only reports and never denies.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    shadow: bool,
+}
+
+/// The answers to a batch, in the order of the checks.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BatchAnswer {
+    /// One answer per check.
+    results: Vec<BatchItem>,
+}
+
+/// What came of one check of a batch: the decision, or an `error`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum BatchItem {
+    Decided(CheckAnswer),
+    Undecided {
+        /// Why this check could not be decided.
+        error: CheckProblem,
+    },
+}
+
+/// Why one check of a batch could not be decided.
+#[derive(Debug, Serialize, ToSchema)]
+struct CheckProblem {
+    /// The HTTP status that a single check would have had.
+    #[schema(example = 404)]
+    status: u16,
+    /// The stable machine word that a single check would have had.
+    #[schema(value_type = String, example = "not_found")]
+    error: Cow<'static, str>,
+    /// For people; its words may change.
+    #[schema(value_type = String)]
+    detail: Cow<'static, str>,
+    /// Every wrong field of this check.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    violations: Vec<Violation>,
+}
+
+/// The service answered something that its contract does not allow.
+#[derive(Debug, thiserror::Error)]
+#[error("the rate-limit service answered out of contract: {0}")]
+pub(crate) struct BrokenAnswer(&'static str);
+
+impl CheckAnswer {
+    /// The REST form of `response`, seen at `now_us` (Unix µs).
+    ///
+    /// # Errors
+    /// If the decision id is no UUID, or the binding limit is not in the list.
+    pub(crate) fn new(response: &CheckResponse, now_us: u64) -> Result<Self, BrokenAnswer> {
+        let limits = response.limits.iter().map(|limit| LimitAnswer::new(limit, now_us)).collect();
+        Ok(Self {
+            allowed: response.allowed,
+            code: code(response.code()),
+            limits,
+            binding_limit: binding(response)?.map(|limit| limit.name.clone()),
+            degraded: response.degraded,
+            replayed: response.replayed,
+            decision_id: Uuid::from_slice(&response.decision_id)
+                .map_err(|_| BrokenAnswer("decision_id is no UUID"))?,
+        })
+    }
+}
+
+impl BatchAnswer {
+    /// The REST form of `response` to a batch of `count` checks, seen at `now_us` (Unix µs).
+    ///
+    /// # Errors
+    /// As [`CheckAnswer::new`], and if there is not one answer per check.
+    pub(crate) fn new(
+        response: &CheckBatchResponse,
+        count: usize,
+        now_us: u64,
+    ) -> Result<Self, BrokenAnswer> {
+        if response.results.len() != count {
+            return Err(BrokenAnswer("the answers to a batch are not as many as its checks"));
+        }
+        let results = response.results.iter().map(|result| match &result.outcome {
+            Some(Outcome::Result(decision)) => CheckAnswer::new(decision, now_us).map(BatchItem::Decided),
+            Some(Outcome::Error(error)) => Ok(BatchItem::Undecided { error: CheckProblem::new(error) }),
+            None => Err(BrokenAnswer("a check of a batch has no outcome")),
+        });
+        Ok(Self { results: results.collect::<Result<_, _>>()? })
+    }
+}
+
+impl CheckProblem {
+    fn new(error: &CheckError) -> Self {
+        let Problem { status, error, detail, violations, .. } = from_check_error(error);
+        Self { status: status.as_u16(), error, detail, violations }
+    }
+}
+
+impl LimitAnswer {
+    fn new(limit: &LimitStatus, now_us: u64) -> Self {
+        Self {
+            name: limit.name.clone(),
+            algorithm: algorithm(limit.algorithm()),
+            limit: limit.limit,
+            remaining: limit.remaining,
+            reset: reset(now_us, limit.reset_after_ms),
+            retry_after: limit.retry_after_ms.div_ceil(1000),
+            period_seconds: period_seconds(limit.period_ms),
+            shadow: limit.shadow,
+        }
+    }
+}
+
+/// The limit that binds, if any limit applied.
+///
+/// # Errors
+/// If the index points beyond the list.
+pub(crate) fn binding(response: &CheckResponse) -> Result<Option<&LimitStatus>, BrokenAnswer> {
+    let Some(index) = response.binding_limit else { return Ok(None) };
+    let limit = usize::try_from(index).ok().and_then(|index| response.limits.get(index));
+    limit.map(Some).ok_or(BrokenAnswer("binding_limit points beyond limits"))
+}
+
+/// Unix seconds, rounded up, of the moment `after_ms` from `now_us`.
+#[must_use]
+pub(crate) fn reset(now_us: u64, after_ms: u64) -> u64 {
+    now_us.saturating_add(after_ms.saturating_mul(1000)).div_ceil(1_000_000)
+}
+
+fn code(code: Code) -> &'static str {
+    match code {
+        Code::Unspecified => "unspecified",
+        Code::Ok => "ok",
+        Code::RateLimited => "rate_limited",
+        Code::QuotaExceeded => "quota_exceeded",
+        Code::StoreUnavailable => "store_unavailable",
+    }
+}
+
+fn algorithm(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Unspecified => "unspecified",
+        Algorithm::SlidingWindow => "sliding_window",
+        Algorithm::SlidingLog => "sliding_log",
+        Algorithm::TokenBucket => "token_bucket",
+        Algorithm::FixedWindow => "fixed_window",
+    }
+}
+
+fn period_seconds(period_ms: u64) -> serde_json::Number {
+    if period_ms.is_multiple_of(1000) {
+        return (period_ms / 1000).into();
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a period below 2^53 ms is exact")]
+    let seconds = period_ms as f64 / 1000.0;
+    serde_json::Number::from_f64(seconds).expect("a quotient of finite numbers is finite")
+}

@@ -1,0 +1,119 @@
+use std::collections::BTreeSet;
+
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::{
+    edge::Edge,
+    fixture::{LOCAL, NOBODY, ask, config_with, edge, request},
+};
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+const REFERENCE: &str = include_str!("../../../docs/reference/rest.md");
+
+async fn unlimited() -> Edge {
+    edge(config_with(NOBODY, "[anonymous]\nenabled = false")).await
+}
+
+fn document() -> Value {
+    serde_json::from_str(&super::openapi()).unwrap()
+}
+
+/// `POST /v1/check` and so on, of the OpenAPI document.
+fn described() -> BTreeSet<String> {
+    let document = document();
+    let paths = document["paths"].as_object().unwrap().iter();
+    paths
+        .flat_map(|(path, item)| {
+            item.as_object().unwrap().keys().map(move |method| format!("{} {path}", method.to_uppercase()))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn what_is_described_is_served_and_nothing_else_is() {
+    let (edge, described) = (unlimited().await, described());
+    let document = document();
+    for path in document["paths"].as_object().unwrap().keys() {
+        for method in METHODS {
+            let served = ask(&edge, LOCAL, request(method, path, "{}")).await.status;
+            // HEAD comes with GET.
+            let asked = if method == "HEAD" { "GET" } else { method };
+            let is_described = described.contains(&format!("{asked} {path}"));
+            assert_ne!(served, StatusCode::NOT_FOUND, "{path}");
+            assert_eq!(served != StatusCode::METHOD_NOT_ALLOWED, is_described, "{method} {path}: {served}");
+        }
+    }
+    // The router prints the path of each route that it knows, and those of its own fallback.
+    let router = format!("{:?}", edge.router());
+    let quoted = router.split('"').filter(|word| word.starts_with('/'));
+    let routed: BTreeSet<_> = quoted.filter(|path| *path != "/" && !path.contains("__private__")).collect();
+    let paths: BTreeSet<_> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(routed, paths);
+    assert_eq!(ask(&edge, LOCAL, request("GET", "/", "")).await.status, StatusCode::NOT_FOUND);
+}
+
+#[test]
+fn the_reference_describes_the_same_calls() {
+    let headings = REFERENCE.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`'));
+    let written: BTreeSet<_> = headings.map(str::to_owned).collect();
+    assert_eq!(written, described());
+}
+
+#[tokio::test]
+async fn the_document_is_served_as_it_is_generated() {
+    let answer = ask(&unlimited().await, LOCAL, request("GET", "/openapi.json", "")).await;
+    assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "application/json"));
+    assert_eq!(answer.json, document());
+    assert!(answer.json["openapi"].as_str().unwrap().starts_with("3.1."), "{}", answer.json["openapi"]);
+}
+
+/// Every `$ref` below `value`.
+fn references(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|value| references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_schema_that_is_referred_to_is_there() {
+    let document = document();
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    assert!(found.len() > 5, "{found:?}");
+    for reference in found {
+        assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
+    }
+}
+
+#[test]
+fn an_unknown_or_null_field_is_refused_by_the_schema_too() {
+    let schemas = &document()["components"]["schemas"];
+    for name in ["Check", "CheckBatch"] {
+        assert_eq!(schemas[name]["additionalProperties"], Value::Bool(false), "{name}");
+        for (field, schema) in schemas[name]["properties"].as_object().unwrap() {
+            assert!(schema["type"].is_string(), "{name}.{field} may be null: {schema}");
+        }
+    }
+}
+
+#[test]
+fn every_call_and_field_is_explained() {
+    let document = document();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}");
+        }
+    }
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        for (field, property) in schema["properties"].as_object().into_iter().flatten() {
+            let is_explained = property["description"].is_string();
+            assert!(is_explained, "{name}.{field}: {property}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! What the tests need besides cargo, and how to get it.
+//! What is needed besides cargo, and how to get it.
 
 use std::{
     path::Path,
@@ -7,17 +7,19 @@ use std::{
 
 use anyhow::bail;
 
-/// The oldest Go that builds the tools in `tests/clients/go/go.mod`; older ones since 1.21 fetch it themselves.
-const GO: (u32, u32) = (1, 21);
+use crate::root;
 
-struct Need {
+/// Something that must be on the machine.
+pub(crate) struct Need {
     what: &'static str,
+    /// Packages of Debian that bring it; none if Debian's is too old.
     packages: &'static [&'static str],
     otherwise: &'static str,
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 3] = [
+/// Of `cargo xtask test`.
+pub(crate) const OF_THE_TESTS: [Need; 4] = [
     Need {
         what: "redis-server",
         packages: &["redis-server"],
@@ -31,42 +33,51 @@ const NEEDS: [Need; 3] = [
         present: || succeeds("python3", &["-c", "import ensurepip, venv"]),
     },
     Need {
-        what: "go 1.21 or later",
-        packages: &["golang-go"],
-        otherwise: "https://go.dev/dl/, unpacked with its bin folder in PATH (Debian 12 packages 1.19, which is too old)",
+        what: "curl",
+        packages: &["curl", "ca-certificates"],
+        otherwise: "https://curl.se/download.html",
+        present: || succeeds("curl", &["--version"]),
+    },
+    Need {
+        what: "go 1.25 or later",
+        packages: &[],
+        otherwise: "https://go.dev/dl/, unpacked with its bin folder in PATH",
         present: go_is_new_enough,
     },
 ];
+
+/// Of the other steps of `cargo xtask ci`.
+pub(crate) const OF_THE_GATE: [Need; 1] = [Need {
+    what: "npx",
+    packages: &["npm"],
+    otherwise: "https://nodejs.org/en/download",
+    present: || succeeds("npx", &["--version"]),
+}];
 
 /// Installs what is missing with apt-get, on Debian as root.
 ///
 /// # Errors
 ///
 /// Something is missing that cannot be installed here; the message names each with its remedy.
-pub(crate) fn install() -> anyhow::Result<()> {
-    let missing: Vec<_> = NEEDS.iter().filter(|need| !(need.present)()).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    if can_apt() {
-        let packages: Vec<_> = missing.iter().flat_map(|need| need.packages).copied().collect();
+pub(crate) fn install(needs: &[Need]) -> anyhow::Result<()> {
+    let missing: Vec<_> = needs.iter().filter(|need| !(need.present)()).collect();
+    let packages: Vec<_> = missing.iter().flat_map(|need| need.packages).copied().collect();
+    if !packages.is_empty() && can_apt() {
         println!("installing with apt-get: {}", packages.join(" "));
         apt(&["update", "-q"]);
         apt(&[&["install", "-q", "-y", "--no-install-recommends"], packages.as_slice()].concat());
     }
-    let missing: Vec<_> = missing.into_iter().filter(|need| !(need.present)()).collect();
+    let missing: Vec<_> = missing.into_iter().filter(|need| !(need.present)()).map(remedy).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let mut message = String::from("the tests need what is not installed here:");
-    for need in missing {
-        let apt = need.packages.join(" ");
-        message.push_str(&format!(
-            "\n  {}: `apt-get install {apt}` on Debian, or {}",
-            need.what, need.otherwise
-        ));
-    }
-    bail!(message)
+    bail!("not installed here, and needed:{}", missing.concat())
+}
+
+fn remedy(need: &Need) -> String {
+    let apt = need.packages.join(" ");
+    let apt = if apt.is_empty() { apt } else { format!("`apt-get install {apt}` on Debian, or ") };
+    format!("\n  {}: {apt}{}", need.what, need.otherwise)
 }
 
 fn can_apt() -> bool {
@@ -91,9 +102,17 @@ fn succeeds(program: &str, args: &[&str]) -> bool {
     quiet.is_ok_and(|out| out.status.success())
 }
 
+/// The oldest Go that builds `tests/clients/go`, as its go.mod says.
+const GO: (u32, u32) = (1, 25);
+
 fn go_is_new_enough() -> bool {
-    let Ok(out) = Command::new("go").args(["env", "GOVERSION"]).output() else { return false };
-    version(&String::from_utf8_lossy(&out.stdout)).is_some_and(|version| version >= GO)
+    // Within the module, where one from 1.21 on fetches the version that go.mod asks for, if it may.
+    let go = Command::new("go")
+        .args(["env", "GOVERSION"])
+        .current_dir(root().join("tests/clients/go"))
+        .stdin(Stdio::null())
+        .output();
+    go.is_ok_and(|out| version(&String::from_utf8_lossy(&out.stdout)).is_some_and(|version| version >= GO))
 }
 
 /// `go1.26.8` to (1, 26).
@@ -111,5 +130,14 @@ mod tests {
         assert!(version("go1.26.8\n").is_some_and(|v| v >= GO));
         assert!(version("go1.9").is_some_and(|v| v < GO));
         assert_eq!(version("devel"), None);
+    }
+
+    #[test]
+    fn everything_missing_is_named_with_its_remedy() {
+        let need = |what, packages| Need { what, packages, otherwise: "elsewhere", present: || false };
+        // Nothing that apt-get could be asked for, since this must not install anything.
+        let error = install(&[need("this", &[]), need("that", &[])]).unwrap_err().to_string();
+        assert!(error.contains("\n  this: elsewhere") && error.contains("\n  that: elsewhere"), "{error}");
+        assert_eq!(remedy(&need("x", &["a", "b"])), "\n  x: `apt-get install a b` on Debian, or elsewhere");
     }
 }

@@ -1,45 +1,38 @@
 //! `cargo xtask test`: what is missing is installed, everything is built, every test runs.
 
 use std::{
-    fmt,
     io::{BufRead, BufReader},
     process::{Command, Stdio},
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
-use crate::{cargo, prerequisites};
+use crate::{cargo, prerequisites, total::Total};
 
-/// Sum over all test binaries; prints as the last line of the command.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Total {
-    pub(crate) passed: u64,
-    pub(crate) failed: u64,
+/// Runs all tests, streaming their output. What keeps them from running is printed and counts as one failure.
+pub(crate) fn run(args: &[String]) -> Total {
+    prepare()
+        .and_then(|()| stream(cargo().args(["test", "--workspace", "--no-fail-fast"]).args(args)))
+        .unwrap_or_else(|error| {
+            println!("{error:#}");
+            Total::FAILED
+        })
 }
 
-impl fmt::Display for Total {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)
-    }
-}
-
-/// Runs all tests, streaming their output. A build that fails counts as one failure.
-///
-/// # Errors
-///
-/// Something that the tests need is missing and cannot be installed, or cargo cannot be started.
-pub(crate) fn run(args: &[String]) -> anyhow::Result<Total> {
-    prerequisites::install()?;
+fn prepare() -> anyhow::Result<()> {
+    prerequisites::install(&prerequisites::OF_THE_TESTS)?;
     // Binaries and tests together, so that both are built with the same features, once.
-    let built = cargo().args(["build", "--workspace", "--bins", "--tests"]).stdin(Stdio::null()).status()?;
-    if !built.success() {
-        println!("the workspace does not build");
-        return Ok(Total { passed: 0, failed: 1 });
-    }
-    stream(cargo().args(["test", "--workspace", "--no-fail-fast"]).args(args))
+    let mut build = cargo();
+    build.args(["build", "--workspace", "--bins", "--tests"]);
+    ensure!(build.stdin(Stdio::null()).status()?.success(), "the workspace does not build");
+    Ok(())
 }
 
 /// Runs `cargo test …`, passing its output on and summing its results.
+///
+/// # Errors
+///
+/// Cargo cannot be started.
 pub(crate) fn stream(command: &mut Command) -> anyhow::Result<Total> {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
@@ -49,14 +42,11 @@ pub(crate) fn stream(command: &mut Command) -> anyhow::Result<Total> {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
-        if let Some(result) = parse(&line) {
-            total.passed += result.passed;
-            total.failed += result.failed;
-        }
+        total = total + parse(&line).unwrap_or_default();
     }
-    if !child.wait()?.success() && total.failed == 0 {
+    if !child.wait()?.success() && total.good() {
         println!("cargo test failed outside of a test: a test binary died, or did not compile");
-        total.failed = 1;
+        total = total + Total::FAILED;
     }
     Ok(total)
 }
@@ -86,7 +76,9 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_has_its_fixed_form() {
-        assert_eq!(Total { passed: 3, failed: 1 }.to_string(), "3 passed, 1 failed");
+    fn a_command_that_fails_without_a_failed_test_counts_as_failed() {
+        let died = "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; exit 3";
+        let total = stream(Command::new("sh").args(["-c", died])).unwrap();
+        assert_eq!(total, Total { passed: 2, failed: 1 });
     }
 }

@@ -58,7 +58,7 @@ struct Done {
 enum Event {
     Called(Done),
     Filled,
-    Sweep,
+    Due,
     Connected(RedisResult<Connection>),
     Lost,
     Probe,
@@ -93,6 +93,10 @@ impl Coalescer {
         while !self.queue.is_closed() {
             let event = self.next_event().await;
             self.take(event);
+            // Also when other events come so thick that the alarm is never heard.
+            if self.sweep.is_due() {
+                self.sweep();
+            }
             self.send();
         }
         if self.connection.is_some() {
@@ -112,19 +116,21 @@ impl Coalescer {
             Some(done) = self.calls.next() => Event::Called(done),
             () = async { match lost { Some(lost) => lost.notified().await, None => pending().await } } => Event::Lost,
             () = self.queue.filled() => Event::Filled,
-            () = self.sweep.rings() => Event::Sweep,
+            () = self.sweep.rings() => Event::Due,
             connected = ready(&mut self.connecting) => Event::Connected(connected),
             probed = ready(&mut self.probing) => Event::Probed(probed),
-            () = self.probe.rings() => Event::Probe,
+            () = self.probe.rings() => {
+                self.probe.unset();
+                Event::Probe
+            }
         }
     }
 
     fn take(&mut self, event: Event) {
         match event {
-            // What waits is sent, and the alarm set, in any case.
-            Event::Filled => {}
+            // What waits is sent, and what is late is swept, in any case.
+            Event::Filled | Event::Due => {}
             Event::Called(done) => self.called(done),
-            Event::Sweep => self.sweep(),
             Event::Connected(result) => {
                 self.connecting = None;
                 self.connected(result);
@@ -185,6 +191,7 @@ impl Coalescer {
 
     /// Answers those whose deadline has passed. Each batch in which it did is one failure.
     fn sweep(&mut self) {
+        self.sweep.unset();
         let now = Instant::now();
         let sent: Vec<Swept> = self.sent.iter().map(|batch| batch.sweep(now)).collect();
         for swept in sent.into_iter().chain([self.queue.sweep(now)]) {
@@ -360,12 +367,19 @@ impl Alarm {
         }
     }
 
-    /// Waits until it rings, for ever if it is not set; then it is not set any more.
+    fn unset(&mut self) {
+        self.set = false;
+    }
+
+    fn is_due(&self) -> bool {
+        self.set && self.sleep.deadline() <= Instant::now()
+    }
+
+    /// Waits until it rings, for ever if it is not set. It stays set.
     async fn rings(&mut self) {
         if !self.set {
             pending::<()>().await;
         }
         self.sleep.as_mut().await;
-        self.set = false;
     }
 }

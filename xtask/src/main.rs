@@ -93,6 +93,7 @@ pub(crate) fn target_dir() -> PathBuf {
 /// The same cargo that runs this, at the root.
 pub(crate) fn cargo() -> Process {
     let mut cargo = Process::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root());
+    // cargo-machete takes it for a sign that it is itself started by `cargo run`.
+    cargo.current_dir(root()).env_remove("CARGO_PKG_NAME");
     cargo
 }

@@ -129,13 +129,7 @@ async fn what_the_service_refuses_keeps_its_reason() -> TestResult {
     let _turn = turn::shared().await;
     let (ratelimit, gateway) = services().await?;
     let cases = [
-        (
-            "an unknown namespace",
-            with(json!({"namespace": "nowhere"})),
-            404,
-            "not_found",
-            "namespace",
-        ),
+        ("an unknown namespace", with(json!({"namespace": "nowhere"})), 404, "not_found", "namespace"),
         ("a cost above capacity", with(json!({"cost": 11})), 400, "cost_above_capacity", "cost"),
         (
             "an unknown plan",

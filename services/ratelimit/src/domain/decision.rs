@@ -20,7 +20,7 @@ pub struct Check {
 /// The limits of one policy for one subject.
 #[derive(Clone, Debug)]
 pub struct CellCheck {
-    /// Identifies policy and subject; see [`crate::key`].
+    /// Identifies policy and subject; see `key.rs`.
     pub key: SmallVec<[u8; 64]>,
     /// The limits.
     pub layout: Arc<Layout>,

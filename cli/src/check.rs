@@ -42,7 +42,7 @@ pub(crate) struct CheckArgs {
     addr: String,
 
     /// Namespace of the policies; empty means "default".
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     namespace: String,
 
     /// What is known of the request, as organization=acme; may be repeated.
@@ -58,7 +58,7 @@ pub(crate) struct CheckArgs {
     dry_run: bool,
 
     /// Makes a retry safe: the same check with the same key is charged once.
-    #[arg(long, value_name = "KEY", default_value = "")]
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
     idempotency_key: String,
 
     /// Print the answer as JSON.

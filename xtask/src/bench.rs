@@ -92,7 +92,8 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<bool> {
         [] => part != Part::Peers || args.peers,
         only => only.contains(&part) || (part == Part::Peers && args.peers),
     };
-    build(wanted(Part::Decision))?;
+    let built = cargo().args(["build", "--release", "--package", "tidegate-cli"]).status()?;
+    ensure!(built.success(), "tidegate does not build");
     let cores = Cores::choose(args.unpinned)?;
     let bench = Bench::new(args, &target, cores);
 
@@ -109,18 +110,6 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<bool> {
     print!("{}", table::text(&results, &bench));
     println!("every measurement: {}", file.display());
     Ok(results.is_good())
-}
-
-fn build(with_decision: bool) -> anyhow::Result<()> {
-    let mut builds = vec![vec!["build", "--release", "--package", "tidegate-cli"]];
-    if with_decision {
-        builds.push([&decision::CARGO[..], &["--no-run"]].concat());
-    }
-    for build in builds {
-        let status = cargo().args(&build).status()?;
-        ensure!(status.success(), "`cargo {}` failed", build.join(" "));
-    }
-    Ok(())
 }
 
 fn write(file: &Path, bench: &Bench, results: &Results) -> anyhow::Result<()> {

@@ -85,7 +85,7 @@ pub(crate) struct BenchArgs {
     pub(crate) zipf_exponent: f64,
 
     /// Namespace of the checks; empty means "default".
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) namespace: String,
 
     /// Attribute that carries the key.

@@ -68,7 +68,7 @@ pub(crate) struct Cores {
 }
 
 impl Cores {
-    /// The first core serves and the last makes the load.
+    /// The first core that this process may use serves, and the last makes the load.
     ///
     /// # Errors
     /// There is one core only, or no `taskset`.
@@ -76,13 +76,22 @@ impl Cores {
         if unpinned {
             return Ok(Self { server: None, load: None });
         }
-        let cores = thread::available_parallelism()?.get();
-        ensure!(cores >= 2, "server and load need a core each; --unpinned does without");
+        let status = fs::read_to_string("/proc/self/status")?;
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        let (server, load) = allowed.and_then(ends).context("cannot understand /proc/self/status")?;
+        ensure!(server != load, "server and load need a core each; --unpinned does without");
         let found = Command::new("taskset").arg("--version").output();
         found
             .context("`taskset` pins processes to cores; install it (Debian: apt-get install util-linux)")?;
-        Ok(Self { server: Some(0), load: Some(cores - 1) })
+        Ok(Self { server: Some(server), load: Some(load) })
     }
+}
+
+/// First and last number of a list as `0-3,8`.
+fn ends(list: &str) -> Option<(usize, usize)> {
+    let mut numbers = list.trim().split([',', '-']).map(|number| number.parse().ok());
+    let first = numbers.next()??;
+    Some((first, numbers.next_back().unwrap_or(Some(first))?))
 }
 
 /// A command that runs on one core.
@@ -105,5 +114,13 @@ mod tests {
         assert!(busy(before, after).is_some_and(|share| (share - 0.5).abs() < 1e-9));
         assert_eq!(busy(before, before), Some(0.0));
         assert_eq!(busy("intr 1", after), None);
+    }
+
+    #[test]
+    fn first_and_last_core_of_a_list_are_found() {
+        assert_eq!(ends("\t0-1\n"), Some((0, 1)));
+        assert_eq!(ends("2,4-5,9"), Some((2, 9)));
+        assert_eq!(ends("3"), Some((3, 3)));
+        assert_eq!(ends(""), None);
     }
 }

@@ -28,7 +28,7 @@ impl Redis {
             .args(["--maxmemory-policy", "noeviction", "--dir"])
             .arg(folder.path());
         let mut process = Process::start("redis-server", command, folder)
-            .context("install it (Debian: apt-get install redis-server)")?;
+            .context("a real Redis is needed; install it (Debian: apt-get install redis-server)")?;
         process.wait(|| TcpStream::connect(&addr).ok())?;
         Ok(Self { process, port })
     }

@@ -28,12 +28,8 @@ fn write_title(text: &mut String, results: &Results, bench: &Bench) -> std::fmt:
     let machine = &results.machine;
     let place = if bench.cores.server.is_some() { "server and load on a core each" } else { "unpinned" };
     writeln!(text, "\n{}, {} cores, Linux {}", machine.processor, machine.cores, machine.kernel)?;
-    writeln!(
-        text,
-        "{} rounds of {} s, {place}; median (minimum–maximum)",
-        bench.rounds,
-        bench.load.duration.as_secs()
-    )?;
+    let (rounds, seconds) = (bench.rounds, bench.load.duration.as_secs());
+    writeln!(text, "rounds: {rounds}, of {seconds} s each; {place}; median (minimum–maximum)")?;
     if machine.is_busy() {
         let percent = machine.busy * 100.0;
         writeln!(text, "WARNING: {percent:.0} % of this machine was taken before the first measurement")?;

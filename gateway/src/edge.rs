@@ -17,9 +17,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts};
 use tidegate_chassis::trace::{self, TraceParent};
-use tonic::metadata::{Ascii, MetadataValue};
 use tower::ServiceExt;
 use tracing::{Instrument, Span};
 
@@ -29,6 +28,9 @@ use crate::{
     config::LimitsConfig,
     problem::Problem,
 };
+
+/// Names a request to its caller, in logs and in traces.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What is known of a request before it is routed. An extractor for handlers.
 #[derive(Clone, Debug)]
@@ -74,8 +76,8 @@ impl RequestContext {
 
     /// The id as it is passed on.
     #[must_use]
-    pub(crate) fn metadata_request_id(&self) -> MetadataValue<Ascii> {
-        MetadataValue::try_from(self.request_id()).expect("ids are of letters, digits and . _ -")
+    pub(crate) fn request_id_header(&self) -> HeaderValue {
+        self.request_id.clone()
     }
 }
 
@@ -119,7 +121,7 @@ impl Edge {
         };
         let mut response = finish(response, &uri, &context);
         security::write_headers(response.headers_mut(), context.client.is_https);
-        response.headers_mut().insert("x-request-id", context.request_id.clone());
+        response.headers_mut().insert(X_REQUEST_ID, context.request_id_header());
         let route = response.extensions_mut().remove::<Route>();
         let route = route.map_or_else(|| Arc::from("unmatched"), |Route(template)| template);
         let (status, took) = (response.status(), started.elapsed());

@@ -1,10 +1,9 @@
 //! What the tests of this crate share: settings, an app, and a small gRPC server in the place of the
 //! rate-limit service, where a test is about how it is called rather than about what it decides.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-};
+mod upstream;
+
+use std::sync::Arc;
 
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
@@ -16,17 +15,9 @@ use tidegate_chassis::{
     config::{self, Source},
     metrics::Metrics,
 };
-use tidegate_proto::ratelimit::v1::{
-    self as pb,
-    check_batch_result::Outcome,
-    rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
-};
-use tokio::runtime::{Builder, Runtime};
-use tonic::{
-    Code, Status,
-    transport::{Server, server::TcpIncoming},
-};
+use tidegate_proto::ratelimit::v1 as pb;
 
+pub(crate) use self::upstream::Upstream;
 use crate::{
     app::{App, Shared},
     config::{CONFIG_DEFAULTS, Config},
@@ -126,135 +117,6 @@ impl Answer {
 /// The answer of `edge` to a caller at `peer`.
 pub(crate) async fn ask(edge: &Edge, peer: &str, request: Request) -> Answer {
     Answer::of(edge.answer(peer.parse().unwrap(), request).await).await
-}
-
-/// Decides a check.
-pub(crate) type Decide = fn(&pb::CheckRequest) -> Result<pb::CheckResponse, Status>;
-
-/// A gRPC server that decides by a function and remembers what it was asked. Ends when dropped.
-#[derive(Debug)]
-pub(crate) struct Upstream {
-    /// Where it is.
-    pub address: SocketAddr,
-    seen: Seen,
-    runtime: Option<Runtime>,
-}
-
-/// What was asked, with its metadata.
-type Seen = Arc<Mutex<Vec<(pb::CheckRequest, HeaderMap)>>>;
-
-impl Upstream {
-    /// On a free port.
-    pub(crate) fn start(decide: Decide) -> Self {
-        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), decide)
-    }
-
-    /// On a given port.
-    pub(crate) fn start_at(address: SocketAddr, decide: Decide) -> Self {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = {
-            let _inside = runtime.enter();
-            tidegate_chassis::server::listen(address).unwrap()
-        };
-        let address = listener.local_addr().unwrap();
-        let seen = Seen::default();
-        let service = RateLimitServiceServer::new(Answering { decide, seen: Arc::clone(&seen) });
-        let server = Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener));
-        runtime.spawn(server);
-        Self { address, seen, runtime: Some(runtime) }
-    }
-
-    /// Its URL.
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// Every check so far, with its metadata.
-    pub(crate) fn seen(&self) -> Vec<(pb::CheckRequest, HeaderMap)> {
-        self.seen.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Upstream {
-    /// With all of its connections, as by `kill -9`.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-struct Answering {
-    decide: Decide,
-    seen: Seen,
-}
-
-impl Answering {
-    fn decide(&self, check: &pb::CheckRequest, metadata: HeaderMap) -> Result<pb::CheckResponse, Status> {
-        self.seen.lock().unwrap().push((check.clone(), metadata));
-        (self.decide)(check)
-    }
-}
-
-#[tonic::async_trait]
-impl RateLimitService for Answering {
-    type CheckStreamStream =
-        std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<pb::CheckStreamResponse, Status>> + Send>>;
-
-    async fn check(
-        &self,
-        request: tonic::Request<pb::CheckRequest>,
-    ) -> Result<tonic::Response<pb::CheckResponse>, Status> {
-        let (metadata, _, check) = request.into_parts();
-        self.decide(&check, metadata.into_headers()).map(tonic::Response::new)
-    }
-
-    async fn check_batch(
-        &self,
-        request: tonic::Request<pb::CheckBatchRequest>,
-    ) -> Result<tonic::Response<pb::CheckBatchResponse>, Status> {
-        let (metadata, _, batch) = request.into_parts();
-        let metadata = metadata.into_headers();
-        let results = batch.checks.iter().map(|check| match self.decide(check, metadata.clone()) {
-            Ok(response) => Outcome::Result(response),
-            Err(status) => Outcome::Error(pb::CheckError {
-                status_code: status.code().into(),
-                reason: if status.code() == Code::NotFound { "NAMESPACE_NOT_FOUND" } else { "" }.to_owned(),
-                message: status.message().to_owned(),
-                violations: Vec::new(),
-            }),
-        });
-        let results = results.map(|outcome| pb::CheckBatchResult { outcome: Some(outcome) }).collect();
-        Ok(tonic::Response::new(pb::CheckBatchResponse { results }))
-    }
-
-    async fn check_stream(
-        &self,
-        _: tonic::Request<tonic::Streaming<pb::CheckStreamRequest>>,
-    ) -> Result<tonic::Response<Self::CheckStreamStream>, Status> {
-        Err(Status::unimplemented("the gateway does not call it"))
-    }
-
-    async fn peek(
-        &self,
-        _: tonic::Request<pb::PeekRequest>,
-    ) -> Result<tonic::Response<pb::PeekResponse>, Status> {
-        Err(Status::unimplemented("the gateway does not call it"))
-    }
-
-    async fn reset(
-        &self,
-        _: tonic::Request<pb::ResetRequest>,
-    ) -> Result<tonic::Response<pb::ResetResponse>, Status> {
-        Err(Status::unimplemented("the gateway does not call it"))
-    }
-
-    async fn get_usage(
-        &self,
-        _: tonic::Request<pb::GetUsageRequest>,
-    ) -> Result<tonic::Response<pb::GetUsageResponse>, Status> {
-        Err(Status::unimplemented("the gateway does not call it"))
-    }
 }
 
 /// FREE, with `remaining` of its minute; an admission.

@@ -156,3 +156,28 @@ fn name(code: Code) -> &'static str {
         Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_caller_can_make_up_a_label() {
+        let metrics = Metrics::new();
+        let gateway = GatewayMetrics::register(&metrics);
+        let method = Method::from_bytes(b"BREW").unwrap();
+        gateway.request(&method, "unmatched".into(), StatusCode::NOT_FOUND, Duration::from_millis(1));
+        gateway.upstream_call(Code::Unavailable);
+        gateway.anonymous(AnonymousOutcome::FailedOpen);
+        let page = metrics.encode();
+        for line in [
+            "http_server_request_duration_seconds_count{method=\"_OTHER\",route=\"unmatched\",status=\"4xx\"} 1",
+            "tidegate_gateway_upstream_calls_total{code=\"UNAVAILABLE\"} 1",
+            "tidegate_gateway_anonymous_checks_total{outcome=\"failed_open\"} 1",
+            "tidegate_gateway_upstream_retries_total 0",
+            "tidegate_gateway_connections 0",
+        ] {
+            assert!(page.lines().any(|found| found == line), "no {line} in\n{page}");
+        }
+    }
+}

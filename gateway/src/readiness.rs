@@ -122,3 +122,6 @@ async fn ask(member: &Member) -> Option<Duration> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

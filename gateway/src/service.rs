@@ -135,3 +135,6 @@ fn open(key: &str, address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAd
     });
     opened.with_context(|| format!("{key} = {address}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,10 @@ pub(crate) use self::{
     endpoint::Endpoints,
     pool::{Member, Pool},
 };
-use crate::{edge::RequestContext, metrics::GatewayMetrics};
+use crate::{
+    edge::{RequestContext, X_REQUEST_ID},
+    metrics::GatewayMetrics,
+};
 
 /// The rate-limit service. Belongs to the runtime it was opened on, where its connections live.
 #[derive(Debug)]
@@ -106,7 +109,7 @@ impl RateLimit {
         let mut request = Request::new(message);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         let metadata = request.metadata_mut();
-        metadata.insert("x-request-id", context.metadata_request_id());
+        metadata.as_mut().insert(X_REQUEST_ID, context.request_id_header());
         trace::inject(metadata);
         if let Some(parent) = context.traceparent.filter(|_| !metadata.contains_key("traceparent")) {
             parent.inject(metadata);

@@ -1,9 +1,6 @@
 //! Who is calling: the peer of the connection, or, if that is a trusted proxy, whom it names.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
-};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, header};
 use ipnet::Ipv6Net;
@@ -53,12 +50,6 @@ impl ClientAddress {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => subscriber(ip).to_string(),
         }
-    }
-}
-
-impl fmt::Display for ClientAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.key())
     }
 }
 

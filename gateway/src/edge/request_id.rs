@@ -1,9 +1,10 @@
 //! Ids of requests: the caller's if it is harmless, else a new one.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use tidegate_chassis::clock::{Clock, Random, uuid_v7};
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use super::X_REQUEST_ID;
+
 const LONGEST: usize = 128;
 
 /// The caller's `X-Request-Id` if there is one of it, of 1 to 128 letters, digits and `. _ -`; it

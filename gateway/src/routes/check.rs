@@ -11,7 +11,7 @@ use axum::{
     extract::{Query, Request, State},
     response::Response,
 };
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde_json::Value;
 use tonic::Status;
 
@@ -181,11 +181,13 @@ fn broken(error: &BrokenAnswer, context: &RequestContext) -> Box<Problem> {
     Box::new(Problem::internal())
 }
 
+/// An outage is counted and shows in the readiness; logged for each call it would flood the log.
 fn failed(status: &Status, context: &RequestContext) -> Box<Problem> {
     let problem = from_status(status);
-    if problem.status.is_server_error() {
-        let request_id = context.request_id();
-        tracing::warn!(code = ?status.code(), message = status.message(), request_id, "a check failed");
+    let (code, message, request_id) = (status.code(), status.message(), context.request_id());
+    match problem.status {
+        StatusCode::INTERNAL_SERVER_ERROR => tracing::error!(?code, message, request_id, "a check failed"),
+        _ => tracing::debug!(?code, message, request_id, "a check failed"),
     }
     Box::new(problem)
 }

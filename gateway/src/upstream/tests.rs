@@ -162,3 +162,57 @@ async fn a_name_that_nobody_knows_is_no_reason_not_to_start() {
     let service = service(&["http://no-such-host.invalid:1".to_owned()], "").await;
     assert_eq!(check(&service).await, Err(Code::Unavailable));
 }
+
+/// A certificate authority, and PEM files of what it signs.
+struct Authority {
+    issuer: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
+    folder: tempfile::TempDir,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let issuer =
+            rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
+        Self { issuer, folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn sign(&self, name: &str) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn file(&self, name: &str, pem: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path.display().to_string()
+    }
+}
+
+#[tokio::test]
+async fn tls_is_verified_both_ways() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (cert, key) = authority.sign("localhost");
+    let tls = tonic::transport::ServerTlsConfig::new()
+        .identity(tonic::transport::Identity::from_pem(cert, key))
+        .client_ca_root(tonic::transport::Certificate::from_pem(authority.issuer.pem()));
+    let upstream = Upstream::start_tls(tls, admit);
+    let url = format!("https://localhost:{}", upstream.address.port());
+
+    let (cert, key) = authority.sign("gateway");
+    let (cert, key) = (authority.file("cert.pem", &cert), authority.file("key.pem", &key));
+    let ca = authority.file("ca.pem", &authority.issuer.pem());
+    let other_ca = authority.file("other.pem", &stranger.issuer.pem());
+    let identity = format!("cert = {cert:?}\nkey = {key:?}");
+    for (ca, identity, expected) in [
+        (&ca, identity.as_str(), Ok(admitted(7))),
+        (&ca, "", Err(Code::Unavailable)),
+        (&other_ca, identity.as_str(), Err(Code::Unavailable)),
+    ] {
+        let more = format!("[upstreams.tls]\nca = {ca:?}\n{identity}");
+        let service = service(std::slice::from_ref(&url), &more).await;
+        assert_eq!(check(&service).await, expected, "{more}");
+    }
+}

@@ -1,0 +1,83 @@
+use tidegate_chassis::clock::Random;
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::{Server, server::TcpIncoming};
+use tonic_health::server::{HealthReporter, health_reporter};
+
+use super::*;
+use crate::{fixture, upstream::Endpoints};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A server of `grpc.health.v1` and nothing else.
+async fn health() -> (String, HealthReporter, AbortOnDropHandle<()>) {
+    let (reporter, service) = health_reporter();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener));
+    let serving = AbortOnDropHandle::new(tokio::spawn(async move { server.await.unwrap() }));
+    (url, reporter, serving)
+}
+
+async fn pool(urls: &[&str]) -> Pool {
+    let config = fixture::config("").upstreams;
+    let urls: Vec<_> = urls.iter().map(|url| (*url).to_owned().try_into().unwrap()).collect();
+    Pool::open(Endpoints::new(&urls, &config).unwrap(), Random::seeded(1)).await
+}
+
+async fn state(pool: &Pool) -> State {
+    probe(pool, TIMEOUT).await.state
+}
+
+#[tokio::test]
+async fn a_service_is_what_it_says_of_itself() {
+    let (url, reporter, _serving) = health().await;
+    let pool = pool(&[&url]).await;
+    assert_eq!(state(&pool).await, State::NotServing, "it does not know the service");
+    reporter.set_service_status(SERVICE_NAME, tonic_health::ServingStatus::Serving).await;
+    let serving = probe(&pool, TIMEOUT).await;
+    assert_eq!((serving.state, serving.response_time.is_some()), (State::Serving, true));
+    reporter.set_service_status(SERVICE_NAME, tonic_health::ServingStatus::NotServing).await;
+    assert_eq!(state(&pool).await, State::NotServing);
+}
+
+#[tokio::test]
+async fn one_address_that_serves_is_enough() {
+    let (url, reporter, _serving) = health().await;
+    reporter.set_service_status(SERVICE_NAME, tonic_health::ServingStatus::Serving).await;
+    assert_eq!(state(&pool(&[fixture::NOBODY, &url]).await).await, State::Serving);
+    assert_eq!(state(&pool(&[fixture::NOBODY]).await).await, State::NotServing);
+}
+
+#[tokio::test]
+async fn a_silent_service_does_not_hold_the_probe() {
+    // Accepted by the kernel and never served.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pool = pool(&[&format!("http://{}", silent.local_addr().unwrap())]).await;
+    assert_eq!(probe(&pool, Duration::from_millis(50)).await.state, State::NotServing);
+}
+
+#[tokio::test]
+async fn the_ops_port_hears_of_every_change() {
+    let (url, reporter, _serving) = health().await;
+    reporter.set_service_status(SERVICE_NAME, tonic_health::ServingStatus::Serving).await;
+    let (readiness, ops) = (Readiness::default(), ops::Readiness::default());
+    let config = fixture::config("[health]\ninterval = \"5ms\"\ntimeout = \"5s\"").health;
+    let keeping = readiness.clone().keep(pool(&[&url]).await, config, ops.clone());
+    let _keeping = AbortOnDropHandle::new(tokio::spawn(keeping));
+    let becomes = async |is_ready| {
+        let reached = async {
+            while (readiness.get().is_ready(), ops.is_ready()) != (is_ready, is_ready) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(TIMEOUT, reached).await.unwrap_or_else(|_| panic!("never {is_ready}"));
+    };
+    becomes(true).await;
+    reporter.set_service_status(SERVICE_NAME, tonic_health::ServingStatus::NotServing).await;
+    becomes(false).await;
+    reporter.set_service_status(SERVICE_NAME, tonic_health::ServingStatus::Serving).await;
+    becomes(true).await;
+    readiness.leave();
+    becomes(false).await;
+}

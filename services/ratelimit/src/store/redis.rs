@@ -4,7 +4,9 @@
 //! a batch leaves as soon as a call is free. Redis runs scripts one at a time and by its own clock, so
 //! replicas cannot admit too much between them, whatever their clocks say.
 
+mod alarm;
 mod batch;
+mod call;
 mod coalescer;
 mod connection;
 mod encode;
@@ -114,7 +116,7 @@ impl CounterStore for RedisStore {
                 for cell in cells {
                     let answer = redis.send_packed_command(&script::reset_command(cell)).await;
                     let answer = answer.and_then(redis::Value::extract_error);
-                    answer.map_err(|error| coalescer::store_error(&error))?;
+                    answer.map_err(|error| call::store_error(&error))?;
                 }
                 Ok(())
             };

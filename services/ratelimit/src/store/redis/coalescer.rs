@@ -1,17 +1,18 @@
 //! The task that sends what waits, and keeps the connection.
 
-use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
 use tidegate_chassis::breaker::{Breaker, BreakerState};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::{
     RedisBackend,
+    alarm::Alarm,
     batch::{Batch, Swept},
+    call::{Done, call, is_noscript, store_error},
     connection::{Connection, Connector},
-    encode::Encoder,
     metrics::{CallOutcome, StoreMetrics},
     queue::{Link, Queue},
     script,
@@ -43,15 +44,6 @@ pub(super) struct Coalescer {
     failing: bool,
     sweep: Alarm,
     probe: Alarm,
-}
-
-/// A call that has ended.
-struct Done {
-    batch: Arc<Batch>,
-    encoder: Encoder,
-    checks: usize,
-    sent_at: Instant,
-    outcome: RedisResult<Vec<u8>>,
 }
 
 /// What woke the coalescer.
@@ -297,45 +289,6 @@ impl Coalescer {
     }
 }
 
-/// What callers are told of an error.
-pub(super) fn store_error(error: &RedisError) -> StoreError {
-    if error.is_unrecoverable_error() || error.is_io_error() {
-        StoreError::Disconnected
-    } else {
-        StoreError::Protocol
-    }
-}
-
-/// Calls the script. Only if Redis says that it does not know the script, and so has run nothing, it is
-/// loaded and called once more.
-async fn call(
-    connection: Connection,
-    command: Cmd,
-    batch: Arc<Batch>,
-    checks: usize,
-    encoder: Encoder,
-) -> Done {
-    let Connection { mut redis, .. } = connection;
-    let sent_at = Instant::now();
-    let first = redis.send_packed_command(&command).await.and_then(Value::extract_error);
-    let answer = match first {
-        Err(error) if is_noscript(&error) && batch.is_awaited() => match script::load(&mut redis).await {
-            Ok(_) => redis.send_packed_command(&command).await.and_then(Value::extract_error),
-            Err(error) => Err(error),
-        },
-        answer => answer,
-    };
-    let outcome = answer.and_then(|value| match value {
-        Value::BulkString(bytes) => Ok(bytes),
-        _ => Err((ErrorKind::UnexpectedReturnType, "the script answers a string").into()),
-    });
-    Done { batch, encoder, checks, sent_at, outcome }
-}
-
-fn is_noscript(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
-}
-
 fn micros_since(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
@@ -345,41 +298,5 @@ async fn ready<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
     match future {
         Some(future) => future.await,
         None => pending().await,
-    }
-}
-
-/// A timer that can be set and unset, and keeps its place in the runtime.
-struct Alarm {
-    sleep: Pin<Box<Sleep>>,
-    set: bool,
-}
-
-impl Alarm {
-    fn new() -> Self {
-        Self { sleep: Box::pin(sleep_until(Instant::now())), set: false }
-    }
-
-    /// Rings at `at`, or before if it is already set to ring before.
-    fn set_at_latest(&mut self, at: Instant) {
-        if !self.set || at < self.sleep.deadline() {
-            self.sleep.as_mut().reset(at);
-            self.set = true;
-        }
-    }
-
-    fn unset(&mut self) {
-        self.set = false;
-    }
-
-    fn is_due(&self) -> bool {
-        self.set && self.sleep.deadline() <= Instant::now()
-    }
-
-    /// Waits until it rings, for ever if it is not set. It stays set.
-    async fn rings(&mut self) {
-        if !self.set {
-            pending::<()>().await;
-        }
-        self.sleep.as_mut().await;
     }
 }

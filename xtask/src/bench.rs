@@ -101,7 +101,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<bool> {
     for part in Part::value_variants().iter().filter(|part| wanted(**part)) {
         if let Err(error) = part.measure(&bench, &mut results) {
             let part = part.to_possible_value().expect("no part is hidden");
-            results.fail(format!("{}: {error:#}", part.get_name()));
+            results.failures.push(format!("{}: {error:#}", part.get_name()));
         }
     }
 

@@ -12,29 +12,29 @@ use serde_json::Value;
 use super::{machine::pinned, server::Server};
 
 /// How load is made.
-pub(crate) struct Load {
-    pub(crate) tidegate: PathBuf,
+pub(super) struct Load {
+    pub(super) tidegate: PathBuf,
     /// The core of the generator, if it has one of its own.
-    pub(crate) core: Option<usize>,
-    pub(crate) duration: Duration,
+    pub(super) core: Option<usize>,
+    pub(super) duration: Duration,
     /// When the whole run began, for the progress that is shown.
-    pub(crate) begun: Instant,
+    pub(super) begun: Instant,
 }
 
 /// What one measurement found.
 #[derive(Clone, Debug)]
-pub(crate) struct Sample {
+pub(super) struct Sample {
     /// Checks decided.
-    pub(crate) checks: f64,
-    pub(crate) checks_per_second: f64,
+    pub(super) checks: f64,
+    pub(super) checks_per_second: f64,
     /// CPU of the server, µs per check.
-    pub(crate) server_us: f64,
+    pub(super) server_us: f64,
     /// CPU of the Redis behind it, µs per check.
-    pub(crate) redis_us: Option<f64>,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
+    pub(super) redis_us: Option<f64>,
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
     /// Everything the generator said.
-    pub(crate) report: Value,
+    pub(super) report: Value,
 }
 
 impl Load {

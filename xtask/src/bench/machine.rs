@@ -14,16 +14,16 @@ const IDLE: [usize; 2] = [3, 4];
 
 /// What a figure is worth nothing without.
 #[derive(Debug, Serialize)]
-pub(crate) struct Machine {
-    pub(crate) processor: String,
-    pub(crate) cores: usize,
-    pub(crate) kernel: String,
+pub(super) struct Machine {
+    pub(super) processor: String,
+    pub(super) cores: usize,
+    pub(super) kernel: String,
     /// Share of all cores' time that was taken before the first measurement, 0 to 1.
-    pub(crate) busy: f64,
+    pub(super) busy: f64,
 }
 
 impl Machine {
-    pub(crate) fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.busy > BUSY
     }
 }
@@ -32,7 +32,7 @@ impl Machine {
 ///
 /// # Errors
 /// There is no /proc.
-pub(crate) fn describe() -> anyhow::Result<Machine> {
+pub(super) fn describe() -> anyhow::Result<Machine> {
     let info = fs::read_to_string("/proc/cpuinfo").context("the benchmark reads /proc: it needs Linux")?;
     let processor = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let before = fs::read_to_string("/proc/stat")?;
@@ -62,9 +62,9 @@ fn busy(before: &str, after: &str) -> Option<f64> {
 
 /// Which core serves and which makes the load.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cores {
-    pub(crate) server: Option<usize>,
-    pub(crate) load: Option<usize>,
+pub(super) struct Cores {
+    pub(super) server: Option<usize>,
+    pub(super) load: Option<usize>,
 }
 
 impl Cores {
@@ -72,7 +72,7 @@ impl Cores {
     ///
     /// # Errors
     /// There is one core only, or no `taskset`.
-    pub(crate) fn choose(unpinned: bool) -> anyhow::Result<Self> {
+    pub(super) fn choose(unpinned: bool) -> anyhow::Result<Self> {
         if unpinned {
             return Ok(Self { server: None, load: None });
         }
@@ -95,7 +95,7 @@ fn ends(list: &str) -> Option<(usize, usize)> {
 }
 
 /// A command that runs on one core.
-pub(crate) fn pinned(core: Option<usize>, program: impl AsRef<OsStr>) -> Command {
+pub(super) fn pinned(core: Option<usize>, program: impl AsRef<OsStr>) -> Command {
     let Some(core) = core else { return Command::new(program) };
     let mut command = Command::new("taskset");
     // taskset becomes the program, so the process id is the program's own.

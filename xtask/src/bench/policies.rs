@@ -6,18 +6,18 @@ use std::fmt::Write;
 const NEVER: &str = "1_000_000_000";
 
 /// Three sliding windows per organization: minute, hour, day.
-pub(crate) fn three_windows() -> String {
+pub(super) fn three_windows() -> String {
     let windows = ["1m", "1h", "1d"].map(|period| limit("sliding_window", NEVER, period));
     organization(&windows.join(", "))
 }
 
 /// One limit per organization.
-pub(crate) fn one_limit(algorithm: &str, tokens: &str, period: &str) -> String {
+pub(super) fn one_limit(algorithm: &str, tokens: &str, period: &str) -> String {
     organization(&limit(algorithm, tokens, period))
 }
 
 /// `three_windows` among `count` policies, none of whose others matches the checks.
-pub(crate) fn among(count: u32) -> String {
+pub(super) fn among(count: u32) -> String {
     let mut text = three_windows();
     for other in 1..count {
         let limits = limit("sliding_window", "1000", "1m");

@@ -8,7 +8,7 @@ use super::server::{Process, free_addr};
 
 /// A running `redis-server` that stores nothing on disk. The kernel chooses its core: pinned beside the
 /// server or beside the load it would take from what is measured.
-pub(crate) struct Redis {
+pub(super) struct Redis {
     process: Process,
     port: String,
 }

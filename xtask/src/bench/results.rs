@@ -8,7 +8,7 @@ use super::{Bench, load::Sample, machine::Machine, server::Server};
 /// What a figure must reach.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Target {
+pub(super) enum Target {
     AtMost(f64),
     AtLeast(f64),
     /// It is shown only.
@@ -17,41 +17,41 @@ pub(crate) enum Target {
 
 /// All measurements of one server under one shape of load.
 #[derive(Debug, Serialize)]
-pub(crate) struct Row {
-    pub(crate) load: String,
-    pub(crate) server: String,
-    pub(crate) checks_per_second: Vec<f64>,
-    pub(crate) server_cpu_us: Vec<f64>,
-    pub(crate) redis_cpu_us: Vec<f64>,
-    pub(crate) p50_us: Vec<f64>,
-    pub(crate) p99_us: Vec<f64>,
+pub(super) struct Row {
+    pub(super) load: String,
+    pub(super) server: String,
+    pub(super) checks_per_second: Vec<f64>,
+    pub(super) server_cpu_us: Vec<f64>,
+    pub(super) redis_cpu_us: Vec<f64>,
+    pub(super) p50_us: Vec<f64>,
+    pub(super) p99_us: Vec<f64>,
     /// What the generator said, round by round.
-    pub(crate) reports: Vec<Value>,
+    pub(super) reports: Vec<Value>,
 }
 
 /// One figure of every round, and what it must reach.
 #[derive(Debug, Serialize)]
-pub(crate) struct Figure {
-    pub(crate) name: String,
-    pub(crate) unit: &'static str,
-    pub(crate) rounds: Vec<f64>,
-    pub(crate) target: Target,
+pub(super) struct Figure {
+    pub(super) name: String,
+    pub(super) unit: &'static str,
+    pub(super) rounds: Vec<f64>,
+    pub(super) target: Target,
 }
 
 /// Everything that was found, in the order in which it was measured first.
 #[derive(Debug, Serialize)]
-pub(crate) struct Results {
-    pub(crate) machine: Machine,
-    pub(crate) rows: Vec<Row>,
-    pub(crate) figures: Vec<Figure>,
+pub(super) struct Results {
+    pub(super) machine: Machine,
+    pub(super) rows: Vec<Row>,
+    pub(super) figures: Vec<Figure>,
     /// Parts that could not be measured, and why.
-    pub(crate) failures: Vec<String>,
+    pub(super) failures: Vec<String>,
     /// What a reader should know besides.
-    pub(crate) notes: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 impl Results {
-    pub(crate) fn new(machine: Machine) -> Self {
+    pub(super) fn new(machine: Machine) -> Self {
         Self { machine, rows: Vec::new(), figures: Vec::new(), failures: Vec::new(), notes: Vec::new() }
     }
 
@@ -71,12 +71,12 @@ impl Results {
     }
 
     /// One more round of a ratio.
-    pub(crate) fn ratio(&mut self, name: &str, value: f64, target: Target) {
+    pub(super) fn ratio(&mut self, name: &str, value: f64, target: Target) {
         self.figure(name, value, "×", target);
     }
 
     /// One more round of a figure.
-    pub(crate) fn figure(&mut self, name: &str, value: f64, unit: &'static str, target: Target) {
+    pub(super) fn figure(&mut self, name: &str, value: f64, unit: &'static str, target: Target) {
         if let Some(known) = self.figures.iter_mut().find(|figure| figure.name == name) {
             known.rounds.push(value);
         } else {
@@ -84,18 +84,8 @@ impl Results {
         }
     }
 
-    /// A part could not be measured.
-    pub(crate) fn fail(&mut self, why: String) {
-        self.failures.push(why);
-    }
-
-    /// Something that a reader should know.
-    pub(crate) fn note(&mut self, text: String) {
-        self.notes.push(text);
-    }
-
     /// Whether everything could be measured and every target is met.
-    pub(crate) fn is_good(&self) -> bool {
+    pub(super) fn is_good(&self) -> bool {
         self.failures.is_empty() && self.figures.iter().all(|figure| figure.is_met() != Some(false))
     }
 
@@ -135,7 +125,7 @@ impl Row {
 
 impl Figure {
     /// Whether the median meets the target, if there is one.
-    pub(crate) fn is_met(&self) -> Option<bool> {
+    pub(super) fn is_met(&self) -> Option<bool> {
         let median = median(&self.rounds);
         match self.target {
             Target::AtMost(most) => Some(median <= most),
@@ -146,7 +136,7 @@ impl Figure {
 }
 
 /// The middle value; of an even number the lower of the two.
-pub(crate) fn median(values: &[f64]) -> f64 {
+pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
@@ -186,7 +176,7 @@ mod tests {
         let mut results = results();
         results.figure("memory", 1e9, "B", Target::None);
         assert!(results.is_good());
-        results.fail("redis-server is not there".to_owned());
+        results.failures.push("redis-server is not there".to_owned());
         assert!(!results.is_good());
     }
 }

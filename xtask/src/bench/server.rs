@@ -19,13 +19,13 @@ const START: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
 /// A running server.
-pub(crate) struct Server {
+pub(super) struct Server {
     /// As it stands in the table.
-    pub(crate) name: String,
+    pub(super) name: String,
     /// gRPC address.
-    pub(crate) addr: String,
+    pub(super) addr: String,
     /// The Redis behind it.
-    pub(crate) redis_pid: Option<u32>,
+    pub(super) redis_pid: Option<u32>,
     process: Process,
 }
 
@@ -82,7 +82,7 @@ impl Server {
     }
 
     /// Process id.
-    pub(crate) fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
@@ -97,7 +97,7 @@ impl Server {
 }
 
 /// A child process with its log, and the folder that is its own.
-pub(crate) struct Process {
+pub(super) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
@@ -109,7 +109,7 @@ impl Process {
     ///
     /// # Errors
     /// The program is not there.
-    pub(crate) fn start(name: &str, mut command: Command, folder: TempDir) -> anyhow::Result<Self> {
+    pub(super) fn start(name: &str, mut command: Command, folder: TempDir) -> anyhow::Result<Self> {
         let log = folder.path().join("log");
         let file = File::create(&log)?;
         let child = command
@@ -125,7 +125,7 @@ impl Process {
     ///
     /// # Errors
     /// The process ended, or is not ready in time; with its log.
-    pub(crate) fn wait<T>(&mut self, ready: impl Fn() -> Option<T>) -> anyhow::Result<T> {
+    pub(super) fn wait<T>(&mut self, ready: impl Fn() -> Option<T>) -> anyhow::Result<T> {
         let deadline = Instant::now() + START;
         loop {
             if let Some(found) = ready() {
@@ -143,7 +143,7 @@ impl Process {
     }
 
     /// Process id.
-    pub(crate) fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 }
@@ -161,7 +161,7 @@ impl Drop for Process {
 ///
 /// # Errors
 /// The machine has no free port.
-pub(crate) fn free_addr() -> anyhow::Result<String> {
+pub(super) fn free_addr() -> anyhow::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 

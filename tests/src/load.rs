@@ -14,17 +14,37 @@ pub struct Load {
     /// Services, `HOST:PORT`; client i starts at the i-th and its retries go on to the next.
     pub addresses: Vec<String>,
     /// Clients at the same time.
-    pub clients: usize,
+    pub clients: u32,
     /// How long new checks are begun.
     pub duration: Duration,
-    /// Pause of a client between two checks.
+    /// Pause of a client between two checks, on average: clients differ, so that they do not march in step.
     pub pause: Duration,
+    /// Before every other whole multiple of this (UTC) clients wait for it instead of sending. No call then lies
+    /// across the start of such a window, so the checker knows of each which window it was admitted in.
+    pub quiet_before: Option<Duration>,
     /// What is checked.
     pub check: CheckRequest,
     /// How long a client waits for one attempt.
     pub timeout: Duration,
     /// Attempts at one check. More than one sends an idempotency key.
     pub attempts: u32,
+}
+
+impl Load {
+    /// Eight clients for a second that try each check once and hardly pause.
+    #[must_use]
+    pub fn new(addresses: Vec<String>, check: CheckRequest) -> Self {
+        Self {
+            addresses,
+            clients: 8,
+            duration: Duration::from_secs(1),
+            pause: Duration::from_millis(2),
+            quiet_before: None,
+            check,
+            timeout: Duration::from_secs(2),
+            attempts: 1,
+        }
+    }
 }
 
 /// What came of one check, retries included.
@@ -98,17 +118,22 @@ pub async fn run(load: &Load) -> anyhow::Result<Vec<Call>> {
     let mut clients = JoinSet::new();
     for number in 0..load.clients {
         let mut services = Vec::new();
-        for offset in 0..load.addresses.len().min(load.attempts as usize) {
-            services.push(rpc::client(&load.addresses[(number + offset) % load.addresses.len()])?);
+        let from_own = load.addresses.iter().cycle().skip(number as usize % load.addresses.len());
+        for address in from_own.take(load.addresses.len().min(load.attempts as usize)) {
+            services.push(rpc::client(address)?);
         }
         clients.spawn(client(number, services, load.clone(), until));
     }
     Ok(clients.join_all().await.into_iter().flatten().collect())
 }
 
-async fn client(number: usize, mut services: Vec<rpc::Client>, load: Load, until: Instant) -> Vec<Call> {
+async fn client(number: u32, mut services: Vec<rpc::Client>, load: Load, until: Instant) -> Vec<Call> {
     let mut calls = Vec::new();
+    let pause = load.pause * (number % 32 + 16) / 32;
     while Instant::now() < until {
+        if let Some(period) = load.quiet_before {
+            tokio::time::sleep(quiet(period, wall::now_us())).await;
+        }
         let mut check = load.check.clone();
         if load.attempts > 1 {
             check.idempotency_key = format!("{number}-{}-{}", calls.len(), wall::now_us());
@@ -129,9 +154,16 @@ async fn client(number: usize, mut services: Vec<rpc::Client>, load: Load, until
         }
         call.received_us = wall::now_us();
         calls.push(call);
-        tokio::time::sleep(load.pause).await;
+        tokio::time::sleep(pause).await;
     }
     calls
+}
+
+/// How long a client keeps quiet now, Unix microseconds: longer than a call takes, on a machine that is not too busy.
+fn quiet(period: Duration, now_us: u64) -> Duration {
+    let two = 2 * wall::micros(period);
+    let left = Duration::from_micros(two - now_us % two);
+    if left < Duration::from_millis(25) { left } else { Duration::ZERO }
 }
 
 async fn attempt(service: &mut rpc::Client, check: &CheckRequest, timeout: Duration) -> Outcome {

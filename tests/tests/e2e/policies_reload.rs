@@ -44,13 +44,8 @@ async fn an_edit_takes_effect_within_two_seconds_and_drops_no_request() -> TestR
     let _turn = turn::alone().await;
     let service = service(&policies(5)).await?;
     let load = Load {
-        addresses: vec![service.address().to_owned()],
-        clients: 8,
         duration: Duration::from_secs(3),
-        pause: Duration::from_millis(2),
-        check: check("busy"),
-        timeout: Duration::from_secs(2),
-        attempts: 1,
+        ..Load::new(vec![service.address().to_owned()], check("busy"))
     };
     let running = tokio::spawn(async move { load::run(&load).await });
     for (round, new) in [7, 9, 11].into_iter().enumerate() {

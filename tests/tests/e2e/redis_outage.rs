@@ -50,14 +50,13 @@ async fn service(redis: &RedisServer) -> anyhow::Result<Service> {
 }
 
 fn load(service: &Service, mode: &str, duration: Duration) -> Load {
+    let check = rpc::check(mode, &[("organization", "acme")]);
     Load {
-        addresses: vec![service.address().to_owned()],
         clients: 6,
         duration,
         pause: Duration::from_millis(15),
-        check: rpc::check(mode, &[("organization", "acme")]),
         timeout: DEADLINE,
-        attempts: 1,
+        ..Load::new(vec![service.address().to_owned()], check)
     }
 }
 

@@ -15,6 +15,7 @@ mod plan;
 mod policy;
 mod sliding_log;
 mod sliding_window;
+mod tariff;
 mod token_bucket;
 
 pub use calendar::{Calendar, Window};
@@ -24,12 +25,10 @@ pub use layout::Layout;
 pub use limit::{Algorithm, Limit, LimitError, LimitSpec, MAX_TOKENS, Period, Rule};
 pub use matcher::{Attributes, Condition, Pattern};
 pub use plan::{Bundle, BundleLimit, Plan};
-pub use policy::{
-    Assignments, Enforcement, FailureMode, Match, Namespace, PlanChoice, PlanNames, Policy, PolicySet,
-    Tariff, UnknownPlan,
-};
+pub use policy::{Enforcement, FailureMode, Match, Namespace, Policy, PolicySet};
 pub use sliding_log::SlidingLog;
 pub use sliding_window::SlidingWindow;
+pub use tariff::{Assignments, PlanChoice, PlanNames, Tariff, UnknownPlan};
 pub use token_bucket::TokenBucket;
 
 /// What a charge of some cost would meet now.

@@ -19,10 +19,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::seconds;
 
-/// The deadline that every call carries. The service itself waits 10 ms for Redis, so the rest is for a machine
-/// that has other things to do.
-const DEADLINE: Duration = Duration::from_millis(500);
-/// The median of the calls must show that nobody waits for a Redis that is gone.
+/// The deadline that every call carries. The service itself waits 10 ms for Redis; the rest is for a machine that has
+/// other things to do.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// What half of the calls must keep to, which shows that nobody waits for a Redis that is gone.
 const MEDIAN: Duration = Duration::from_millis(100);
 /// How long after Redis is back answers must come from it again.
 const RECOVERY: Duration = Duration::from_secs(3);
@@ -171,7 +171,8 @@ async fn outage(outage: Outage) -> anyhow::Result<()> {
         print(mode, "after", &after);
 
         let failures: Vec<_> = calls.iter().filter(|call| failed(&call.outcome)).collect();
-        assert!(failures.is_empty(), "{mode}: not answered within the deadline: {failures:#?}");
+        let (late, first) = (failures.len(), failures.first());
+        assert_eq!(late, 0, "{mode}: not answered within the deadline, as {first:?}");
         assert!(!out.is_empty() && count(&out, degraded) == out.len(), "{mode}: every answer says degraded");
         let median = took(&out, 500);
         assert!(median <= MEDIAN, "{mode}: half of the calls took {median:?} or more: they wait for Redis");

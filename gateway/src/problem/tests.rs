@@ -83,8 +83,8 @@ fn the_words_of_a_servers_error_stay_inside(#[case] code: Code, #[case] status: 
 fn the_words_and_fields_of_a_callers_error_are_passed_on() {
     let mut violations = error::Violations::default();
     violations.add("attributes[plan]", "there is no plan \"platinum\"");
-    let problem = from_status(&violations.into_status("UNKNOWN_PLAN", "there is no plan \"platinum\""));
-    assert_eq!(problem.detail, "there is no plan \"platinum\"");
+    let problem = from_status(&violations.into_status("UNKNOWN_PLAN"));
+    assert_eq!(problem.detail, "invalid request: attributes[plan]");
     assert_eq!(problem.violations[0].field, "attributes[plan]");
 }
 

@@ -62,7 +62,8 @@ impl Layers {
         }
         for (name, text) in &env {
             let is_alias = source.aliases.iter().any(|(alias, _)| alias == name);
-            let is_foreign = name == CONFIG_PATH || source.ignored.contains(&name.as_str());
+            let is_foreign =
+                name == CONFIG_PATH || source.ignored.contains(&name.as_str()) || is_service_link(name);
             if let Some(path) = name.strip_prefix(PREFIX).filter(|_| !is_alias && !is_foreign) {
                 self.take_text(name, &path.to_ascii_lowercase().replace("__", "."), text);
             }
@@ -153,6 +154,17 @@ enum Known<'a> {
     Table,
     Open,
     Value(&'a Value),
+}
+
+/// Whether Kubernetes sets a variable of this name in every pod beside a service called `tidegate…`
+/// (`enableServiceLinks`): nobody means a setting by it. Settings in a section have `__` in their names.
+fn is_service_link(name: &str) -> bool {
+    let port = name.split_once("_PORT_").map(|(_, protocol)| protocol);
+    !name.contains("__")
+        && (name.ends_with("_SERVICE_HOST")
+            || name.ends_with("_PORT")
+            || name.contains("_SERVICE_PORT_")
+            || port.is_some_and(|protocol| protocol.starts_with(|first: char| first.is_ascii_digit())))
 }
 
 fn put(table: &mut Table, key: &str, value: Value) {

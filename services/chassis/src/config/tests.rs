@@ -159,6 +159,22 @@ fn names_of_other_binaries_are_passed_over() {
     assert_eq!(faults(load(&source(&[("TIDEGATE_KEYS_LISTEN", "x")])))[0].key, "keys_listen");
 }
 
+#[test]
+fn service_links_of_kubernetes_are_passed_over() {
+    let links = [
+        "TIDEGATE_RATELIMIT_SERVICE_HOST",
+        "TIDEGATE_RATELIMIT_SERVICE_PORT",
+        "TIDEGATE_RATELIMIT_SERVICE_PORT_GRPC",
+        "TIDEGATE_RATELIMIT_PORT",
+        "TIDEGATE_RATELIMIT_PORT_8081_TCP",
+        "TIDEGATE_RATELIMIT_PORT_8081_TCP_ADDR",
+    ];
+    load::<Settings>(&source(&links.map(|name| (name, "10.0.0.1")))).expect("valid");
+    for name in ["TIDEGATE_SERVER__PORT", "TIDEGATE_PORTS", "TIDEGATE_SERVICE_HOSTS"] {
+        assert_eq!(faults(load(&source(&[(name, "1")]))).len(), 1, "{name} is a mistake");
+    }
+}
+
 #[rstest]
 #[case("on", true)]
 #[case("No", false)]

@@ -56,7 +56,7 @@ where
             Err(_) => {
                 let mut violations = error::Violations::default();
                 violations.add("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u, n");
-                let status = violations.into_status("INVALID_REQUEST", "malformed grpc-timeout");
+                let status = violations.into_status("INVALID_REQUEST");
                 return CallFuture::refuse(call, status);
             }
         };

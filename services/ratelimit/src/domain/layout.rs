@@ -9,13 +9,15 @@ use super::{Rule, SlidingLog};
 pub struct Layout {
     rules: Box<[Rule]>,
     words: usize,
+    has_log: bool,
 }
 
 impl Layout {
     /// Lays `rules` one behind the other.
     pub fn new(rules: impl Into<Box<[Rule]>>) -> Self {
         let rules = rules.into();
-        Self { words: rules.iter().map(Rule::words).sum(), rules }
+        let has_log = rules.iter().any(|rule| matches!(rule, Rule::SlidingLog(_)));
+        Self { words: rules.iter().map(Rule::words).sum(), has_log, rules }
     }
 
     /// The rules, in order.
@@ -52,6 +54,17 @@ impl Layout {
             state.fill(0);
             rule.prepare(state);
         }
+    }
+
+    /// Whether `words`, which are as many as [`words`](Self::words), were written under rules of the same
+    /// sizes. Only logs have a size that changes with the limit, and they tell it.
+    #[inline]
+    pub fn fits(&self, words: &[u64]) -> bool {
+        !self.has_log
+            || self.parts().all(|(rule, part)| match rule {
+                Rule::SlidingLog(_) => SlidingLog::words_found(&words[part.start..]) == part.len(),
+                Rule::SlidingWindow(_) | Rule::TokenBucket(_) | Rule::FixedWindow(_) => true,
+            })
     }
 
     /// Carries state over from a layout of the same algorithms and periods whose numbers, and so its

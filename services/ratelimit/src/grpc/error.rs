@@ -44,9 +44,7 @@ pub(super) fn to_status(error: &CheckError) -> Status {
 
 /// Every wrong field of a request that cannot be decided.
 pub(super) fn invalid(violations: Violations) -> Status {
-    let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
-    let message = format!("invalid request: {}", fields.join(", "));
-    violations.into_status("INVALID_REQUEST", message)
+    violations.into_status("INVALID_REQUEST")
 }
 
 /// The same status as the answer to one check among many.

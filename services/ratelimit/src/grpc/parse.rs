@@ -61,9 +61,7 @@ pub(super) fn batch(checks: &[pb::CheckRequest]) -> Result<Vec<ParsedCheck<'_>>,
     for (index, check) in checks.iter().enumerate() {
         let mut own = Violations::default();
         parsed.push(check_fields(check, &mut own));
-        for violation in own.iter() {
-            violations.add(format!("checks[{index}].{}", violation.field), violation.description.clone());
-        }
+        violations.add_all(&format!("checks[{index}]"), own);
     }
     if violations.is_empty() { Ok(parsed) } else { Err(invalid(violations)) }
 }

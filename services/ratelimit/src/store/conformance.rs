@@ -21,7 +21,7 @@ macro_rules! counter_store_conformance {
             shadow_cell_never_denies, look_charges_nothing, keys_do_not_share_counts, cost_is_charged_in_full,
             concurrent_charges_never_exceed, retry_of_an_admission_is_free, denial_is_not_remembered,
             reused_idempotency_key_is_refused, replay_after_exhaustion_is_admitted, reset_clears_one_rule_or_all,
-            changed_numbers_keep_the_count, check_without_cells_is_admitted);
+            changed_numbers_keep_the_count, logs_that_trade_sizes_keep_their_own_counts, check_without_cells_is_admitted);
     };
     (@cases $new_store:expr; $($case:ident),+) => { $(
         #[tokio::test]
@@ -263,6 +263,18 @@ pub(crate) async fn changed_numbers_keep_the_count(store: impl CounterStore) {
         assert!(raised.admitted, "{algorithm:?}");
         assert_eq!(remaining(&raised)[..], [0, 991], "{algorithm:?}");
     }
+}
+
+pub(crate) async fn logs_that_trade_sizes_keep_their_own_counts(store: impl CounterStore) {
+    let with = |first, second| {
+        [cell("trade", &[hourly(Algorithm::SlidingLog, first), hourly(Algorithm::SlidingLog, second)])]
+    };
+    for _ in 0..8 {
+        assert!(decide(&store, &check(&with(10, 30))).await.admitted);
+    }
+    assert_eq!(left(&store, &with(30, 10)).await[..], [22, 2]);
+    assert!(decide(&store, &check(&with(30, 10))).await.admitted);
+    assert_eq!(left(&store, &with(10, 30)).await[..], [1, 21]);
 }
 
 pub(crate) async fn check_without_cells_is_admitted(store: impl CounterStore) {

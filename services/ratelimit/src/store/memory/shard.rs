@@ -165,11 +165,12 @@ impl Shard {
         self.metrics.keys.dec();
     }
 
-    /// The slot itself, or, if the limits of its policy have changed so that the state has another
-    /// size, a new slot that carries it over. May exceed the memory bound by that one slot.
+    /// The slot itself, or, if the limits of its policy have changed so that the state has other
+    /// sizes, a new slot that carries it over. May exceed the memory bound by that one slot.
     #[inline]
     pub(super) fn fit(&mut self, slot: Slot, layout: &Layout) -> Slot {
-        if self.slabs[usize::from(slot.slab)].state_words == layout.words() {
+        let slab = &self.slabs[usize::from(slot.slab)];
+        if slab.state_words == layout.words() && layout.fits(&slab.words(slot)[HEADER_WORDS..]) {
             slot
         } else {
             self.carry(slot, layout)

@@ -37,8 +37,8 @@ pub(super) struct Coalescer {
     /// Connections that failed in a row.
     failures: u32,
     calls: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// Sent and not yet answered.
-    sent: Vec<Arc<Batch>>,
+    /// Sent and not yet answered, with the time at which the connection is given up for it.
+    sent: Vec<(Instant, Arc<Batch>)>,
     probing: Option<BoxFuture<'static, RedisResult<()>>>,
     /// Whether something was told of an outage, so that its end is told too.
     failing: bool,
@@ -94,7 +94,7 @@ impl Coalescer {
         if self.connection.is_some() {
             self.metrics.connections.dec();
         }
-        for batch in self.sent.drain(..) {
+        for (_, batch) in self.sent.drain(..) {
             // The caller has gone with the store; nothing is left to judge.
             let _ = batch.finish(Err(StoreError::Disconnected));
         }
@@ -148,7 +148,7 @@ impl Coalescer {
             && let Some(batch) = self.queue.pop()
         {
             let (command, checks, encoder) = batch.command(&connection.sha);
-            self.sent.push(Arc::clone(&batch));
+            self.sent.push((Instant::now() + self.connect_timeout, Arc::clone(&batch)));
             self.calls.push(call(connection.clone(), command, batch, checks, encoder).boxed());
         }
         if !self.sent.is_empty() || !self.queue.is_empty() {
@@ -159,7 +159,7 @@ impl Coalescer {
     fn called(&mut self, done: Done) {
         let Done { batch, encoder, checks, sent_at, outcome } = done;
         self.queue.give_back(encoder);
-        self.sent.retain(|sent| !Arc::ptr_eq(sent, &batch));
+        self.sent.retain(|(_, sent)| !Arc::ptr_eq(sent, &batch));
         let lost = outcome.as_ref().is_err_and(RedisError::is_unrecoverable_error);
         let demoted =
             outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly));
@@ -185,7 +185,11 @@ impl Coalescer {
     fn sweep(&mut self) {
         self.sweep.unset();
         let now = Instant::now();
-        let sent: Vec<Swept> = self.sent.iter().map(|batch| batch.sweep(now)).collect();
+        if self.sent.iter().any(|(give_up_at, _)| *give_up_at <= now) {
+            // Redis may be well, and only this connection lead into the void.
+            self.disconnect("Redis did not answer a call for as long as connecting may take");
+        }
+        let sent: Vec<Swept> = self.sent.iter().map(|(_, batch)| batch.sweep(now)).collect();
         for swept in sent.into_iter().chain([self.queue.sweep(now)]) {
             self.metrics.timed_out(swept.expired);
             for _ in 0..swept.late {
@@ -195,6 +199,9 @@ impl Coalescer {
             if let Some(next) = swept.next {
                 self.sweep.set_at_latest(next);
             }
+        }
+        if let Some(give_up_at) = self.sent.iter().map(|(give_up_at, _)| *give_up_at).min() {
+            self.sweep.set_at_latest(give_up_at);
         }
     }
 
@@ -228,7 +235,7 @@ impl Coalescer {
         self.probing = None;
         // Their answers cannot come any more; whether they were charged is not known.
         self.calls.clear();
-        for batch in self.sent.drain(..) {
+        for (_, batch) in self.sent.drain(..) {
             if batch.finish(Err(StoreError::Disconnected)).is_err() {
                 self.breaker.record(false, micros_since(self.started));
             }

@@ -1,6 +1,15 @@
 //! Redis that is gone, stalled, or not there yet.
 
-use tokio::time::sleep;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::sleep,
+};
 
 use super::*;
 
@@ -111,4 +120,54 @@ async fn url_is_not_shown_when_it_is_refused() {
     assert!(!format!("{error:?}").contains("secret"), "{error:?}");
     config.url = Secret::new("rediss://user:secret@example.com:6380/2");
     config.validate().expect("TLS is fine");
+}
+
+/// A relay before `server`: connections whose number, from 0, is below the shared one fall silent, as over
+/// a network that has forgotten them.
+async fn relay(server: &RedisServer) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("redis://{}", listener.local_addr().expect("bound"));
+    let redis = server.url().trim_start_matches("redis://").to_owned();
+    let silent = Arc::new(AtomicUsize::new(0));
+    let shared = Arc::clone(&silent);
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (client, _) = listener.accept().await.expect("accepted");
+            let server = TcpStream::connect(&redis).await.expect("redis-server");
+            let ((client_reads, client_writes), (server_reads, server_writes)) =
+                (client.into_split(), server.into_split());
+            tokio::spawn(pass_on(client_reads, server_writes, number, Arc::clone(&shared)));
+            tokio::spawn(pass_on(server_reads, client_writes, number, Arc::clone(&shared)));
+        }
+    });
+    (url, silent)
+}
+
+async fn pass_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, number: usize, silent: Arc<AtomicUsize>) {
+    let mut bytes = [0; 4_096];
+    while let Ok(length @ 1..) = from.read(&mut bytes).await {
+        if number < silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        if to.write_all(&bytes[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn silent_connection_is_replaced_though_another_worker_is_well() {
+    let (_, server) = started().await;
+    let (url, silent) = relay(&server).await;
+    // So many failures that the breaker stays out of it: the healthy worker would reset it anyway.
+    let breaker = BreakerConfig { failures: 1_000_000, ..config(&url).breaker };
+    let config = RedisStoreConfig { breaker, ..impatient(&url) };
+    let backend = RedisBackend::new(&config, Random::seeded(1), &Metrics::new()).expect("valid settings");
+    let store = backend.open();
+    recovers(&store, &one()).await;
+    silent.store(1, Ordering::Relaxed);
+    let well = backend.open();
+    recovers(&well, &one()).await;
+    assert!(store.decide(&one()).get().await.is_err(), "its connection is silent");
+    recovers(&store, &one()).await;
 }

@@ -17,4 +17,5 @@ pub mod services;
 pub mod test_result;
 pub mod tools;
 pub mod turn;
+pub mod up;
 pub mod wall;

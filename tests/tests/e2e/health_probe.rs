@@ -14,9 +14,10 @@ use tidegate_tests::{
     http_client::{self, metric},
     redis_server::RedisServer,
     rpc,
-    services::{RateLimitSettings, Service, Up},
+    services::{RateLimitSettings, Service},
     test_result::TestResult,
     tools, turn,
+    up::Up,
 };
 use tokio::{net::TcpStream, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;

@@ -5,9 +5,9 @@ use std::{fs, process::Command, time::Duration};
 use tidegate_tests::{
     eventually::eventually,
     http_client, rpc,
-    services::{READY_FILE, Up},
     test_result::TestResult,
     tools, turn,
+    up::{READY_FILE, Up},
 };
 use tonic_health::pb::health_check_response::ServingStatus;
 

@@ -127,6 +127,9 @@ impl Edge {
         let (status, took) = (response.status(), started.elapsed());
         if !span.is_none() {
             span.record("otel.name", format!("{method} {route}"));
+            if status.is_server_error() {
+                span.record("otel.status_code", "ERROR");
+            }
         }
         tracing::debug!(%method, route = &*route, status = status.as_u16(), ?took, request_id = context.request_id(), "answered");
         metrics.request(&method, route, status, took);

@@ -12,7 +12,8 @@ use tidegate_tests::tools::workspace;
 const SHARED: [&str; 3] = ["tidegate-chassis", "tidegate-proto", "tidegate-migrations"];
 
 /// Crates without network, store, runtime, clock or log, which a domain may use.
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
+    "cel",
     "hashbrown",
     "proptest",
     "rstest",

@@ -1,8 +1,9 @@
 //! Well-formed gRPC with wrong content.
 
 use tidegate_proto::ratelimit::v1::{
-    CheckBatchRequest, CheckRequest, CheckStreamRequest, GetUsageRequest, PeekRequest, ResetRequest,
-    check_request::AttributesEntry, check_stream_response::Outcome, peek_request, reset_request,
+    CheckBatchRequest, CheckError, CheckRequest, CheckStreamRequest, GetUsageRequest, PeekRequest,
+    ResetRequest, check_batch_result::Outcome as BatchOutcome, check_request::AttributesEntry,
+    check_stream_response::Outcome, peek_request, reset_request,
 };
 use tidegate_tests::{rpc, test_result::TestResult, turn};
 use tonic::{Code, Status};
@@ -101,6 +102,18 @@ fn assert_refused(case: &Case, by: &str, status: &Status, prefix: &str) {
     assert!(!status.message().is_empty() && status.message().len() < 2_000, "{what}");
 }
 
+/// The error of one check among several says the same as a status would.
+fn assert_explained(case: &Case, by: &str, error: &CheckError) {
+    let what = format!("{by}, {}: {error:?}", case.what);
+    assert_eq!((error.status_code, error.reason.as_str()), (i32::from(case.code), case.reason), "{what}");
+    let mut fields: Vec<_> = error.violations.iter().map(|violation| violation.field.as_str()).collect();
+    let mut expected = case.fields.clone();
+    fields.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(fields, expected, "{what}");
+    assert!(!error.message.is_empty(), "{what}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn check_peek_batch_and_stream_name_the_wrong_fields() -> TestResult {
     let _turn = turn::shared().await;
@@ -119,13 +132,24 @@ async fn check_peek_batch_and_stream_name_the_wrong_fields() -> TestResult {
         let Some(Outcome::Error(error)) = answer.outcome else {
             panic!("CheckStream, {}: {answer:?}", case.what)
         };
-        assert_eq!((answer.id, error.reason.as_str()), (7, case.reason), "CheckStream, {}", case.what);
-        assert_eq!(error.status_code, i32::from(case.code), "CheckStream, {}", case.what);
+        assert_eq!(answer.id, 7, "CheckStream, {}", case.what);
+        assert_explained(&case, "CheckStream", &error);
         if case.reason == "INVALID_REQUEST" {
             // Beside a good check that must not be charged.
             let batch = CheckBatchRequest { checks: vec![victim(), case.check.clone()] };
             let status = client.check_batch(batch).await.expect_err(case.what);
             assert_refused(&case, "CheckBatch", &status, "checks[1].");
+        } else {
+            let good = CheckRequest { dry_run: true, ..victim() };
+            let batch = CheckBatchRequest { checks: vec![case.check.clone(), good] };
+            let results = client.check_batch(batch).await?.into_inner().results;
+            let outcomes: Vec<_> = results.into_iter().map(|result| result.outcome).collect();
+            let [Some(BatchOutcome::Error(error)), Some(BatchOutcome::Result(decided))] = &outcomes[..]
+            else {
+                panic!("CheckBatch, {}: {outcomes:?}", case.what)
+            };
+            assert_explained(&case, "CheckBatch", error);
+            assert!(decided.allowed, "CheckBatch, beside {}: {decided:?}", case.what);
         }
     }
     unharmed(&service).await?;

@@ -7,6 +7,7 @@
 
 mod calendar;
 mod decision;
+mod expression;
 mod fixed_window;
 mod layout;
 mod limit;
@@ -20,6 +21,7 @@ mod token_bucket;
 
 pub use calendar::{Calendar, Window};
 pub use decision::{CellCheck, Cells, Check, Decision, Idempotency, LimitOutcome, decide};
+pub use expression::Expression;
 pub use fixed_window::FixedWindow;
 pub use layout::Layout;
 pub use limit::{Algorithm, Limit, LimitError, LimitSpec, MAX_TOKENS, Period, Rule};

@@ -22,8 +22,9 @@ use crate::{
 pub struct Limiter {
     policies: Arc<ArcSwap<PolicySet>>,
     store: Arc<dyn CounterStore>,
-    /// Counts for policies of failure mode `local` while the store is gone.
-    local: Arc<MemoryStore>,
+    /// Counts for policies of failure mode `local` while the store is gone. Absent if the store is in this
+    /// process anyway; then `local` is `closed`.
+    local: Option<Arc<MemoryStore>>,
     settings: LimiterSettings,
 }
 
@@ -88,7 +89,7 @@ impl Limiter {
     pub fn new(
         policies: Arc<ArcSwap<PolicySet>>,
         store: Arc<dyn CounterStore>,
-        local: Arc<MemoryStore>,
+        local: Option<Arc<MemoryStore>>,
         settings: LimiterSettings,
     ) -> Self {
         Self { policies, store, local, settings }
@@ -121,7 +122,7 @@ impl Limiter {
         match self.store.decide(&check).get().await {
             Ok(decision) if decision.key_reused => Err(CheckError::IdempotencyKeyReused),
             Ok(decision) => Ok(Verdict::decided(&matches, &decision)),
-            Err(error) => degraded::verdict(&self.local, &matches, check, error).await,
+            Err(error) => degraded::verdict(self.local.as_deref(), &matches, check, error).await,
         }
     }
 
@@ -197,7 +198,7 @@ impl Limiter {
         question: &Question<'_, A>,
     ) -> Result<Matches<'p>, CheckError>
     where
-        A: Attributes + ?Sized,
+        A: Attributes + ?Sized + Sync,
     {
         let mut matches = Matches::new();
         if !self.settings.enabled {
@@ -206,7 +207,7 @@ impl Limiter {
         let namespace = policies
             .namespace(question.namespace)
             .ok_or_else(|| CheckError::NamespaceNotFound(question.namespace.to_owned()))?;
-        namespace.matching(question.attributes, &mut matches)?;
+        namespace.matching(question.attributes, question.cost, &mut matches)?;
         for found in matches.iter().filter(|found| found.policy.enforcement == Enforcement::Enforce) {
             let bundle = found.bundle;
             if question.cost > bundle.min_capacity {
@@ -257,18 +258,26 @@ fn key_of<A: Attributes + ?Sized>(found: &Match<'_>, attributes: &A) -> Key {
     })
 }
 
+/// Version of what [`digest`] hashes. A change makes retries of what an older version admitted look like reused
+/// keys, so it comes with a new form of the record.
+const DIGEST_VERSION: u64 = 1;
+
 /// Digest of what a check asks, whatever the order of its attributes: maps have none in some clients.
 fn digest<A: Attributes + ?Sized>(question: &Question<'_, A>) -> u128 {
-    let mut sum = u128::from(question.cost);
-    for index in 0..question.attributes.len() {
-        let (name, value) = question.attributes.get(index);
-        let mut hasher = SipHasher13::new();
-        hasher.write(&(name.len() as u64).to_le_bytes());
-        hasher.write(name.as_bytes());
-        hasher.write(value.as_bytes());
-        sum = sum.wrapping_add(hasher.finish128().as_u128());
+    let attributes = question.attributes;
+    let mut entries: SmallVec<[(&str, &str); 16]> = (0..attributes.len()).map(|index| attributes.get(index)).collect();
+    // Stable, so that of a repeated name the last stays the last.
+    entries.sort_by_key(|(name, _)| *name);
+    let mut hasher = SipHasher13::new();
+    let mut word = |number: u64| hasher.write(&number.to_le_bytes());
+    [DIGEST_VERSION, question.cost, entries.len() as u64].into_iter().for_each(&mut word);
+    for (name, value) in entries {
+        for text in [name, value] {
+            hasher.write(&(text.len() as u64).to_le_bytes());
+            hasher.write(text.as_bytes());
+        }
     }
-    sum
+    hasher.finish128().as_u128()
 }
 
 #[cfg(test)]

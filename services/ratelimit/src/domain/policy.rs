@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::{
-    Bundle, Plan, Tariff, UnknownPlan,
+    Bundle, Expression, Plan, Tariff, UnknownPlan,
     matcher::{Attributes, Condition, Index},
 };
 
@@ -99,25 +99,27 @@ impl Namespace {
         &self.policies
     }
 
-    /// Appends every policy that applies to `attributes`, in the order of names.
+    /// Appends every policy that applies to a check of `cost`, in the order of names.
     ///
-    /// A policy applies if it is not off, all its conditions hold and all attributes of its key are
-    /// there. An attribute with an empty value counts as absent; of a repeated name the last counts.
+    /// A policy applies if it is not off, all attributes of its key are there, all its conditions hold
+    /// and so does its expression. An attribute with an empty value counts as absent; of a repeated name
+    /// the last counts.
     ///
     /// # Errors
     ///
     /// [`UnknownPlan`] if a matching policy takes its plan from an attribute that names none. What was
     /// found before stays in `found`.
-    pub fn matching<'p, A: Attributes + ?Sized>(
+    pub fn matching<'p, A: Attributes + ?Sized + Sync>(
         &'p self,
         attributes: &A,
+        cost: u64,
         found: &mut SmallVec<[Match<'p>; 4]>,
     ) -> Result<(), UnknownPlan> {
         let mut candidates = SmallVec::<[u32; 16]>::new();
         self.index.candidates(attributes, &mut candidates);
         for position in candidates {
             let policy = &self.policies[position as usize];
-            if policy.applies(attributes) {
+            if policy.applies(attributes, cost) {
                 found.push(Match { policy, bundle: policy.tariff.bundle(policy, attributes)? });
             }
         }
@@ -143,6 +145,8 @@ pub struct Policy {
     pub namespace: Arc<str>,
     /// What must hold of a request, all of it.
     pub conditions: Box<[Condition]>,
+    /// What must hold as well; asked last, since it is the dearest.
+    pub when: Option<Box<Expression>>,
     /// Attributes whose values make the key that is counted under; all must be there. If there are
     /// none, the whole namespace is counted under one key.
     pub key_by: Box<[Box<str>]>,
@@ -155,10 +159,11 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether every attribute of the key is there and every condition holds.
-    pub(super) fn applies<A: Attributes + ?Sized>(&self, attributes: &A) -> bool {
+    /// Whether every attribute of the key is there and everything asked of a request holds.
+    pub(super) fn applies<A: Attributes + ?Sized + Sync>(&self, attributes: &A, cost: u64) -> bool {
         self.key_by.iter().all(|name| attributes.find(name).is_some())
             && self.conditions.iter().all(|condition| condition.holds(attributes))
+            && self.when.as_ref().is_none_or(|when| when.holds(attributes, cost))
     }
 }
 

@@ -156,6 +156,7 @@ impl Shared<'_> {
             name: name.into(),
             namespace: namespace.into(),
             conditions: entry.conditions.into(),
+            when: entry.when.map(Box::new),
             key_by: entry.key_by.into_iter().map(Into::into).collect(),
             enforcement: entry.enforcement,
             failure_mode: entry.failure_mode,

@@ -6,7 +6,7 @@ use super::{
     names::{check_attribute, check_value},
     reader::{Faults, Fields, numbered, text, wrong_type},
 };
-use crate::domain::{Condition, Pattern};
+use crate::domain::{Condition, Expression, Pattern};
 
 const MAX_CONDITIONS: usize = 64;
 const MAX_PATTERNS: usize = 1_000;
@@ -52,6 +52,16 @@ fn read_pattern(path: &str, value: Value, faults: &mut Faults) -> Option<Pattern
         faults.add(path, format!("a * can only be the last character, is {text:?}"));
     }
     Some(prefix.map_or_else(|| Pattern::Exact((*text).into()), |prefix| Pattern::Prefix(prefix.into())))
+}
+
+/// Reads the expression `when`.
+pub(super) fn read_when(fields: &mut Fields, faults: &mut Faults) -> Option<Expression> {
+    let text = fields.text("when", faults)?;
+    let path = fields.path_of("when");
+    let noted = |descriptions: Vec<String>| {
+        descriptions.into_iter().for_each(|description| faults.add(&path, description));
+    };
+    Expression::parse(&text).map_err(noted).ok()
 }
 
 /// Reads the list `key_by`.

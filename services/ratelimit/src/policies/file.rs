@@ -4,12 +4,12 @@
 use toml::Value;
 
 use super::{
-    conditions::{read_conditions, read_key_by},
+    conditions::{read_conditions, read_key_by, read_when},
     limits::read_limits,
     names::{check_attribute, check_namespace, check_value, read_name},
     reader::{Faults, Fields, table, text, wrong_type},
 };
-use crate::domain::{Condition, Enforcement, FailureMode, Limit};
+use crate::domain::{Condition, Enforcement, Expression, FailureMode, Limit};
 
 /// A whole file. Of what is faulty, and noted as such, the fields are absent.
 pub(super) struct PolicyFile {
@@ -32,6 +32,7 @@ pub(super) struct PolicyEntry {
     pub name: Option<String>,
     pub namespace: Option<String>,
     pub conditions: Vec<Condition>,
+    pub when: Option<Expression>,
     pub key_by: Vec<String>,
     pub tariff: Option<TariffEntry>,
     pub enforcement: Enforcement,
@@ -118,6 +119,7 @@ fn read_policy(
         name,
         namespace,
         conditions: read_conditions(&mut fields, faults),
+        when: read_when(&mut fields, faults),
         key_by: read_key_by(&mut fields, faults),
         tariff: read_tariff(&mut fields, faults),
         enforcement: fields.word("enforcement", &Enforcement::WORDS, faults).unwrap_or(enforcement),

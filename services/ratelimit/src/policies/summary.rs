@@ -10,7 +10,7 @@ pub struct PolicySummary {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// Conditions, as `method = POST, path = /v1/a | /v2/*`; `-` if there are none.
+    /// Conditions, as `method = POST, path = /v1/a | /v2/*, when cost > 100`; `-` if there are none.
     pub match_: String,
     /// Attributes of the key; `-` if the namespace is counted together.
     pub key_by: String,
@@ -34,10 +34,11 @@ impl PolicySet {
 
 impl PolicySummary {
     fn of(policy: &Policy) -> Self {
+        let when = policy.when.iter().map(|when| format!("when {}", when.text().trim()));
         Self {
             namespace: policy.namespace.to_string(),
             name: policy.name.to_string(),
-            match_: list(policy.conditions.iter().map(condition), ", "),
+            match_: list(policy.conditions.iter().map(condition).chain(when), ", "),
             key_by: list(policy.key_by.iter().map(ToString::to_string), ", "),
             limits: limits(policy),
             enforcement: policy.enforcement.as_str().to_owned(),

@@ -19,9 +19,10 @@ type Positions = Vec<u32>;
 /// candidate by candidate.
 ///
 /// So policies that share nothing with a request cost nothing. What costs is policies that do not apply
-/// and yet share with it even their rarest demand. The worst case is a grid: when each of
-/// 10,000 policies asks for one of 100 hosts and one of 100 paths, a request meets 100 of them and one
-/// applies. Where prefixes are looked for, a request costs one look-up for each length
+/// and yet share with it even their rarest demand. The worst cases: policies that demand nothing
+/// (`key_by = []` and no condition) but for an expression, which every request evaluates; and a grid, as
+/// when each of 10,000 policies asks for one of 100 hosts and one of 100 paths: a request meets 100 of
+/// them and one applies. Where prefixes are looked for, a request costs one look-up for each length
 /// that they have, however many they are.
 #[derive(Debug, Default)]
 pub(in crate::domain) struct Index {
@@ -171,7 +172,7 @@ impl<'p> Counts<'p> {
     }
 }
 
-/// Everything a policy demands.
+/// Everything a policy demands, but for its expression.
 fn demands(policy: &Policy) -> impl Iterator<Item = Demand<'_>> {
     let conditions = policy.conditions.iter().map(|condition| {
         let of_any_value = condition.patterns.contains(&Pattern::Present);

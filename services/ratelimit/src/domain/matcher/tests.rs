@@ -18,6 +18,7 @@ fn policy(name: &str, conditions: Vec<Condition>, key_by: &[&str], enforcement: 
         name: name.into(),
         namespace: "test".into(),
         conditions: conditions.into(),
+        when: None,
         key_by: key_by.iter().map(|name| (*name).into()).collect(),
         enforcement,
         failure_mode: FailureMode::default(),
@@ -31,7 +32,7 @@ fn on(name: &str, conditions: Vec<Condition>, key_by: &[&str]) -> Policy {
 
 fn names_matching(namespace: &Namespace, attributes: &[(&str, &str)]) -> Vec<String> {
     let mut found = SmallVec::new();
-    namespace.matching(attributes, &mut found).expect("no policy here takes its plan from an attribute");
+    namespace.matching(attributes, 1, &mut found).expect("no policy here takes its plan from an attribute");
     found.iter().map(|found| found.policy.name.to_string()).collect()
 }
 

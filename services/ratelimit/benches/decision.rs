@@ -24,7 +24,7 @@ fn limiter() -> Limiter {
     };
     let policies = Arc::new(ArcSwap::from_pointee(policies::builtin(1)));
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 1_000_000 };
-    Limiter::new(policies, store(), store(), settings)
+    Limiter::new(policies, store(), None, settings)
 }
 
 fn decisions(criterion: &mut Criterion) {

@@ -265,7 +265,8 @@ const DIGEST_VERSION: u64 = 1;
 /// Digest of what a check asks, whatever the order of its attributes: maps have none in some clients.
 fn digest<A: Attributes + ?Sized>(question: &Question<'_, A>) -> u128 {
     let attributes = question.attributes;
-    let mut entries: SmallVec<[(&str, &str); 16]> = (0..attributes.len()).map(|index| attributes.get(index)).collect();
+    let mut entries: SmallVec<[(&str, &str); 16]> =
+        (0..attributes.len()).map(|index| attributes.get(index)).collect();
     // Stable, so that of a repeated name the last stays the last.
     entries.sort_by_key(|(name, _)| *name);
     let mut hasher = SipHasher13::new();

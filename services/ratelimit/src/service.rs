@@ -110,12 +110,12 @@ impl Service {
             environment: config.environment,
         };
         let make = move |_worker: usize| {
-            let store: Arc<dyn CounterStore> = match &redis {
+            let (store, local): (Arc<dyn CounterStore>, _) = match &redis {
                 // Each worker has a connection of its own, on its own runtime.
-                Some(redis) => Arc::new(redis.open()),
-                None => Arc::clone(&memory) as _,
+                Some(redis) => (Arc::new(redis.open()), Some(Arc::clone(&memory))),
+                None => (Arc::clone(&memory) as _, None),
             };
-            let limiter = Limiter::new(Arc::clone(&policies), store, Arc::clone(&memory), settings);
+            let limiter = Limiter::new(Arc::clone(&policies), store, local, settings);
             let api = RateLimitApi::new(limiter, clock.clone(), random.clone(), checks.for_worker());
             RateLimitServiceServer::new(api).max_decoding_message_size(max_message_bytes)
         };

@@ -22,7 +22,7 @@ fn deciding_a_known_key_allocates_nothing() {
     };
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 1_000_000 };
     let policies = Arc::new(ArcSwap::from_pointee(policies::builtin(1)));
-    let limiter = Limiter::new(policies, store(), store(), settings);
+    let limiter = Limiter::new(policies, store(), None, settings);
     let policies = limiter.policies();
     let attributes = [("organization", "acme"), ("plan", "free")];
     let decide = || {

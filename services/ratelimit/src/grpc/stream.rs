@@ -16,11 +16,14 @@ use super::{Shared, error, parse};
 /// that sends without reading is held back by flow control.
 const MAX_IN_FLIGHT: usize = 256;
 
+/// Answers given before others on the worker have their turn.
+const IN_A_ROW: u32 = 64;
+
 type Answer = Pin<Box<dyn Future<Output = pb::CheckStreamResponse> + Send>>;
 
 /// The answers to the checks of `inbound`. Ends when it ends and all are answered, or with its error.
 pub(super) fn answers(shared: Arc<Shared>, inbound: Streaming<pb::CheckStreamRequest>) -> Answers {
-    Answers { shared, inbound: Some(inbound), under_way: FuturesOrdered::new(), failed: None }
+    Answers { shared, inbound: Some(inbound), under_way: FuturesOrdered::new(), in_a_row: 0, failed: None }
 }
 
 pub(super) struct Answers {
@@ -28,6 +31,8 @@ pub(super) struct Answers {
     /// Absent once it has ended.
     inbound: Option<Streaming<pb::CheckStreamRequest>>,
     under_way: FuturesOrdered<Answer>,
+    /// Answers given since the last one that had to be waited for.
+    in_a_row: u32,
     /// How `inbound` failed; reported after the answers that are still under way.
     failed: Option<Status>,
 }
@@ -37,6 +42,20 @@ impl Stream for Answers {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
+        if this.in_a_row == IN_A_ROW {
+            this.in_a_row = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let polled = this.poll_answer(cx);
+        this.in_a_row = if polled.is_ready() { this.in_a_row + 1 } else { 0 };
+        polled
+    }
+}
+
+impl Answers {
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<pb::CheckStreamResponse, Status>>> {
+        let this = self;
         while let Some(inbound) = &mut this.inbound {
             if this.under_way.len() >= MAX_IN_FLIGHT {
                 break;

@@ -25,38 +25,43 @@ const RETRY_US: u64 = 1_000_000;
 ///
 /// [`CheckError::IdempotencyKeyReused`], as far as this replica remembers the key.
 pub(super) async fn verdict<'p>(
-    local: &MemoryStore,
+    local: Option<&MemoryStore>,
     matches: &Matches<'p>,
     check: Check,
     error: StoreError,
 ) -> Result<Verdict<'p>, CheckError> {
     tracing::debug!(%error, "answering by failure mode");
-    let mut cells = SmallVec::new();
-    let mut counted = SmallVec::<[LimitVerdict<'p>; 4]>::new();
     let mut limits = SmallVec::<[LimitVerdict<'p>; 4]>::new();
+    let mut cells = SmallVec::new();
+    // Which of the limits this replica decides by itself, and whether another one denies without asking.
+    let mut counted = SmallVec::<[usize; 4]>::new();
+    let mut unknown_denies = false;
     for (found, cell) in limited(matches).zip(check.cells) {
-        let unknown = found.bundle.limits.iter().map(|limit| LimitVerdict {
+        let share = match found.policy.failure_mode {
+            FailureMode::Open => continue,
+            FailureMode::Closed => None,
+            FailureMode::Local => local.and_then(|_| share(found, &cell)),
+        };
+        if share.is_none() && found.policy.enforcement == Enforcement::Shadow {
+            continue;
+        }
+        let first = limits.len();
+        limits.extend(found.bundle.limits.iter().map(|limit| LimitVerdict {
             limit,
             policy: found.policy,
             outcome: UNKNOWN,
-        });
-        match found.policy.failure_mode {
-            FailureMode::Open => {}
-            FailureMode::Closed if found.policy.enforcement == Enforcement::Shadow => {}
-            FailureMode::Closed => limits.extend(unknown),
-            FailureMode::Local => match share(found, &cell) {
-                Some((layout, cost)) => {
-                    counted.extend(unknown);
-                    cells.push(CellCheck { layout, cost, ..cell });
-                }
-                None if cell.enforced => limits.extend(unknown),
-                None => {}
-            },
+        }));
+        match share {
+            Some((layout, cost)) => {
+                counted.extend(first..limits.len());
+                cells.push(CellCheck { layout, cost, ..cell });
+            }
+            None => unknown_denies = true,
         }
     }
-    let mut admitted = limits.is_empty();
+    let mut admitted = !unknown_denies;
     let mut replayed = false;
-    if !cells.is_empty() {
+    if let (Some(local), false) = (local, cells.is_empty()) {
         let charge = check.charge && admitted;
         let local_check = Check { cells, charge, idempotency: check.idempotency };
         match local.decide(&local_check).get().await {
@@ -64,17 +69,19 @@ pub(super) async fn verdict<'p>(
             Ok(decision) => {
                 replayed = admitted && decision.replayed;
                 admitted &= decision.admitted;
-                for (limit, outcome) in counted.iter_mut().zip(decision.outcomes) {
-                    limit.outcome = outcome;
+                for (index, outcome) in counted.into_iter().zip(decision.outcomes) {
+                    limits[index].outcome = outcome;
                 }
             }
             // At its own memory bound: what cannot be counted is not admitted.
-            Err(_) => admitted &= counted.iter().all(LimitVerdict::is_shadow),
+            Err(_) => {
+                unknown_denies |= counted.iter().any(|index| !limits[*index].is_shadow());
+                admitted &= !unknown_denies;
+            }
         }
-        limits.extend(counted);
     }
     let mut verdict = Verdict { degraded: true, replayed, ..Verdict::of(limits, admitted) };
-    if !admitted && verdict.limits.iter().any(|limit| limit.outcome == UNKNOWN && !limit.is_shadow()) {
+    if unknown_denies {
         verdict.reason = Reason::StoreUnavailable;
     }
     Ok(verdict)

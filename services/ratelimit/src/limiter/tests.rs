@@ -68,7 +68,7 @@ fn memory() -> Arc<MemoryStore> {
 fn limiter(store: Arc<dyn CounterStore>, replicas: u32) -> Limiter {
     let policies = policies::parse(POLICIES, "test", replicas).expect("valid policies");
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 60_000_000 };
-    Limiter::new(Arc::new(ArcSwap::from_pointee(policies)), store, memory(), settings)
+    Limiter::new(Arc::new(ArcSwap::from_pointee(policies)), store, Some(memory()), settings)
 }
 
 /// A limiter whose Redis does not exist: nothing listens on the discard port of the loopback.
@@ -146,6 +146,26 @@ async fn cost_above_the_share_is_denied_and_charges_nothing() {
 }
 
 #[tokio::test]
+async fn full_memory_store_is_no_reason_to_count_in_itself() {
+    let full = MemoryStoreConfig { max_bytes: 1 << 20 };
+    let store = Arc::new(MemoryStore::new(&full, Clock::system(), &Random::seeded(1), &Metrics::new()));
+    let policies =
+        Arc::new(ArcSwap::from_pointee(policies::parse(POLICIES, "test", 1).expect("valid policies")));
+    let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 1 };
+    let limiter = Limiter::new(policies, store, None, settings);
+    let policies = limiter.policies();
+    for n in 0..100_000 {
+        let attributes = [("user", n.to_string())];
+        let verdict = limiter.check(&policies, question("local", &attributes)).await.expect("answered");
+        if verdict.degraded {
+            assert_eq!((verdict.allowed, verdict.reason), (false, Reason::StoreUnavailable));
+            return;
+        }
+    }
+    panic!("the store was never full");
+}
+
+#[tokio::test]
 async fn share_below_one_token_admits_nothing() {
     let limiter = without_redis(11);
     assert_eq!(
@@ -166,6 +186,16 @@ async fn one_closed_policy_denies_and_the_local_one_is_not_charged() {
     let attributes = user();
     let verdict = limiter.check(&policies, question("mixed", &attributes)).await.expect("answered");
     assert_eq!(verdict.limits[0].outcome.remaining, 9);
+}
+
+#[tokio::test]
+async fn limits_keep_the_order_of_policies_without_the_store() {
+    let limiter = without_redis(1);
+    let policies = limiter.policies();
+    let both = [("user", "ada".to_owned()), ("path", "/closed".to_owned())];
+    let verdict = limiter.check(&policies, question("mixed", &both)).await.expect("answered");
+    let names: Vec<_> = verdict.limits.iter().map(|limit| &*limit.limit.full_name).collect();
+    assert_eq!(names, ["all/minute", "some/minute"]);
 }
 
 #[tokio::test]
@@ -241,7 +271,7 @@ async fn order_of_attributes_does_not_matter_to_a_retry() {
 async fn switched_off_it_admits_everything_even_unknown_namespaces() {
     let settings = LimiterSettings { enabled: false, idempotency_ttl_us: 1 };
     let policies = Arc::new(ArcSwap::from_pointee(policies::builtin(1)));
-    let limiter = Limiter::new(policies, memory(), memory(), settings);
+    let limiter = Limiter::new(policies, memory(), None, settings);
     let policies = limiter.policies();
     let verdict = limiter.check(&policies, question("no such namespace", &user())).await.expect("decided");
     assert!(verdict.allowed && verdict.limits.is_empty());

@@ -24,9 +24,6 @@ const SHARDS: usize = 128;
 /// More words than any layout has: 16 limits of the largest sliding log.
 static UNUSED_STATE: [u64; 16 * 1_002] = [0; 16 * 1_002];
 
-/// Words of an idempotency record: the digest.
-const RECORD_WORDS: usize = 2;
-
 /// Settings of the [`MemoryStore`].
 #[derive(Clone, Debug, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +39,7 @@ pub struct MemoryStoreConfig {
 /// A key idle for as long as its limits look back is forgotten, a few at each new key. At the memory
 /// bound a *new* key is refused with [`StoreError::Full`] and the policy's failure mode speaks;
 /// counters that still count are never dropped to make room, because that would admit too much.
+/// Idempotency keys take at most a quarter of the bound; beyond it they are not remembered.
 pub struct MemoryStore {
     shards: Box<[Mutex<Shard>]>,
     secret: (u64, u64),
@@ -72,8 +70,7 @@ impl MemoryStore {
         if let (Some(slot), Some(place), Some(idempotency)) = (record, locked.record, &check.idempotency) {
             let shard = locked.shard(place);
             if shard.idle_at(slot) > now_us {
-                let known = shard.state(slot);
-                if known != digest_words(idempotency.digest) {
+                if shard.state(slot)[..2] != digest_words(idempotency.digest) {
                     return Ok(Decision {
                         admitted: false,
                         replayed: false,
@@ -179,8 +176,8 @@ impl Locked<'_> {
         guard
     }
 
-    /// Finds the slot of each cell and of the record; if they are to be `charged`, makes the missing
-    /// ones, so that a full store is noticed before anything has changed.
+    /// Finds the slot of each cell; if they are to be `charged`, makes the missing ones, so that a full
+    /// store is noticed before anything has changed.
     fn find_slots(&mut self, check: &Check, charged: bool, now_us: u64) -> Result<(), StoreError> {
         for index in 0..check.cells.len() {
             let place = self.places[index];
@@ -195,11 +192,6 @@ impl Locked<'_> {
                 None => None,
             };
             self.slots.push(slot);
-        }
-        if let (true, Some(place)) = (charged, self.record)
-            && self.shard(place).find(place.fingerprint).is_none()
-        {
-            self.create(place, RECORD_WORDS, now_us)?;
         }
         Ok(())
     }
@@ -219,6 +211,7 @@ impl Locked<'_> {
                 Ok(slot)
             }
             None => {
+                self.shard(place).count_refused();
                 self.release_created();
                 Err(StoreError::Full)
             }
@@ -231,11 +224,14 @@ impl Locked<'_> {
         }
     }
 
+    /// Remembers the admission of a check. Without room it is not remembered, and a retry is charged: too
+    /// little is admitted then, never too much.
     fn keep_record(&mut self, check: &Check, now_us: u64) {
         let (Some(place), Some(idempotency)) = (self.record, &check.idempotency) else { return };
         let shard = self.shard(place);
-        let slot = shard.find(place.fingerprint).expect("find_slots made the record");
-        shard.state_mut(slot).copy_from_slice(&digest_words(idempotency.digest));
+        let known = shard.find(place.fingerprint);
+        let Some(slot) = known.or_else(|| shard.insert_record(place.fingerprint, now_us)) else { return };
+        shard.state_mut(slot)[..2].copy_from_slice(&digest_words(idempotency.digest));
         shard.set_idle_at(slot, now_us + idempotency.ttl_us);
     }
 

@@ -8,8 +8,14 @@ use tidegate_chassis::metrics::Metrics;
 
 use crate::domain::Layout;
 
-/// Slots that are allocated together.
-const CHUNK_SLOTS: usize = 32;
+/// Slots that are allocated together, as a power of two, unless they are large.
+const MAX_CHUNK_SHIFT: u32 = 5;
+/// What slots that are allocated together should not exceed, so that even a small shard has room for some.
+const CHUNK_BYTES: usize = 8_192;
+/// Words of an idempotency record: the digest, and one that keeps records apart from counters of two words.
+pub(super) const RECORD_WORDS: usize = 3;
+/// The part of the bound that records may take: they are many and long-lived, and must not crowd out counters.
+const RECORD_SHARE: usize = 4;
 /// Words before the state of a slot: fingerprint, and when the key is idle.
 const HEADER_WORDS: usize = 3;
 const IDLE_AT: usize = 2;
@@ -35,12 +41,14 @@ pub(super) struct ShardMetrics {
     bytes: Gauge<i64, AtomicI64>,
     expired: Counter,
     refused: Counter,
+    records_dropped: Counter,
 }
 
 impl ShardMetrics {
     pub(super) fn register(metrics: &Metrics) -> Self {
         let (keys, bytes) = (Gauge::default(), Gauge::default());
-        let (expired, refused) = (Counter::default(), Counter::default());
+        let (expired, refused, records_dropped) =
+            (Counter::default(), Counter::default(), Counter::default());
         metrics.register("tidegate_ratelimit_memory_keys", "Keys held in memory", keys.clone());
         metrics.register(
             "tidegate_ratelimit_memory_bytes",
@@ -57,7 +65,12 @@ impl ShardMetrics {
             "New keys refused at the memory bound",
             refused.clone(),
         );
-        Self { keys, bytes, expired, refused }
+        metrics.register(
+            "tidegate_ratelimit_memory_records_dropped",
+            "Idempotency keys that are not remembered for want of room: their retries are charged",
+            records_dropped.clone(),
+        );
+        Self { keys, bytes, expired, refused, records_dropped }
     }
 }
 
@@ -76,6 +89,8 @@ pub(super) struct Shard {
 /// fingerprint of zeros.
 struct Slab {
     state_words: usize,
+    /// Slots of a chunk, as a power of two.
+    chunk_shift: u32,
     chunks: Vec<Box<[u64]>>,
     free: Vec<u32>,
 }
@@ -137,7 +152,6 @@ impl Shard {
             self.sweep_slots(now_us, LAST_SWEEP_SLOTS, pinned);
             self.drop_empty_slabs();
             if self.slabs[slab].free.is_empty() && !self.grow(slab) {
-                self.metrics.refused.inc();
                 return None;
             }
         }
@@ -151,6 +165,29 @@ impl Shard {
             .insert_unique(fingerprint[0], slot, |slot| slabs[usize::from(slot.slab)].fingerprint(*slot)[0]);
         self.metrics.keys.inc();
         Some(slot)
+    }
+
+    /// A new slot for an idempotency record, or `None` (and counted) if records have their share of the
+    /// bound or there is no room at all.
+    pub(super) fn insert_record(&mut self, fingerprint: [u64; 2], now_us: u64) -> Option<Slot> {
+        let slab = self.slab_of(RECORD_WORDS);
+        let has_share = |slab: &Slab| slab.bytes() + slab.chunk_bytes() <= self.max_bytes / RECORD_SHARE;
+        let slot = if self.slabs[slab].free.is_empty() && !has_share(&self.slabs[slab]) {
+            self.sweep_slots(now_us, LAST_SWEEP_SLOTS, &[]);
+            let freed = !self.slabs[slab].free.is_empty();
+            freed.then(|| self.insert(fingerprint, RECORD_WORDS, now_us, &[])).flatten()
+        } else {
+            self.insert(fingerprint, RECORD_WORDS, now_us, &[])
+        };
+        if slot.is_none() {
+            self.metrics.records_dropped.inc();
+        }
+        slot
+    }
+
+    /// Counts a key that found no room.
+    pub(super) fn count_refused(&self) {
+        self.metrics.refused.inc();
     }
 
     /// Forgets a key.
@@ -197,7 +234,7 @@ impl Shard {
 
     fn slab_of(&mut self, state_words: usize) -> usize {
         self.slabs.iter().position(|slab| slab.state_words == state_words).unwrap_or_else(|| {
-            self.slabs.push(Slab { state_words, chunks: Vec::new(), free: Vec::new() });
+            self.slabs.push(Slab::new(state_words));
             self.slabs.len() - 1
         })
     }
@@ -222,7 +259,7 @@ impl Shard {
     fn drop_empty_slabs(&mut self) {
         for slab in &mut self.slabs {
             if !slab.chunks.is_empty() && slab.free.len() == slab.slots() {
-                let bytes = slab.chunk_bytes() * slab.chunks.len();
+                let bytes = slab.bytes();
                 slab.chunks = Vec::new();
                 slab.free = Vec::new();
                 self.bytes -= bytes;
@@ -261,37 +298,53 @@ impl Shard {
 }
 
 impl Slab {
+    fn new(state_words: usize) -> Self {
+        let stride_bytes = (HEADER_WORDS + state_words) * size_of::<u64>();
+        let chunk_shift = (CHUNK_BYTES / stride_bytes).max(1).ilog2().min(MAX_CHUNK_SHIFT);
+        Self { state_words, chunk_shift, chunks: Vec::new(), free: Vec::new() }
+    }
+
     fn stride(&self) -> usize {
         HEADER_WORDS + self.state_words
     }
 
     fn slots(&self) -> usize {
-        self.chunks.len() * CHUNK_SLOTS
+        self.chunks.len() << self.chunk_shift
     }
 
     fn chunk_bytes(&self) -> usize {
-        CHUNK_SLOTS * (self.stride() * size_of::<u64>() + INDEX_BYTES)
+        (self.stride() * size_of::<u64>() + INDEX_BYTES) << self.chunk_shift
+    }
+
+    fn bytes(&self) -> usize {
+        self.chunks.len() * self.chunk_bytes()
+    }
+
+    /// The chunk of a slot, and where the slot starts in it.
+    #[inline]
+    fn place(&self, slot: Slot) -> (usize, usize) {
+        let index = slot.index as usize;
+        (index >> self.chunk_shift, (index & ((1 << self.chunk_shift) - 1)) * self.stride())
     }
 
     fn add_chunk(&mut self) {
         let first = u32::try_from(self.slots()).expect("the memory bound keeps slots below 2^32");
-        self.chunks.push(vec![0; CHUNK_SLOTS * self.stride()].into_boxed_slice());
+        self.chunks.push(vec![0; self.stride() << self.chunk_shift].into_boxed_slice());
         let last = u32::try_from(self.slots()).expect("the memory bound keeps slots below 2^32");
         self.free.extend((first..last).rev());
     }
 
     #[inline]
     fn words(&self, slot: Slot) -> &[u64] {
-        let stride = self.stride();
-        let start = slot.index as usize % CHUNK_SLOTS * stride;
-        &self.chunks[slot.index as usize / CHUNK_SLOTS][start..start + stride]
+        let (chunk, start) = self.place(slot);
+        &self.chunks[chunk][start..start + self.stride()]
     }
 
     #[inline]
     fn words_mut(&mut self, slot: Slot) -> &mut [u64] {
+        let (chunk, start) = self.place(slot);
         let stride = self.stride();
-        let start = slot.index as usize % CHUNK_SLOTS * stride;
-        &mut self.chunks[slot.index as usize / CHUNK_SLOTS][start..start + stride]
+        &mut self.chunks[chunk][start..start + stride]
     }
 
     #[inline]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::Algorithm;
 use crate::store::conformance::{ALGORITHMS, cell, check, counter_store_conformance, hourly};
 
 const NOW_US: u64 = 1_800_000_000_000_000;
@@ -92,4 +93,61 @@ fn denied_new_keys_are_not_kept() {
         assert!(!store.decide_now(&check(&[fresh, spent.clone()])).expect("room").admitted);
     }
     assert_eq!(keys(&store), 1);
+}
+
+fn keyed(key: &str, idempotency_key: &str) -> Check {
+    let idempotency = crate::domain::Idempotency {
+        key: idempotency_key.as_bytes().into(),
+        digest: 7,
+        ttl_us: 86_400_000_000,
+    };
+    Check { idempotency: Some(idempotency), ..check(&[cell(key, &[hourly(ALGORITHMS[0], 1)])]) }
+}
+
+#[test]
+fn full_store_still_denies_a_known_key_that_brings_a_new_idempotency_key() {
+    let (store, _) = store(1 << 20);
+    let known = |store: &MemoryStore, name: &str| store.decide_now(&keyed("known", name)).expect("decided");
+    assert!(known(&store, "first").admitted);
+    let mut key = 0;
+    while store.decide_now(&check(&[cell(&format!("key{key}"), &[hourly(ALGORITHMS[0], 1)])])).is_ok()
+        || key < 60_000
+    {
+        key += 1;
+    }
+    for attempt in 0..1_000 {
+        assert!(!known(&store, &format!("attempt{attempt}")).admitted);
+    }
+    assert!(known(&store, "first").replayed, "what was remembered stays");
+}
+
+#[test]
+fn idempotency_keys_take_a_part_of_the_bound_and_leave_the_rest_to_counters() {
+    let (store, _) = store(4 << 20);
+    let mut forgotten = 0;
+    for n in 0..100_000 {
+        let check = Check { ..keyed("one", &format!("idempotency{n}")) };
+        let check = Check {
+            cells: [cell("many", &[hourly(Algorithm::FixedWindow, 1_000_000)])].into_iter().collect(),
+            ..check
+        };
+        assert!(store.decide_now(&check).expect("room for the counter").admitted);
+        forgotten += usize::from(n > 0 && bytes(&store) > (4 << 20) / 3);
+    }
+    assert_eq!(forgotten, 0, "records took {} bytes", bytes(&store));
+    assert!(keys(&store) > 10_000, "{} are remembered", keys(&store));
+    for n in 0..5_000 {
+        let check = check(&[cell(&format!("subject{n}"), &[hourly(ALGORITHMS[0], 1)])]);
+        assert!(store.decide_now(&check).expect("room beside the records").admitted);
+    }
+}
+
+#[test]
+fn small_store_has_room_for_large_values_too() {
+    let (store, _) = store(8 << 20);
+    let rules = [hourly(Algorithm::SlidingLog, 1_000), hourly(Algorithm::SlidingLog, 999)];
+    let admitted = (0..200).filter(|n| {
+        store.decide_now(&check(&[cell(&format!("log{n}"), &rules)])).is_ok_and(|decision| decision.admitted)
+    });
+    assert!(admitted.count() > 100);
 }

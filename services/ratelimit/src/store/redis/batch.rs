@@ -24,6 +24,8 @@ struct State {
     /// Present until the batch is sent.
     encoder: Option<Encoder>,
     entries: Vec<Entry>,
+    /// Whether a deadline has passed.
+    late: bool,
     outcome: Option<Result<Vec<u8>, StoreError>>,
 }
 
@@ -50,7 +52,7 @@ pub(super) struct Swept {
 
 impl Batch {
     pub(super) fn new(encoder: Encoder) -> Self {
-        Self(Mutex::new(State { encoder: Some(encoder), entries: Vec::new(), outcome: None }))
+        Self(Mutex::new(State { encoder: Some(encoder), entries: Vec::new(), late: false, outcome: None }))
     }
 
     /// Adds a check and answers its place.
@@ -108,18 +110,19 @@ impl Batch {
     pub(super) fn sweep(&self, now: Instant) -> Swept {
         let mut state = self.lock();
         let mut swept = Swept::default();
-        for (index, entry) in state.entries.iter_mut().enumerate().filter(|(_, entry)| !entry.expired) {
+        for entry in state.entries.iter_mut().filter(|entry| !entry.expired) {
             if entry.deadline > now {
                 swept.next = Some(entry.deadline);
                 break;
             }
             entry.expired = true;
             swept.expired += 1;
-            // Deadlines are in order, so the first entry is the first to be late.
-            swept.late += usize::from(index == 0);
             if let Some(waker) = entry.waker.take() {
                 waker.wake();
             }
+        }
+        if swept.expired > 0 {
+            swept.late = usize::from(!std::mem::replace(&mut state.late, true));
         }
         swept
     }
@@ -134,24 +137,47 @@ impl Batch {
     }
 }
 
-/// A check in a batch, until it is answered.
+/// A check in a batch, until it is answered. If it is dropped before it was sent, it is not sent.
 #[derive(Debug)]
 pub(super) struct Pending<'a> {
-    pub(super) check: &'a Check,
-    pub(super) batch: Arc<Batch>,
-    pub(super) index: usize,
+    check: &'a Check,
+    batch: Arc<Batch>,
+    index: usize,
+    answered: bool,
+}
+
+impl<'a> Pending<'a> {
+    pub(super) fn new(check: &'a Check, batch: Arc<Batch>, index: usize) -> Self {
+        Self { check, batch, index, answered: false }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        let mut state = self.batch.lock();
+        // Once it was sent its place in the answer is known to others.
+        if state.encoder.is_some() {
+            state.entries[self.index].expired = true;
+        }
+    }
 }
 
 impl Future for Pending<'_> {
     type Output = Result<Decision, StoreError>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.batch.lock();
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let mut state = this.batch.lock();
         let State { entries, outcome, .. } = &mut *state;
-        let entry = &mut entries[self.index];
+        let entry = &mut entries[this.index];
         if entry.expired {
+            this.answered = true;
             return Poll::Ready(Err(StoreError::Timeout));
         }
+        this.answered = outcome.is_some();
         match outcome {
             None => {
                 if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
@@ -161,7 +187,7 @@ impl Future for Pending<'_> {
             }
             Some(Ok(answers)) => {
                 let answer = &answers[entry.offset..entry.offset + entry.length];
-                Poll::Ready(encode::decode(self.check, answer))
+                Poll::Ready(encode::decode(this.check, answer))
             }
             Some(Err(error)) => Poll::Ready(Err(*error)),
         }

@@ -52,6 +52,6 @@ pub(super) async fn call(
     Done { batch, encoder, checks, sent_at, outcome }
 }
 
-pub(super) fn is_noscript(error: &RedisError) -> bool {
+fn is_noscript(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }

@@ -11,7 +11,7 @@ use super::{
     RedisBackend,
     alarm::Alarm,
     batch::{Batch, Swept},
-    call::{Done, call, is_noscript, store_error},
+    call::{Done, call, store_error},
     connection::{Connection, Connector},
     metrics::{CallOutcome, StoreMetrics},
     queue::{Link, Queue},
@@ -91,14 +91,6 @@ impl Coalescer {
             }
             self.send();
         }
-        if self.connection.is_some() {
-            self.metrics.connections.dec();
-        }
-        for (_, batch) in self.sent.drain(..) {
-            // The caller has gone with the store; nothing is left to judge.
-            let _ = batch.finish(Err(StoreError::Disconnected));
-        }
-        self.queue.fail(StoreError::Disconnected);
     }
 
     async fn next_event(&mut self) -> Event {
@@ -147,6 +139,9 @@ impl Coalescer {
             && self.calls.len() < self.calls_in_flight
             && let Some(batch) = self.queue.pop()
         {
+            if !batch.is_awaited() {
+                continue;
+            }
             let (command, checks, encoder) = batch.command(&connection.sha);
             self.sent.push((Instant::now() + self.connect_timeout, Arc::clone(&batch)));
             self.calls.push(call(connection.clone(), command, batch, checks, encoder).boxed());
@@ -252,18 +247,10 @@ impl Coalescer {
         {
             return;
         }
-        let (mut redis, sha, patience) =
-            (connection.redis.clone(), Arc::clone(&connection.sha), self.connect_timeout);
+        let (mut redis, patience) = (connection.redis.clone(), self.connect_timeout);
         let probe = async move {
-            let probe = async {
-                match script::probe(&mut redis, &sha).await {
-                    Err(error) if is_noscript(&error) => script::load(&mut redis).await.map(drop),
-                    result => result,
-                }
-            };
-            timeout(patience, probe)
-                .await
-                .unwrap_or_else(|_| Err((ErrorKind::Io, "the probe was not answered").into()))
+            let timed_out = || Err((ErrorKind::Io, "the probe was not answered").into());
+            timeout(patience, script::probe(&mut redis)).await.unwrap_or_else(|_| timed_out())
         };
         self.probing = Some(probe.boxed());
     }
@@ -293,6 +280,26 @@ impl Coalescer {
             self.failing = true;
             tracing::warn!(failure = what, "Redis fails; policies are answered by their failure modes");
         }
+    }
+}
+
+/// Also when the task panics: nobody waits for what cannot come any more.
+impl Drop for Coalescer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                "the task that sends checks to Redis has failed; this worker answers by failure modes"
+            );
+        }
+        if self.connection.is_some() {
+            self.metrics.connections.dec();
+        }
+        self.queue.close();
+        for (_, batch) in self.sent.drain(..) {
+            // There is nothing left to judge the connection by.
+            let _ = batch.finish(Err(StoreError::Disconnected));
+        }
+        self.queue.fail(StoreError::Disconnected);
     }
 }
 

@@ -56,7 +56,7 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// If Redis cannot be reached in time, refuses the credentials or cannot load the script.
+    /// If Redis cannot be reached in time, refuses the credentials, cannot load the script or takes no writes.
     pub(super) async fn connect(self, failures: u32) -> RedisResult<Connection> {
         tokio::time::sleep(self.delay(failures)).await;
         let lost = Arc::new(Notify::new());
@@ -74,6 +74,7 @@ impl Connector {
         let prepare = async {
             let mut redis = self.client.get_multiplexed_async_connection_with_config(&config).await?;
             let sha = script::load(&mut redis).await?;
+            script::probe(&mut redis).await?;
             self.check_eviction(&mut redis).await;
             let _: () = redis::cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME).query_async(&mut redis).await?;
             Ok(Connection { redis, sha: sha.into(), lost })

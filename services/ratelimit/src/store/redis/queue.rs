@@ -78,7 +78,7 @@ impl Queue {
         if was_empty {
             self.filled.notify_one();
         }
-        Ok(Pending { check, index: pushed?, batch })
+        Ok(Pending::new(check, batch, pushed?))
     }
 
     pub(super) async fn filled(&self) {

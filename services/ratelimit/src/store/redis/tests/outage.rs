@@ -122,6 +122,41 @@ async fn url_is_not_shown_when_it_is_refused() {
     config.validate().expect("TLS is fine");
 }
 
+#[tokio::test]
+async fn redis_that_takes_no_writes_is_left_alone_until_it_does() {
+    let (_, server) = started().await;
+    let store = open(&impatient(&server.url()));
+    recovers(&store, &one()).await;
+    let connections = async || -> u64 {
+        let stats: String = server.command(&["INFO", "stats"]).await.expect("stats");
+        let line =
+            stats.lines().find(|line| line.starts_with("total_connections_received:")).expect("counted");
+        line.rsplit(':').next().and_then(|count| count.trim().parse().ok()).expect("a number")
+    };
+    server.command::<String>(&["REPLICAOF", "127.0.0.1", "9"]).await.expect("a replica of nobody");
+    let before = connections().await;
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        assert!(store.decide(&one()).get().await.is_err(), "a replica decides nothing");
+        sleep(Duration::from_millis(1)).await;
+    }
+    let made = connections().await - before;
+    assert!(made < 12, "{made} connections in two seconds");
+    server.command::<String>(&["REPLICAOF", "NO", "ONE"]).await.expect("a master again");
+    assert!(recovers(&store, &one()).await.admitted);
+}
+
+#[tokio::test]
+async fn check_that_is_given_up_before_it_was_sent_is_never_charged() {
+    let (store, _server) = started().await;
+    let look = Check { charge: false, ..one() };
+    let check = one();
+    drop(store.decide(&check).get());
+    assert_eq!(store.decide(&look).get().await.expect("decided").outcomes[0].remaining, 1_000);
+    drop(store.decide(&check).get());
+    assert_eq!(recovers(&store, &look).await.outcomes[0].remaining, 1_000);
+}
+
 /// A relay before `server`: connections whose number, from 0, is below the shared one fall silent, as over
 /// a network that has forgotten them.
 async fn relay(server: &RedisServer) -> (String, Arc<AtomicUsize>) {

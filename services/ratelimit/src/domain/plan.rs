@@ -18,7 +18,6 @@ pub struct Plan {
     /// What this replica runs by itself when the store is gone: its share of each limit. Absent if a
     /// share is less than a token.
     pub local_layout: Option<Arc<Layout>>,
-    identity: u64,
 }
 
 /// One limit with the name that answers give it.
@@ -48,7 +47,6 @@ impl Plan {
                 .collect(),
             layout: Arc::new(Layout::new(rules)),
             local_layout: shares.map(|shares| Arc::new(Layout::new(shares))),
-            identity: identity(limits),
         }
     }
 
@@ -78,23 +76,25 @@ pub struct Bundle {
     /// `:<length>:<namespace><length>:<policy><identity>`, the part of a cell's key that does not
     /// depend on the request. Lengths are decimal numbers of bytes.
     ///
-    /// The identity is 16 hexadecimal digits of a hash over the names, algorithms and periods of the
-    /// limits. Neither the numbers nor the name of the plan are in it, so what was counted stays
-    /// counted when a limit is raised or a caller moves to another plan with the same windows. The
-    /// one exception is the unit in which a `token_bucket` keeps fractions of a microsecond, since its
-    /// state means something else in another unit; it is the same for all limits that divide their
-    /// period into whole microseconds.
+    /// The identity is 16 hexadecimal digits of a hash over the attributes of the key and over the names,
+    /// algorithms and periods of the limits. Neither the numbers nor the name of the plan are in it, so
+    /// what was counted stays counted when a limit is raised or lowered, or a caller moves to another
+    /// plan with the same windows.
     pub key_suffix: Box<[u8]>,
 }
 
 impl Bundle {
-    /// The limits of `plan` as policy `policy` of `namespace` counts them.
-    pub fn new(namespace: &str, policy: &str, plan: &Plan) -> Self {
+    /// The limits of `plan` as policy `policy` of `namespace` counts them by the attributes `key_by`.
+    pub fn new(namespace: &str, policy: &str, key_by: &[impl AsRef<str>], plan: &Plan) -> Self {
         let least =
             plan.layout.rules().iter().map(Rule::capacity).enumerate().min_by_key(|(_, capacity)| *capacity);
         let (min_capacity_limit, min_capacity) = least.unwrap_or((0, u64::MAX));
-        let key_suffix =
-            format!(":{}:{namespace}{}:{policy}{:016x}", namespace.len(), policy.len(), plan.identity);
+        let key_suffix = format!(
+            ":{}:{namespace}{}:{policy}{:016x}",
+            namespace.len(),
+            policy.len(),
+            identity(key_by, &plan.limits)
+        );
         Self {
             plan: Arc::clone(&plan.name),
             limits: Arc::clone(&plan.limits),
@@ -110,17 +110,19 @@ impl Bundle {
 
 /// Keys of counters are made of this: the same on every replica, in every version. Changing what is
 /// hashed, or the hash, forgets every counter.
-fn identity(limits: &[Limit]) -> u64 {
+fn identity(key_by: &[impl AsRef<str>], limits: &[BundleLimit]) -> u64 {
     let mut hasher = SipHasher24::new_with_keys(0x7469_6465_6761_7465, 0x6c69_6d69_745f_6964);
-    let mut word = |value: u64| hasher.write(&value.to_le_bytes());
-    for limit in limits {
-        word(limit.name.len() as u64);
-        limit.name.bytes().for_each(|byte| word(u64::from(byte)));
-        let (algorithm, form) = match limit.rule {
-            Rule::SlidingWindow(_) => (1, 0),
-            Rule::SlidingLog(_) => (2, 0),
-            Rule::TokenBucket(rule) => (3, rule.denominator),
-            Rule::FixedWindow(_) => (4, 0),
+    hasher.write(&(key_by.len() as u64).to_le_bytes());
+    for name in key_by {
+        write_text(&mut hasher, name.as_ref());
+    }
+    for BundleLimit { limit, .. } in limits {
+        write_text(&mut hasher, &limit.name);
+        let algorithm = match limit.rule {
+            Rule::SlidingWindow(_) => 1,
+            Rule::SlidingLog(_) => 2,
+            Rule::TokenBucket(_) => 3,
+            Rule::FixedWindow(_) => 4,
         };
         let (unit, length_us) = match limit.period {
             // Only a fixed window knows on which day a week starts.
@@ -129,7 +131,14 @@ fn identity(limits: &[Limit]) -> u64 {
             Period::Week => (1, 0),
             Period::Month => (2, 0),
         };
-        [algorithm, form, unit, length_us].into_iter().for_each(&mut word);
+        for word in [algorithm, unit, length_us] {
+            hasher.write(&u64::to_le_bytes(word));
+        }
     }
     hasher.finish128().h1
+}
+
+fn write_text(hasher: &mut SipHasher24, text: &str) {
+    hasher.write(&(text.len() as u64).to_le_bytes());
+    hasher.write(text.as_bytes());
 }

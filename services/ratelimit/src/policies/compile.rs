@@ -9,6 +9,10 @@ use super::{
 };
 use crate::domain::{Assignments, Bundle, Plan, PlanChoice, PlanNames, Policy, PolicySet, Tariff};
 
+/// The most pairs of a plan and a policy that takes its plan from an attribute: for each the limits and the
+/// beginning of the keys are kept ready, some 130 bytes.
+const MAX_PAIRS: usize = 1_000_000;
+
 /// Puts `file` on top of what is built in: its plans and policies take the place of built-in ones of the
 /// same name. Faults are noted for `file` only, since what is built in has none.
 ///
@@ -23,17 +27,19 @@ pub(super) fn compile(
     check_policy_names(&file.policies, faults);
 
     let mut plans = built_in.plans;
+    let mut names = PlanNames::new();
+    for (position, plan) in plans.iter().enumerate() {
+        names.insert(sound(plan.name.as_deref()).into(), position);
+    }
     for plan in file.plans {
-        match plans.iter_mut().find(|known| known.name == plan.name) {
-            Some(known) => *known = plan,
-            None => plans.push(plan),
+        let Some(name) = plan.name.as_deref() else { continue };
+        let position = *names.entry_ref(name).or_insert(plans.len());
+        if position == plans.len() {
+            plans.push(plan);
+        } else {
+            plans[position] = plan;
         }
     }
-    let names: PlanNames = plans
-        .iter()
-        .enumerate()
-        .filter_map(|(position, plan)| Some((plan.name.as_deref()?.into(), position)))
-        .collect();
     for policy in &file.policies {
         check_plan_of(policy, &names, faults);
     }
@@ -48,6 +54,7 @@ pub(super) fn compile(
             }
         }
     }
+    check_pairs(&plans, &policies, faults);
     let mut assignments = Assignments::new();
     for entry in file.assignments {
         let Some(position) = names.get(&*entry.plan) else {
@@ -99,6 +106,18 @@ fn check_plan_of(policy: &PolicyEntry, names: &PlanNames, faults: &mut Faults) {
     }
 }
 
+fn check_pairs(plans: &[PlanEntry], policies: &[PolicyEntry], faults: &mut Faults) {
+    let takers = policies.iter().filter(|policy| matches!(policy.tariff, Some(TariffEntry::PlanOf { .. })));
+    let takers = takers.count();
+    if takers.saturating_mul(plans.len()) > MAX_PAIRS {
+        let description = format!(
+            "at most {MAX_PAIRS} pairs of a plan and a policy that takes its plan from an attribute, are {takers} × {}",
+            plans.len()
+        );
+        faults.add("policies", description);
+    }
+}
+
 /// An assignment that no policy looks at is most likely a misspelt attribute.
 fn check_assignments_are_used(assignments: &Assignments, policies: &[PolicyEntry], faults: &mut Faults) {
     let keyed: HashSet<_> = policies
@@ -139,15 +158,15 @@ impl Shared<'_> {
         let (namespace, name) = (sound(entry.namespace), sound(entry.name));
         let tariff = match sound(entry.tariff) {
             TariffEntry::Limits(limits) => {
-                Tariff::Fixed(Bundle::new(&namespace, &name, &Plan::new(&name, &limits, self.replicas)))
+                Tariff::Fixed(Bundle::new(&namespace, &name, &entry.key_by, &Plan::new(&name, &limits, self.replicas)))
             }
             TariffEntry::Plan(plan) => {
-                Tariff::Fixed(Bundle::new(&namespace, &name, &self.plans[self.position(&plan)]))
+                Tariff::Fixed(Bundle::new(&namespace, &name, &entry.key_by, &self.plans[self.position(&plan)]))
             }
             TariffEntry::PlanOf { attribute, default } => Tariff::ByPlan(PlanChoice {
                 attribute: attribute.into(),
                 default: self.position(&default),
-                bundles: self.plans.iter().map(|plan| Bundle::new(&namespace, &name, plan)).collect(),
+                bundles: self.plans.iter().map(|plan| Bundle::new(&namespace, &name, &entry.key_by, plan)).collect(),
                 names: Arc::clone(&self.names),
                 assignments: Arc::clone(&self.assignments),
             }),

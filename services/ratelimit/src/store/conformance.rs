@@ -21,7 +21,7 @@ macro_rules! counter_store_conformance {
             shadow_cell_never_denies, look_charges_nothing, keys_do_not_share_counts, cost_is_charged_in_full,
             concurrent_charges_never_exceed, retry_of_an_admission_is_free, denial_is_not_remembered,
             reused_idempotency_key_is_refused, replay_after_exhaustion_is_admitted, reset_clears_one_rule_or_all,
-            changed_numbers_keep_the_count, logs_that_trade_sizes_keep_their_own_counts, check_without_cells_is_admitted);
+            changed_numbers_keep_the_count, changed_pace_keeps_what_is_missing_from_a_bucket, logs_that_trade_sizes_keep_their_own_counts, check_without_cells_is_admitted);
     };
     (@cases $new_store:expr; $($case:ident),+) => { $(
         #[tokio::test]
@@ -247,6 +247,31 @@ pub(crate) async fn reset_clears_one_rule_or_all(store: impl CounterStore) {
     store.reset(&[reset(None)]).get().await.expect("reset");
     assert_eq!(left(&store, &cells).await[..], [5, 5, 5, 5]);
     assert!(decide(&store, &check(&cells)).await.admitted);
+}
+
+pub(crate) async fn changed_pace_keeps_what_is_missing_from_a_bucket(store: impl CounterStore) {
+    let with = |limit, burst| {
+        let spec = LimitSpec {
+            name: "hour".into(),
+            algorithm: Algorithm::TokenBucket,
+            limit,
+            period: Period::Micros(3_600_000_000),
+            burst: Some(burst),
+        };
+        [cell("pace", &[Limit::new(spec).expect("valid limit").rule])]
+    };
+    for _ in 0..60 {
+        assert!(decide(&store, &check(&with(100, 100))).await.admitted);
+    }
+    // Nothing is gained by the change, and at most a token lost to rounding.
+    for (limit, burst, expected) in [(7, 100, 40), (200, 100, 40), (1, 70, 10), (100, 50, 0), (100, 100, 40)]
+    {
+        let left = left(&store, &with(limit, burst)).await[0];
+        assert!((expected..=expected + 1).contains(&(left + 1)), "{left} of {burst} at {limit} an hour");
+    }
+    assert!(decide(&store, &check(&with(7, 100))).await.admitted);
+    let left = left(&store, &with(100, 100)).await[0];
+    assert!((38..=39).contains(&left), "{left} after a charge at another pace");
 }
 
 pub(crate) async fn changed_numbers_keep_the_count(store: impl CounterStore) {

@@ -22,7 +22,7 @@ fn policy(name: &str, conditions: Vec<Condition>, key_by: &[&str], enforcement: 
         key_by: key_by.iter().map(|name| (*name).into()).collect(),
         enforcement,
         failure_mode: FailureMode::default(),
-        tariff: Tariff::Fixed(Bundle::new("test", name, &Plan::new(name, &[], 1))),
+        tariff: Tariff::Fixed(Bundle::new("test", name, key_by, &Plan::new(name, &[], 1))),
     }
 }
 

@@ -17,7 +17,7 @@
 -- The value of a cell: per rule a header I8 I4 I4, then per rule its tail.
 --   sliding_window  newest sub-window, tokens in use, tokens of the newest; tail: 30 closed ones I4
 --   fixed_window    start of the window, tokens in it, the same again
---   token_bucket    when it is full again, fraction of a microsecond in 1/denominator, 0
+--   token_bucket    when it is full again, fraction of a microsecond in 1/denominator, pace
 --   sliding_log     newest admission, entries, their tokens; tail: entries of time I7, cost I2
 
 local KEYS, raw, unpack, pack, spread = KEYS, redis.pcall, struct.unpack, struct.pack, unpack
@@ -71,8 +71,8 @@ end
 -- since it was last charged, RESET after how long such a one is unused again: these are the same
 -- for the whole batch, so most checks cost a comparison and an addition a rule.
 local KIND, CAPACITY, A, B, C, CURRENT, RESET = {}, {}, {}, {}, {}, {}, {}
--- Of a token bucket: what all of its tokens take.
-local REFILL, REFILL_PART = {}, {}
+-- Of a token bucket: what all of its tokens take, and microseconds a token as the upper half of a double.
+local REFILL, REFILL_PART, PACE = {}, {}, {}
 -- Layouts: their rules, formats of one header or all of them, bytes of value without logs.
 local FIRST, LAST, HEADERS, SIZE, HAS_LOG = {}, {}, {}, {}, {}
 
@@ -99,6 +99,7 @@ do
         CURRENT[g], RESET[g] = start, stop - now
       elseif kind == TOKEN_BUCKET then
         REFILL[g], REFILL_PART[g] = CAPACITY[g] * a + div(CAPACITY[g] * b, c), (CAPACITY[g] * b) % c
+        PACE[g] = unpack('<I4', pack('<d', a + b / c), 5)
       else
         HAS_LOG[l] = true
       end
@@ -204,11 +205,21 @@ end
 -- Times of a token bucket are pairs: whole microseconds, and a part of one in 1/denominator.
 local function look_token_bucket(g, w, r, cost)
   local whole, part, denominator = W[w], W[w + 1], C[g]
-  if part >= denominator then -- written under another limit
+  local a, b = A[g], B[g]
+  if W[w + 2] ~= PACE[g] then -- written under another limit: convert what is missing, rounded up
+    local waiting = whole - now + (part > 0 and 1 or 0)
+    local missing = 0
+    if waiting > 0 then
+      local tokens = waiting / unpack('<d', pack('<I4I4', 0, W[w + 2]))
+      missing = tokens - tokens % 1
+      if missing < tokens then missing = missing + 1 end
+      if missing > CAPACITY[g] then missing = CAPACITY[g] end
+    end
+    whole, part = now + missing * a + div(missing * b, denominator), (missing * b) % denominator
+  elseif part >= denominator then
     whole, part = whole + div(part, denominator), part % denominator
   end
   if whole < now then whole, part = now, 0 end
-  local a, b = A[g], B[g]
   local empty, empty_part = now + REFILL[g], REFILL_PART[g]
   local reset = whole - now + (part > 0 and 1 or 0)
 
@@ -241,8 +252,8 @@ local function look_token_bucket(g, w, r, cost)
   return remaining, after_part > empty_part and retry + 1 or retry, reset
 end
 
-local function charge_token_bucket(w, r)
-  W[w], W[w + 1], W[w + 2] = X[r], Y[r], 0
+local function charge_token_bucket(g, w, r)
+  W[w], W[w + 1], W[w + 2] = X[r], Y[r], PACE[g]
   return X[r] - now + (Y[r] > 0 and 1 or 0)
 end
 

@@ -106,7 +106,7 @@ local function charge(key, value, l, w, r, o, cost)
         elseif kind == FIXED_WINDOW then
           answer[o + 2] = charge_fixed_window(g, w, r, cost)
         elseif kind == TOKEN_BUCKET then
-          answer[o + 2] = charge_token_bucket(w, r)
+          answer[o + 2] = charge_token_bucket(g, w, r)
         else
           answer[o + 2], tail = charge_sliding_log(g, w, r, value, cost)
         end

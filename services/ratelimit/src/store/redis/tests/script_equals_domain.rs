@@ -23,7 +23,8 @@ const START_US: u64 = 1_800_000_000_000_000;
 /// Longer than any simulated time.
 const RECORD_TTL_US: u64 = 50 * 365 * 86_400_000_000;
 
-fn rule() -> impl Strategy<Value = Rule> {
+/// A rule, and the same with other numbers, as after a change of its limit.
+fn rule() -> impl Strategy<Value = [Rule; 2]> {
     let algorithm = prop::sample::select(ALGORITHMS.to_vec());
     let period = prop_oneof![
         4 => (1_000_u64..200_000).prop_map(Period::Micros),
@@ -31,16 +32,24 @@ fn rule() -> impl Strategy<Value = Rule> {
         1 => Just(Period::Week),
         1 => Just(Period::Month),
     ];
-    let limit = prop_oneof![8 => 1_u64..40, 1 => 900_u64..1_000];
-    let burst = prop::option::of(1_u64..60);
-    (algorithm, limit, period, burst).prop_map(|(algorithm, limit, period, burst)| {
-        let period = match period {
-            Period::Month if algorithm != Algorithm::FixedWindow => Period::Week,
-            period => period,
-        };
-        let burst = burst.filter(|_| algorithm == Algorithm::TokenBucket);
-        Limit::new(LimitSpec { name: "limit".into(), algorithm, limit, period, burst }).expect("valid").rule
-    })
+    let limit = || prop_oneof![8 => 1_u64..40, 1 => 900_u64..1_000];
+    let burst = || prop::option::of(1_u64..60);
+    (algorithm, period, (limit(), burst()), (limit(), burst())).prop_map(
+        |(algorithm, period, first, second)| {
+            let period = match period {
+                Period::Month if algorithm != Algorithm::FixedWindow => Period::Week,
+                period => period,
+            };
+            // A log in memory merges entries when its limit is lowered, one in Redis has room for all of them.
+        let second = if algorithm == Algorithm::SlidingLog { first } else { second };
+        [first, second].map(|(limit, burst)| {
+                let burst = burst.filter(|_| algorithm == Algorithm::TokenBucket);
+                Limit::new(LimitSpec { name: "limit".into(), algorithm, limit, period, burst })
+                    .expect("valid")
+                    .rule
+            })
+        },
+    )
 }
 
 /// One check of a call, by number: which cells, its cost, what else.
@@ -50,6 +59,8 @@ struct Step {
     second: Option<usize>,
     cost: u64,
     charge: bool,
+    /// Which numbers are in force.
+    changed: bool,
     enforced: [bool; 2],
     idempotency: Option<(u8, u128)>,
 }
@@ -60,14 +71,16 @@ fn step() -> impl Strategy<Value = Step> {
         prop::option::of(0_usize..3),
         prop_oneof![4 => Just(1_u64), 2 => 1_u64..8],
         prop::bool::weighted(0.85),
+        prop::bool::weighted(0.2),
         [prop::bool::weighted(0.8), prop::bool::weighted(0.8)],
         prop::option::weighted(0.2, (0_u8..3, 0_u128..2)),
     )
-        .prop_map(|(first, second, cost, charge, enforced, idempotency)| Step {
+        .prop_map(|(first, second, cost, charge, changed, enforced, idempotency)| Step {
             first,
             second: second.filter(|second| *second != first),
             cost,
             charge,
+            changed,
             enforced,
             idempotency,
         })
@@ -116,13 +129,13 @@ impl Both {
     }
 }
 
-fn build(case: u64, layouts: &[Arc<Layout>], step: &Step) -> Check {
+fn build(case: u64, layouts: &[[Arc<Layout>; 2]], step: &Step) -> Check {
     let cells: SmallVec<[CellCheck; 2]> = [Some(step.first), step.second]
         .into_iter()
         .flatten()
         .zip(step.enforced)
         .map(|(cell, enforced)| {
-            let layout = Arc::clone(&layouts[cell]);
+            let layout = Arc::clone(&layouts[cell][usize::from(step.changed)]);
             let capacity = layout.rules().iter().map(Rule::capacity).min().expect("a rule");
             let key = format!("{case}/{cell}").as_bytes().into();
             CellCheck { key, layout, cost: step.cost.min(capacity), enforced }
@@ -167,7 +180,14 @@ fn script_and_domain_decide_the_same() {
     });
     let outcome = runner.run(&(layouts, calls()), |(rules, calls)| {
         case.set(case.get() + 1);
-        let layouts: Vec<_> = rules.into_iter().map(|rules| Arc::new(Layout::new(rules))).collect();
+        let layouts: Vec<_> = rules
+            .iter()
+            .map(|rules| {
+                [0, 1].map(|numbers| {
+                    Arc::new(Layout::new(rules.iter().map(|rule| rule[numbers]).collect::<Vec<_>>()))
+                })
+            })
+            .collect();
         let mut both = Both::new(redis.clone(), sha.clone());
         let mut now_us = START_US;
         for (moved, steps) in &calls {

@@ -3,6 +3,11 @@
 //! `src/generated` is written by `cargo xtask codegen` from `tidegate/**/*.proto`. Message types
 //! carry the comments of the proto files, units and errors included.
 
+mod codec;
+
+/// Domain of every `google.rpc.ErrorInfo` that Tidegate sends; its reasons are listed in the proto files.
+pub const ERROR_DOMAIN: &str = "tidegate.dev";
+
 /// Encoded `FileDescriptorSet` of every proto file here, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
 

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use prost::Message;
+use prost_build::{Service, ServiceGenerator};
 use prost_types::{DescriptorProto, FileDescriptorSet, source_code_info::Location};
 
 use crate::root;
@@ -49,7 +50,16 @@ fn generate(proto_dir: &Path, out: &Path) -> anyhow::Result<()> {
     fs::write(out.join("descriptors.bin"), for_reflection.encode_to_vec())?;
 
     maps_to_entry_lists(&mut descriptors);
-    tonic_prost_build::configure().bytes(".").out_dir(out).build_transport(true).compile_fds(descriptors)?;
+    let services = ClientsAndServers {
+        clients: tonic_prost_build::configure().build_server(false).service_generator(),
+        servers: tonic_prost_build::configure()
+            .build_client(false)
+            .codec_path("crate::codec::ServerCodec")
+            .service_generator(),
+    };
+    let mut messages = prost_build::Config::new();
+    messages.bytes(["."]).out_dir(out).service_generator(Box::new(services));
+    messages.compile_fds(descriptors)?;
     for file in files(out)? {
         if file.extension().is_some_and(|e| e == "rs") {
             let text = fs::read_to_string(&file)?;
@@ -59,6 +69,20 @@ fn generate(proto_dir: &Path, out: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The clients of a service and its server, which do not share their codec: what a client cannot
+/// decode is no fault of its caller.
+struct ClientsAndServers {
+    clients: Box<dyn ServiceGenerator>,
+    servers: Box<dyn ServiceGenerator>,
+}
+
+impl ServiceGenerator for ClientsAndServers {
+    fn generate(&mut self, service: Service, code: &mut String) {
+        self.clients.generate(service.clone(), code);
+        self.servers.generate(service, code);
+    }
 }
 
 /// Turns `map<string, string>` into a list of entries in the Rust code only.

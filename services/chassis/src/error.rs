@@ -107,7 +107,10 @@ mod tests {
         let status = status(Code::Unavailable, "STORE_UNAVAILABLE", "no store", Some(Duration::from_secs(2)));
         let details = status.get_error_details();
         let info = details.error_info().expect("ErrorInfo");
-        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("STORE_UNAVAILABLE", ERROR_DOMAIN));
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            ("STORE_UNAVAILABLE", tidegate_proto::ERROR_DOMAIN)
+        );
         assert_eq!(details.retry_info().and_then(|info| info.retry_delay), Some(Duration::from_secs(2)));
     }
 

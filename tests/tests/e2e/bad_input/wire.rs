@@ -63,27 +63,62 @@ async fn call(
 }
 
 const CHECK: &str = "/tidegate.ratelimit.v1.RateLimitService/Check";
+const CHECK_STREAM: &str = "/tidegate.ratelimit.v1.RateLimitService/CheckStream";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_that_do_not_decode_are_the_callers_fault() -> TestResult {
     let _turn = turn::shared().await;
     let service = ratelimit().await?;
-    let cases: [(&str, &[u8]); 7] = [
-        ("invalid UTF-8 in the namespace", &[0x0a, 2, 0xff, 0xfe]),
-        ("invalid UTF-8 in an attribute", &[0x12, 6, 0x0a, 1, b'a', 0x12, 1, 0xc0]),
-        ("a length beyond the message", &[0x0a, 100, b'x']),
-        ("a length of 2^64 - 1", &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
-        ("a cost of eleven bytes", &[0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
-        ("a string where a number belongs", &[0x1a, 3, b'o', b'n', b'e']),
-        ("an unknown wire type", &[0x0f, 0, 0]),
+    let cases: [(&str, &[u8], &[&str]); 8] = [
+        ("invalid UTF-8 in the namespace", &[0x0a, 2, 0xff, 0xfe], &["namespace"]),
+        ("invalid UTF-8 in an attribute", &[0x12, 6, 0x0a, 1, b'a', 0x12, 1, 0xc0], &["attributes.value"]),
+        ("a length beyond the message", &[0x0a, 100, b'x'], &["namespace"]),
+        (
+            "a length of 2^64 - 1",
+            &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+            &["namespace"],
+        ),
+        (
+            "a cost of eleven bytes",
+            &[0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+            &["cost"],
+        ),
+        ("a string where a number belongs", &[0x1a, 3, b'o', b'n', b'e'], &["cost"]),
+        ("an unknown wire type", &[0x0f, 0, 0], &[]),
+        ("noise", &[0xde; 64], &[]),
     ];
-    for (what, bytes) in cases {
+    for (what, bytes, fields) in cases {
         let status =
             call(service.address(), CHECK, Request::new(Bytes::from_static(bytes))).await?.expect_err(what);
-        // tonic's decoder itself answers INTERNAL; either tells the caller that the message was broken.
-        assert!(matches!(status.code(), Code::InvalidArgument | Code::Internal), "{what}: {status:?}");
-        assert!(!status.message().is_empty(), "{what}: {status:?}");
+        assert_refused(what, &status, fields)?;
     }
+    unharmed(&service).await?;
+    Ok(())
+}
+
+fn assert_refused(what: &str, status: &Status, fields: &[&str]) -> anyhow::Result<()> {
+    let seen = rpc::explain(status)?;
+    assert_eq!((seen.code, seen.reason.as_str()), (Code::InvalidArgument, "INVALID_REQUEST"), "{what}");
+    assert_eq!(seen.domain, "tidegate.dev", "{what}");
+    assert_eq!(seen.fields, fields, "{what}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_a_stream_that_does_not_decode_ends_it_after_the_answers_owed() -> TestResult {
+    let _turn = turn::shared().await;
+    let service = ratelimit().await?;
+    // An id of 7 with an empty check; then a check whose namespace is no UTF-8.
+    let messages: [&[u8]; 2] = [&[0x08, 7, 0x12, 0], &[0x12, 3, 0x0a, 1, 0xff]];
+    let mut client = Grpc::new(rpc::channel(service.address())?);
+    client.ready().await?;
+    let path = http::uri::PathAndQuery::from_static(CHECK_STREAM);
+    let requests = Request::new(tokio_stream::iter(messages.map(Bytes::from_static)));
+    let mut answers = client.streaming(requests, path, Raw).await?.into_inner();
+    let first = answers.message().await?.expect("the answer to the first check");
+    assert_eq!(&first[..2], [0x08, 7], "{first:?}");
+    let status = answers.message().await.expect_err("the second check does not decode");
+    assert_refused("a check of a stream", &status, &["check.namespace"])?;
     unharmed(&service).await?;
     Ok(())
 }

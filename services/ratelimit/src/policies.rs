@@ -27,8 +27,8 @@ pub const BUILT_IN: &str = include_str!("../policies.default.toml");
 /// One thing that is wrong with a policy file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyError {
-    /// Where: a path as `policies[2].limits[0].period`, `line 3, column 5` if the file is not TOML, or
-    /// empty if the file could not be read.
+    /// Where: a path as `policies[2].limits[0].period`, `line 3, column 5` if the file is not UTF-8 or not
+    /// TOML, or empty if it could not be read.
     pub path: String,
     /// What.
     pub description: String,
@@ -40,6 +40,12 @@ pub struct PolicyError {
 pub struct PolicyErrors {
     origin: String,
     errors: Vec<PolicyError>,
+}
+
+impl PolicyErrors {
+    fn one(origin: &str, path: String, description: String) -> Self {
+        Self { origin: origin.to_owned(), errors: vec![PolicyError { path, description }] }
+    }
 }
 
 impl Deref for PolicyErrors {
@@ -79,12 +85,9 @@ impl std::error::Error for PolicyErrors {}
 /// Every fault of the file, or the one that it cannot be read.
 pub fn load(path: &Path, replicas: u32) -> Result<PolicySet, PolicyErrors> {
     let origin = path.display().to_string();
-    match fs::read_to_string(path) {
-        Ok(text) => parse(&text, &origin, replicas),
-        Err(error) => {
-            let description = format!("cannot be read: {error}");
-            Err(PolicyErrors { origin, errors: vec![PolicyError { path: String::new(), description }] })
-        }
+    match fs::read(path) {
+        Ok(bytes) => parse_bytes(&bytes, &origin, replicas),
+        Err(error) => Err(PolicyErrors::one(&origin, String::new(), format!("cannot be read: {error}"))),
     }
 }
 
@@ -99,6 +102,17 @@ pub fn parse(text: &str, origin: &str, replicas: u32) -> Result<PolicySet, Polic
         .and_then(|file| compile::compile(read_built_in(), file, replicas, &mut faults))
         .map(|set| set.with_fingerprint(fingerprint(text.as_bytes())));
     set.ok_or_else(|| PolicyErrors { origin: origin.to_owned(), errors: faults.0 })
+}
+
+/// As [`parse`], of what may not be a text.
+fn parse_bytes(bytes: &[u8], origin: &str, replicas: u32) -> Result<PolicySet, PolicyErrors> {
+    std::str::from_utf8(bytes).map_or_else(
+        |error| {
+            let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            Err(PolicyErrors::one(origin, place_after(&before), "is not UTF-8".to_owned()))
+        },
+        |text| parse(text, origin, replicas),
+    )
 }
 
 /// The policies that apply when there is no file.
@@ -120,14 +134,17 @@ fn read(text: &str, faults: &mut Faults) -> Option<PolicyFile> {
         Ok(table) => Some(PolicyFile::read(table, faults)),
         Err(error) => {
             let at = error.span().map_or(0, |span| span.start);
-            let before = text.get(..at).unwrap_or(text);
-            let line = before.matches('\n').count() + 1;
-            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-            let message = error.message().replace('\n', "; ");
-            faults.add(format!("line {line}, column {column}"), message);
+            faults.add(place_after(text.get(..at).unwrap_or(text)), error.message().replace('\n', "; "));
             None
         }
     }
+}
+
+/// The place in a file that `before` comes before.
+fn place_after(before: &str) -> String {
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("line {line}, column {column}")
 }
 
 /// Tells one text from another.

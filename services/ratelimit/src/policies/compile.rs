@@ -156,17 +156,14 @@ struct Shared<'a> {
 impl Shared<'_> {
     fn build_policy(&self, entry: PolicyEntry) -> Policy {
         let (namespace, name) = (sound(entry.namespace), sound(entry.name));
+        let bundle = |plan: &Plan| Bundle::new(&namespace, &name, &entry.key_by, plan);
         let tariff = match sound(entry.tariff) {
-            TariffEntry::Limits(limits) => {
-                Tariff::Fixed(Bundle::new(&namespace, &name, &entry.key_by, &Plan::new(&name, &limits, self.replicas)))
-            }
-            TariffEntry::Plan(plan) => {
-                Tariff::Fixed(Bundle::new(&namespace, &name, &entry.key_by, &self.plans[self.position(&plan)]))
-            }
+            TariffEntry::Limits(limits) => Tariff::Fixed(bundle(&Plan::new(&name, &limits, self.replicas))),
+            TariffEntry::Plan(plan) => Tariff::Fixed(bundle(&self.plans[self.position(&plan)])),
             TariffEntry::PlanOf { attribute, default } => Tariff::ByPlan(PlanChoice {
                 attribute: attribute.into(),
                 default: self.position(&default),
-                bundles: self.plans.iter().map(|plan| Bundle::new(&namespace, &name, &entry.key_by, plan)).collect(),
+                bundles: self.plans.iter().map(|plan| bundle(plan)).collect(),
                 names: Arc::clone(&self.names),
                 assignments: Arc::clone(&self.assignments),
             }),

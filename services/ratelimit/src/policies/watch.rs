@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{fingerprint, parse};
+use super::{fingerprint, parse_bytes};
 use crate::domain::PolicySet;
 
 /// How often the file is looked at whether or not a change was seen: file systems over a network do not
@@ -140,10 +140,9 @@ impl Watched {
         let path = self.path.display();
         let origin = path.to_string();
         let current = self.policies.load();
-        // Bytes that are no text become a fault of the TOML at their place.
-        match parse(&String::from_utf8_lossy(text), &origin, self.replicas) {
+        match parse_bytes(text, &origin, self.replicas) {
             Ok(set) => {
-                let set = set.with_version(current.version() + 1).with_fingerprint(fingerprint(text));
+                let set = set.with_version(current.version() + 1);
                 let (version, policies, plans) = (set.version(), set.len(), set.plans().len());
                 let namespaces = set.namespaces().count();
                 self.policies.store(Arc::new(set));

@@ -17,7 +17,7 @@ use tidegate_chassis::{
 };
 use tidegate_proto::ratelimit::v1 as pb;
 
-pub(crate) use self::upstream::Upstream;
+pub(crate) use self::upstream::{Upstream, health};
 use crate::{
     app::{App, Shared},
     config::{CONFIG_DEFAULTS, Config},

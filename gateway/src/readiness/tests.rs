@@ -1,23 +1,15 @@
 use tidegate_chassis::clock::Random;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::transport::{Server, server::TcpIncoming};
-use tonic_health::server::{HealthReporter, health_reporter};
+use tonic_health::ServingStatus as Reported;
 
 use super::*;
-use crate::{fixture, upstream::Endpoints};
+use crate::{
+    fixture::{self, health},
+    upstream::Endpoints,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A server of `grpc.health.v1` and nothing else.
-async fn health() -> (String, HealthReporter, AbortOnDropHandle<()>) {
-    let (reporter, service) = health_reporter();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener));
-    let serving = AbortOnDropHandle::new(tokio::spawn(async move { server.await.unwrap() }));
-    (url, reporter, serving)
-}
 
 async fn pool(urls: &[&str]) -> Pool {
     let config = fixture::config("").upstreams;
@@ -34,17 +26,17 @@ async fn a_service_is_what_it_says_of_itself() {
     let (url, reporter, _serving) = health().await;
     let pool = pool(&[&url]).await;
     assert_eq!(state(&pool).await, State::NotServing, "it does not know the service");
-    reporter.set_service_status(SERVICE_NAME, tonic_health::ServingStatus::Serving).await;
+    reporter.set_service_status(SERVICE_NAME, Reported::Serving).await;
     let serving = probe(&pool, TIMEOUT).await;
     assert_eq!((serving.state, serving.response_time.is_some()), (State::Serving, true));
-    reporter.set_service_status(SERVICE_NAME, tonic_health::ServingStatus::NotServing).await;
+    reporter.set_service_status(SERVICE_NAME, Reported::NotServing).await;
     assert_eq!(state(&pool).await, State::NotServing);
 }
 
 #[tokio::test]
 async fn one_address_that_serves_is_enough() {
     let (url, reporter, _serving) = health().await;
-    reporter.set_service_status(SERVICE_NAME, tonic_health::ServingStatus::Serving).await;
+    reporter.set_service_status(SERVICE_NAME, Reported::Serving).await;
     assert_eq!(state(&pool(&[fixture::NOBODY, &url]).await).await, State::Serving);
     assert_eq!(state(&pool(&[fixture::NOBODY]).await).await, State::NotServing);
 }
@@ -60,7 +52,7 @@ async fn a_silent_service_does_not_hold_the_probe() {
 #[tokio::test]
 async fn the_ops_port_hears_of_every_change() {
     let (url, reporter, _serving) = health().await;
-    reporter.set_service_status(SERVICE_NAME, tonic_health::ServingStatus::Serving).await;
+    reporter.set_service_status(SERVICE_NAME, Reported::Serving).await;
     let (readiness, ops) = (Readiness::default(), ops::Readiness::default());
     let config = fixture::config("[health]\ninterval = \"5ms\"\ntimeout = \"5s\"").health;
     let keeping = readiness.clone().keep(pool(&[&url]).await, config, ops.clone());
@@ -74,9 +66,9 @@ async fn the_ops_port_hears_of_every_change() {
         tokio::time::timeout(TIMEOUT, reached).await.unwrap_or_else(|_| panic!("never {is_ready}"));
     };
     becomes(true).await;
-    reporter.set_service_status(SERVICE_NAME, tonic_health::ServingStatus::NotServing).await;
+    reporter.set_service_status(SERVICE_NAME, Reported::NotServing).await;
     becomes(false).await;
-    reporter.set_service_status(SERVICE_NAME, tonic_health::ServingStatus::Serving).await;
+    reporter.set_service_status(SERVICE_NAME, Reported::Serving).await;
     becomes(true).await;
     readiness.leave();
     becomes(false).await;

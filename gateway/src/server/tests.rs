@@ -193,7 +193,8 @@ async fn a_request_in_flight_is_answered_before_the_server_ends() {
         std::thread::sleep(Duration::from_millis(300));
         Ok(admitted(7))
     });
-    let running = start(&upstream.url(), "").await;
+    // Longer than the test waits: nothing here is cut off.
+    let running = start(&upstream.url(), "[server]\ndrain_timeout = \"1h\"").await;
     let (mut idle, mut busy) = (running.connect().await, running.connect().await);
     idle.write_all(format!("{LIVE}\r\n").as_bytes()).await.unwrap();
     read_until(&mut idle, "}").await;

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use tidegate_proto::ratelimit::v1::rate_limit_service_server::SERVICE_NAME;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -7,16 +8,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::fixture::{self, NOBODY};
+use crate::fixture;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-async fn bound(more: &str) -> anyhow::Result<Service> {
-    let toml =
-        format!("[server]\nlisten = \"127.0.0.1:0\"\nops_listen = \"127.0.0.1:0\"\nworkers = 1\n{more}");
-    let config = fixture::config_with(NOBODY, &toml);
-    Service::bind(config, Metrics::new(), Clock::system(), Random::system()).await
-}
+const OK: &str = "HTTP/1.1 200 OK";
 
 /// The status line of a `GET`.
 async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
@@ -50,17 +45,30 @@ async fn a_certificate_that_cannot_be_read_stops_the_start() {
 }
 
 #[tokio::test]
-async fn it_serves_is_unready_but_serving_in_the_lame_duck_pause_and_leaves() {
-    let service = bound("lame_duck = \"1s\"").await.unwrap();
+async fn it_is_unready_but_serving_in_the_lame_duck_pause_and_then_leaves() {
+    let (url, reporter, _serving) = fixture::health().await;
+    reporter.set_service_status(SERVICE_NAME, tonic_health::ServingStatus::Serving).await;
+    let toml = "[server]\nlisten = \"127.0.0.1:0\"\nops_listen = \"127.0.0.1:0\"\nlame_duck = \"1s\"";
+    let config = fixture::config_with(&url, toml);
+    let service = Service::bind(config, Metrics::new(), Clock::system(), Random::system()).await.unwrap();
     let (address, ops, stop) = (service.addr(), service.ops_addr(), CancellationToken::new());
     let serving = tokio::spawn(service.serve(stop.clone()));
-    assert_eq!(get(address, "/health/live").await.unwrap(), "HTTP/1.1 200 OK");
-    assert_eq!(get(ops, "/live").await.unwrap(), "HTTP/1.1 200 OK");
-    assert_eq!(get(ops, "/metrics").await.unwrap(), "HTTP/1.1 200 OK");
+    let becomes_ready = async {
+        while get(address, "/health/ready").await.unwrap() != OK || get(ops, "/ready").await.unwrap() != OK {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, becomes_ready).await.expect("it becomes ready");
+    assert_eq!(get(ops, "/metrics").await.unwrap(), OK);
 
     stop.cancel();
-    assert_eq!(get(address, "/health/live").await.unwrap(), "HTTP/1.1 200 OK", "still taken");
-    assert_eq!(get(address, "/health/ready").await.unwrap(), "HTTP/1.1 503 Service Unavailable");
+    let becomes_unready = async {
+        while get(address, "/health/ready").await.unwrap() == OK || get(ops, "/ready").await.unwrap() == OK {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, becomes_unready).await.expect("it becomes unready while it still answers");
+    assert_eq!(get(address, "/health/live").await.unwrap(), OK, "still taken");
     timeout(PATIENCE, serving).await.expect("it leaves").unwrap().unwrap();
     assert!(get(address, "/health/live").await.is_err(), "nothing is taken any more");
 }

@@ -113,11 +113,11 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not TOML.
-    #[error("{origin} is not valid TOML:\n{message}")]
+    #[error("{origin} is not valid TOML: {message}")]
     Syntax {
         /// The file, or the embedded defaults.
         origin: String,
-        /// Line, column and what was expected.
+        /// Line, column and what was expected; never what stands there, which may be secret.
         message: String,
     },
     /// Unknown keys or bad values; all of them.

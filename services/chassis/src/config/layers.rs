@@ -36,7 +36,18 @@ pub(super) struct Layers {
 pub(super) fn parse(origin: &str, text: &str) -> Result<Table, ConfigError> {
     text.parse::<Table>().map_err(|error| ConfigError::Syntax {
         origin: origin.to_owned(),
-        message: error.to_string().trim_end().to_owned(),
+        message: syntax_fault(text, &error),
+    })
+}
+
+/// Where the fault is and what was expected. The line itself may hold a password and is not shown.
+fn syntax_fault(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', ", ");
+    let before = error.span().and_then(|span| text.get(..span.start));
+    before.map_or(message.clone(), |before| {
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("line {line}, column {column}: {message}")
     })
 }
 

@@ -223,6 +223,26 @@ fn file_that_is_missing_or_not_toml_is_named() {
     assert!(matches!(load_with("[server", &[]), Err(ConfigError::Syntax { .. })));
 }
 
+#[rstest]
+#[case::quote_missing("[store]\nurl = \"redis://u:hunter2@h", "line 2, column")]
+#[case::no_quotes("[store]\nurl = hunter2", "line 2, column 7")]
+#[case::unknown_escape("[store]\n\nurl = \"\\hunter2\"", "line 3, column")]
+#[case::text_after_the_value("[store]\nurl = \"\" hunter2", "line 2, column")]
+#[case::key_without_value("hunter2", "line 1, column")]
+#[case::set_twice("[store]\nurl = \"hunter2\"\nurl = \"hunter2\"", "line 3, column 1")]
+fn syntax_error_tells_the_place_and_not_what_stands_there(#[case] text: &str, #[case] place: &str) {
+    let error = load_with(text, &[]).expect_err("refused").to_string();
+    assert!(error.contains(place), "{error}");
+    assert!(!error.contains("hunter"), "{error}");
+}
+
+#[test]
+fn secret_of_another_type_is_refused_without_showing_it() {
+    let error = load_with("[store]\ntoken = 4711", &[]).expect_err("refused").to_string();
+    assert!(error.contains("store.token: must be a string"), "{error}");
+    assert!(!error.contains("4711"), "{error}");
+}
+
 #[test]
 fn defaults_of_several_services_nest() {
     let nested = nested_defaults(&[("a", "x = 1\n[t]\ny = \"z\""), ("b", "x = 2")]).expect("TOML");

@@ -100,8 +100,8 @@ impl Identity {
         })?;
         let mut folders: Vec<&Path> = [&self.config.cert, &self.config.key, &self.config.client_ca]
             .into_iter()
-            .filter_map(|path| path.parent())
-            .filter(|folder| !folder.as_os_str().is_empty())
+            .filter(|path| !path.as_os_str().is_empty())
+            .filter_map(|path| folder(path))
             .collect();
         folders.sort();
         folders.dedup();
@@ -135,5 +135,29 @@ impl Identity {
                 tracing::error!(error, "renewed certificate cannot be used, the one before stays");
             }
         }
+    }
+}
+
+/// Where the file lies; a bare name lies in the working directory.
+fn folder(path: &Path) -> Option<&Path> {
+    let folder = path.parent()?;
+    Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("cert.pem", ".")]
+    #[case("tls/cert.pem", "tls")]
+    #[case("/etc/tls/cert.pem", "/etc/tls")]
+    fn folder_of_a_certificate_is_watched_however_its_path_is_written(
+        #[case] path: &str,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(folder(Path::new(path)), Some(Path::new(expected)));
     }
 }

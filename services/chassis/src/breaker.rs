@@ -1,6 +1,9 @@
 //! A circuit breaker, pure: the time comes in as an argument.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
@@ -17,9 +20,18 @@ pub struct BreakerConfig {
     /// Successes in a row that close it again; at least 1.
     #[garde(range(min = 1))]
     pub successes: u32,
-    /// How long it stays open before one probe is let through.
-    #[garde(skip)]
+    /// How long it stays open before one probe is let through; at least 100 ms, since what failed is
+    /// not to be asked all the time.
+    #[garde(custom(at_least_100_ms))]
     pub open_for: HumanDuration,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that garde calls")]
+fn at_least_100_ms(duration: &HumanDuration, _: &()) -> garde::Result {
+    if **duration < Duration::from_millis(100) {
+        return Err(garde::Error::new("must be at least 100ms"));
+    }
+    Ok(())
 }
 
 /// What a [`Breaker`] does with calls.
@@ -116,9 +128,18 @@ impl Breaker {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[test]
+    fn breaker_that_would_ask_all_the_time_is_refused() {
+        let config = |millis| {
+            let open_for = HumanDuration::from(Duration::from_millis(millis));
+            BreakerConfig { failures: 1, successes: 1, open_for }
+        };
+        assert!(config(100).validate().is_ok());
+        let error = config(99).validate().expect_err("too short").to_string();
+        assert!(error.contains("open_for: must be at least 100ms"), "{error}");
+    }
 
     fn breaker() -> Breaker {
         let open_for = HumanDuration::from(Duration::from_micros(100));

@@ -21,6 +21,7 @@
 //! server.serve(move |_worker| RateLimitServiceServer::new(api.clone()), shutdown::signal()).await
 //! ```
 
+mod accept;
 pub mod breaker;
 pub mod clock;
 pub mod config;

@@ -1,6 +1,7 @@
 //! The ops port: `/metrics`, `/live` and `/ready` over plain HTTP/1.1, for Prometheus and Kubernetes.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     sync::{
         Arc,
@@ -16,21 +17,24 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    task::AbortHandle,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::{
+    accept::Acceptor,
+    metrics::{CONTENT_TYPE, Metrics},
+};
 
-/// Connections at a time; more wait in the backlog. Probes and scrapes are few.
+/// Connections at a time. Probes and scrapes are few and answered at once, so what has been open longest
+/// is what nobody needs: it gives way to the newest. Waiting for it would let whoever reaches the port
+/// starve `/live`, and so have the process ended.
 const MAX_CONNECTIONS: usize = 64;
-/// For the request head to arrive; also how long a connection may idle between requests.
+/// For the request head to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// For an answer to be taken.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Before accepting again after the system refused to, for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whether the service takes requests: what `/ready` says. Clones share the state; it starts as no.
 #[derive(Clone, Debug, Default)]
@@ -51,21 +55,20 @@ impl Readiness {
 
 /// Serves the ops port until `stop`; open connections end with it.
 pub async fn serve(listener: TcpListener, metrics: Metrics, readiness: Readiness, stop: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut acceptor = Acceptor::new(listener, "ops");
+    let mut open = VecDeque::<AbortHandle>::with_capacity(MAX_CONNECTIONS);
     let accept = async {
         loop {
-            // Never closed, so there is always a permit to wait for.
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-            let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            };
+            let stream = acceptor.accept().await;
+            open.retain(|connection| !connection.is_finished());
+            if open.len() == MAX_CONNECTIONS
+                && let Some(oldest) = open.pop_front()
+            {
+                oldest.abort();
+            }
             let connection = serve_connection(stream, metrics.clone(), readiness.clone());
-            let stop = stop.clone();
-            tokio::spawn(async move {
-                let _slot = slot;
-                stop.run_until_cancelled_owned(connection).await;
-            });
+            let task = tokio::spawn(stop.clone().run_until_cancelled_owned(connection));
+            open.push_back(task.abort_handle());
         }
     };
     stop.run_until_cancelled(accept).await;
@@ -81,6 +84,7 @@ async fn serve_connection(stream: TcpStream, metrics: Metrics, readiness: Readin
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
         .half_close(false)
+        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     // A peer that goes away, dawdles or speaks something else is its own business.
     let _ = tokio::time::timeout(HEAD_TIMEOUT + ANSWER_TIMEOUT, connection).await;
@@ -108,4 +112,44 @@ fn answer(method: &Method, path: &str, metrics: &Metrics, readiness: &Readiness)
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn get(address: std::net::SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: tidegate\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        // To the end: one request a connection.
+        let read = stream.read_to_string(&mut answer);
+        tokio::time::timeout(Duration::from_secs(5), read).await.expect("answered at once").unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn silent_connections_do_not_starve_the_probes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let _stop = stop.clone().drop_guard();
+        tokio::spawn(serve(listener, Metrics::new(), Readiness::default(), stop));
+        let mut silent = Vec::new();
+        for _ in 0..3 * MAX_CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert!(get(address, "/live").await.starts_with("HTTP/1.1 200 OK"));
+        assert!(get(address, "/ready").await.starts_with("HTTP/1.1 503"));
+        assert!(get(address, "/metrics").await.contains("# EOF"));
+        // The newest of them still has its place.
+        let newest = silent.last_mut().expect("many");
+        newest.write_all(b"GET /live HTTP/1.1\r\nhost: tidegate\r\n\r\n").await.unwrap();
+        let mut status = [0; 15];
+        newest.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200 OK");
+    }
 }

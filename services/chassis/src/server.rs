@@ -4,9 +4,10 @@
 //! become ready together leave in one write, and no call crosses a thread. hyper serves HTTP/2
 //! directly; the generated tonic service is called per request without a router in between.
 //!
-//! Every call is counted and timed, bounded by the caller's `grpc-timeout` and by `max_in_flight`, and
-//! answered INTERNAL if its handler panics. Beside the service stand `grpc.health.v1`, with a
-//! status for `""` and for the service's name, and reflection v1 and v1alpha.
+//! Every call is counted and timed, bounded by the caller's `grpc-timeout`, by `request_timeout` if its
+//! request is one message, and by `max_in_flight`, and answered INTERNAL if its handler panics. Beside
+//! the service stand `grpc.health.v1`, with a status for `""` and for the service's name, and
+//! reflection v1 and v1alpha; a full server still answers health checks.
 //!
 //! A malformed `grpc-timeout` is INVALID_ARGUMENT. Requests that are not gRPC are answered 405 or 415.
 //! INTERNAL, UNKNOWN and DATA_LOSS are logged here, with method and request id; handlers need not.
@@ -47,6 +48,7 @@ use self::{
     worker::{Assignment, accept, start},
 };
 use crate::{
+    accept::Acceptor,
     clock::{Clock, Random},
     config::Environment,
     metrics::Metrics,
@@ -189,6 +191,7 @@ impl Server {
                 stats: calls,
                 counters: counters.clone(),
                 max_in_flight: config.max_in_flight,
+                request_timeout: config.request_timeout.get(),
             };
             let assignment = Assignment {
                 index,
@@ -208,6 +211,7 @@ impl Server {
         health.serving(&readiness).await;
         let address = listeners.grpc_addr;
         tracing::info!(%address, ops_address = %listeners.ops_addr, workers = workers.len(), tls = identity.is_some(), service = S::NAME, "serving");
+        let mut acceptor = Acceptor::new(listeners.grpc, "grpc");
         let leave = async {
             stop.cancelled().await;
             health.not_serving(&readiness).await;
@@ -216,10 +220,10 @@ impl Server {
         };
         tokio::select! {
             () = leave => {}
-            never = accept(&listeners.grpc, &workers, config.max_connections, &counters) => match never {},
+            never = accept(&mut acceptor, &workers, config.max_connections, &counters) => match never {},
             Some(_) = ended.next() => anyhow::bail!("a worker thread ended by a panic"),
         }
-        drop(listeners.grpc);
+        drop(acceptor);
         drop(workers);
         drain.cancel();
         health.end_watches().await;

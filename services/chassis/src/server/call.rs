@@ -15,7 +15,7 @@ use tracing::Span;
 use super::{
     body::CallBody,
     deadline::{Deadline, has_passed},
-    methods::{Method, MethodId, Methods},
+    methods::{Budget, Method, MethodId, Methods},
     stats::{CallStats, Counters},
 };
 use crate::{
@@ -35,6 +35,7 @@ pub(super) struct Worker {
     pub(super) stats: Arc<CallStats>,
     pub(super) counters: Counters,
     pub(super) max_in_flight: usize,
+    pub(super) request_timeout: Duration,
 }
 
 /// A call from its first header to its last byte. Dropped before it is finished, it was cancelled.
@@ -56,7 +57,7 @@ impl Call {
         span: Option<Span>,
     ) -> Self {
         worker.stats.start(method);
-        worker.counters.in_flight.fetch_add(1, Ordering::Relaxed);
+        worker.counters.in_flight(worker.methods.get(method).budget).fetch_add(1, Ordering::Relaxed);
         Self {
             worker: Arc::clone(worker),
             method,
@@ -69,7 +70,20 @@ impl Call {
 
     /// Whether the process is over its limit with this call.
     pub(super) fn is_too_many(&self) -> bool {
-        self.worker.counters.in_flight.load(Ordering::Relaxed) > self.worker.max_in_flight
+        let budget = self.method().budget;
+        budget != Budget::Unbounded
+            && self.worker.counters.in_flight(budget).load(Ordering::Relaxed) > self.worker.max_in_flight
+    }
+
+    /// Until when the call must be answered, or its stream opened, and until when its stream may
+    /// last. A request of one message ends after `request_timeout` whatever its caller allows: it is
+    /// held, and counted, from its first header, and a peer that never ends it costs nothing else.
+    pub(super) fn deadlines(&self, timeout: Option<Duration>) -> (Option<Deadline>, Option<Deadline>) {
+        let method = self.method();
+        let request_timeout = method.takes_one.then_some(self.worker.request_timeout);
+        let until_answer = timeout.into_iter().chain(request_timeout).min();
+        let at = |timeout| Deadline::after(self.started, timeout);
+        (until_answer.map(at), timeout.filter(|_| method.streams).map(at))
     }
 
     pub(super) fn overloaded(&self) -> Status {
@@ -82,7 +96,7 @@ impl Call {
         error::status(
             Code::DeadlineExceeded,
             "DEADLINE_EXCEEDED",
-            "the call took longer than its deadline",
+            "the call took longer than its deadline, or than the server lets a request take",
             None,
         )
     }
@@ -102,7 +116,7 @@ impl Call {
         }
         self.is_finished = true;
         self.worker.stats.finish(self.method, code, self.started.elapsed());
-        self.worker.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.worker.counters.in_flight(self.method().budget).fetch_sub(1, Ordering::Relaxed);
         if let Some(span) = self.span.take() {
             span.record("rpc.grpc.status_code", code as i32);
             if is_defect(code) {
@@ -191,7 +205,10 @@ pub(super) struct Running<F> {
     pub(super) handler: Handler<F>,
     /// Given on to the answer's body if that is a stream.
     pub(super) call: Option<Call>,
+    /// For the answer.
     pub(super) deadline: Option<Deadline>,
+    /// For the answer's last byte, if it is a stream.
+    pub(super) stream_deadline: Option<Deadline>,
 }
 
 impl<F> CallFuture<F> {
@@ -245,7 +262,7 @@ where
         if response.headers().contains_key(GRPC_STATUS) {
             call.finish_with(response.headers());
         } else if call.method().streams {
-            let deadline = self.deadline.take();
+            let deadline = self.stream_deadline.take();
             return response.map(|body| CallBody::stream(body, call, deadline));
         } else {
             // A unary answer without a status in its headers is one message and OK.

@@ -21,14 +21,18 @@ pub struct ServerConfig {
     /// Worker threads, each with its own runtime; 0 = one per core.
     #[garde(range(max = 1024))]
     pub workers: usize,
-    /// From NOT_SERVING until the port closes.
+    /// From NOT_SERVING until the port closes; 0 = at once.
     #[garde(skip)]
     pub lame_duck: HumanDuration,
-    /// Longest time for calls in flight once the port is closed.
-    #[garde(skip)]
+    /// Longest time for calls in flight once the port is closed; at least a second.
+    #[garde(custom(at_least_a_second))]
     pub drain_timeout: HumanDuration,
-    /// Age after which a connection is closed politely, ±10 %; 0 = never.
-    #[garde(skip)]
+    /// Longest time for a connection's HTTP/2 preface, and for a call whose request is one message,
+    /// from its headers to its answer; a shorter `grpc-timeout` ends the call sooner. At least a second.
+    #[garde(custom(at_least_a_second))]
+    pub request_timeout: HumanDuration,
+    /// Age after which a connection is closed politely, ±10 %; at least a second, or 0 = never.
+    #[garde(custom(never_or_at_least_a_second))]
     pub max_connection_age: HumanDuration,
     /// Longest time for calls in flight on such a connection.
     #[garde(skip)]
@@ -42,10 +46,12 @@ pub struct ServerConfig {
     /// Connections at a time; more are refused at accept.
     #[garde(range(min = 1))]
     pub max_connections: usize,
-    /// Calls at a time on one connection.
+    /// Calls at a time on one connection. It may make the server hold as many messages of
+    /// `max_message_bytes`, for `request_timeout` at most.
     #[garde(range(min = 1))]
     pub max_concurrent_streams: u32,
-    /// Calls at a time in the process; more are answered `RESOURCE_EXHAUSTED`.
+    /// Calls at a time in the process; more are answered `RESOURCE_EXHAUSTED`. Streams of health and
+    /// reflection may be as many again; health checks are always answered.
     #[garde(range(min = 1))]
     pub max_in_flight: usize,
     /// Largest request message, in bytes. The server cannot know messages from their bytes, so the
@@ -85,6 +91,7 @@ impl Default for ServerConfig {
             workers: 0,
             lame_duck: seconds(2),
             drain_timeout: seconds(20),
+            request_timeout: seconds(10),
             max_connection_age: seconds(1800),
             max_connection_age_grace: seconds(30),
             keepalive_interval: seconds(60),
@@ -112,8 +119,14 @@ fn at_least_a_second(duration: &HumanDuration, _: &()) -> garde::Result {
     Ok(())
 }
 
+fn never_or_at_least_a_second(duration: &HumanDuration, context: &()) -> garde::Result {
+    if duration.is_zero() { Ok(()) } else { at_least_a_second(duration, context) }
+}
+
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
     use crate::{config, telemetry::TelemetryConfig};
 
@@ -135,14 +148,33 @@ mod tests {
         assert_eq!(shared.telemetry.otlp_endpoint, None);
     }
 
+    fn load_with(name: &str, value: &str) -> Result<Shared, config::ConfigError> {
+        config::load(&config::Source {
+            defaults: include_str!("../../config.default.toml"),
+            env: vec![(name.to_owned(), value.to_owned())],
+            ..Default::default()
+        })
+    }
+
     #[test]
     fn half_a_tls_identity_is_refused() {
-        let source = config::Source {
-            defaults: include_str!("../../config.default.toml"),
-            env: vec![("TIDEGATE_SERVER__TLS__CERT".to_owned(), "/tmp/cert.pem".to_owned())],
-            ..Default::default()
-        };
-        let error = config::load::<Shared>(&source).err().expect("refused").to_string();
+        let refused = load_with("TIDEGATE_SERVER__TLS__CERT", "/tmp/cert.pem");
+        let error = refused.err().expect("refused").to_string();
         assert!(error.contains("server.tls.key"), "{error}");
+    }
+
+    #[rstest]
+    fn times_too_short_for_a_healthy_peer_are_refused(
+        #[values("drain_timeout", "request_timeout", "max_connection_age", "keepalive_interval")] key: &str,
+    ) {
+        let variable = format!("TIDEGATE_SERVER__{}", key.to_ascii_uppercase());
+        assert!(load_with(&variable, "1s").is_ok());
+        let error = load_with(&variable, "999ms").err().expect("refused").to_string();
+        assert!(error.contains(&format!("server.{key}: must be at least 1s")), "{error}");
+    }
+
+    #[test]
+    fn connections_may_live_for_ever() {
+        assert!(load_with("TIDEGATE_SERVER__MAX_CONNECTION_AGE", "0s").is_ok());
     }
 }

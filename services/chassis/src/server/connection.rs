@@ -31,11 +31,13 @@ use crate::{clock::Random, tls::Identity};
 
 /// For the TLS handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the HTTP/2 preface; after it, keepalive watches over the peer.
-const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
-const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+/// When the server drains, for peers that have connected but said nothing yet: their preface may be under way.
+const LAST_PREFACE: Duration = Duration::from_millis(100);
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a peer may send before we have read it, per call and per connection. Messages are small: 1 MiB lets a
-/// stream of them run at full speed over any link, and bounds what one connection can make us hold.
+/// stream of them run at full speed over any link. This bounds what lies unread, no more: an unfinished message
+/// is read as it comes, and the window is given back. What a connection can make us hold of those is
+/// `max_concurrent_streams` x `max_message_bytes`, for `request_timeout`.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 2 << 20;
 
@@ -43,6 +45,8 @@ const CONNECTION_WINDOW: u32 = 2 << 20;
 pub(super) struct Connections {
     http2: http2::Builder<TokioExecutor>,
     identity: Option<Arc<Identity>>,
+    /// For the HTTP/2 preface; after it, keepalive watches over the peer.
+    preface_timeout: Duration,
     max_age: Duration,
     age_grace: Duration,
     drain: CancellationToken,
@@ -72,7 +76,8 @@ impl Connections {
             // No gRPC client reads it.
             .auto_date_header(false);
         let (max_age, age_grace) = (config.max_connection_age.get(), config.max_connection_age_grace.get());
-        Self { http2, identity, max_age, age_grace, drain, random }
+        let preface_timeout = config.request_timeout.get();
+        Self { http2, identity, preface_timeout, max_age, age_grace, drain, random }
     }
 
     /// Serves until the peer leaves, the connection is too old, or the server drains.
@@ -92,13 +97,14 @@ impl Connections {
             None => self.serve_io(stream, dispatch).await,
             Some(identity) => {
                 let handshake = TlsAcceptor::from(identity.current()).accept(stream);
-                match timeout(TLS_TIMEOUT, handshake).await {
-                    Ok(Ok(stream)) => self.serve_io(stream, dispatch).await,
-                    Ok(Err(error)) => {
+                match self.drain.run_until_cancelled(timeout(TLS_TIMEOUT, handshake)).await {
+                    Some(Ok(Ok(stream))) => self.serve_io(stream, dispatch).await,
+                    Some(Ok(Err(error))) => {
                         tracing::debug!(%error, "TLS handshake failed");
                         Err(HandshakeFailed)
                     }
-                    Err(_) => Err(HandshakeFailed),
+                    Some(Err(_)) => Err(HandshakeFailed),
+                    None => Ok(()),
                 }
             }
         }
@@ -114,7 +120,7 @@ impl Connections {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let has_preface = Arc::new(AtomicBool::new(false));
-        let io = Watched { io, missing: PREFACE_BYTES, has_preface: Arc::clone(&has_preface) };
+        let io = Watched { io, missing: PREFACE, has_preface: Arc::clone(&has_preface) };
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(io), dispatch));
         let mut event = self.watch_over(Arc::clone(&has_preface));
         tokio::select! {
@@ -128,6 +134,13 @@ impl Connections {
                 Ok(Event::TooOld) | Err(_) => {}
                 Ok(Event::Drain) => {
                     connection.as_mut().graceful_shutdown();
+                    // hyper would wait for the preface of a peer that may never mean to send one.
+                    if !has_preface.load(Ordering::Relaxed) {
+                        let ended = timeout(LAST_PREFACE, connection.as_mut()).await.is_ok();
+                        if ended || !has_preface.load(Ordering::Relaxed) {
+                            return Ok(());
+                        }
+                    }
                     // The worker drops what outlives the drain timeout.
                     let _ = connection.await;
                     return Ok(());
@@ -144,11 +157,12 @@ impl Connections {
     fn watch_over(&self, has_preface: Arc<AtomicBool>) -> oneshot::Receiver<Event> {
         let (mut tell, told) = oneshot::channel();
         let drain = self.drain.clone();
+        let preface_timeout = self.preface_timeout;
         let max_age =
             (!self.max_age.is_zero()).then(|| self.max_age.mul_f64(0.9 + 0.2 * self.random.unit_f64()));
         tokio::spawn(async move {
             let preface = async {
-                sleep(PREFACE_TIMEOUT).await;
+                sleep(preface_timeout).await;
                 if has_preface.load(Ordering::Relaxed) {
                     std::future::pending::<()>().await;
                 }
@@ -179,10 +193,10 @@ enum Event {
     Drain,
 }
 
-/// Tells when the bytes of the HTTP/2 preface have come.
+/// Tells when the HTTP/2 preface has come, and fails at the first byte that is not of it.
 struct Watched<I> {
     io: I,
-    missing: usize,
+    missing: &'static [u8],
     has_preface: Arc<AtomicBool>,
 }
 
@@ -195,9 +209,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.io).poll_read(cx, buffer);
-        if this.missing > 0 {
-            this.missing = this.missing.saturating_sub(buffer.filled().len() - before);
-            this.has_preface.store(this.missing == 0, Ordering::Relaxed);
+        if !this.missing.is_empty() {
+            let new = &buffer.filled()[before..];
+            let (expected, missing) = this.missing.split_at(new.len().min(this.missing.len()));
+            if !new.starts_with(expected) {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            this.missing = missing;
+            this.has_preface.store(missing.is_empty(), Ordering::Relaxed);
         }
         polled
     }

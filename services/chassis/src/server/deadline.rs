@@ -46,8 +46,8 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    pub(super) fn after(timeout: Duration) -> Self {
-        Self { at: Instant::now() + timeout, timer: None }
+    pub(super) fn after(start: std::time::Instant, timeout: Duration) -> Self {
+        Self { at: Instant::from_std(start + timeout), timer: None }
     }
 }
 

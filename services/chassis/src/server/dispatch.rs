@@ -10,7 +10,7 @@ use tower::Service;
 use super::{
     body::CallBody,
     call::{Call, CallFuture, Handler, Running, Worker},
-    deadline::{Deadline, timeout},
+    deadline::timeout,
 };
 use crate::{clock::Random, error, trace};
 
@@ -45,14 +45,14 @@ where
         }
         let method = self.worker.methods.find(path);
         let request_id = headers.get(REQUEST_ID).cloned();
-        let span = trace::request_span(headers, path.trim_start_matches('/'), &self.random);
+        let span = trace::request_span(headers, &self.worker.methods.get(method).span_name, &self.random);
         let call = Call::start(&self.worker, method, request_id, span);
         if call.is_too_many() {
             let status = call.overloaded();
             return CallFuture::refuse(call, status);
         }
-        let deadline = match timeout(headers) {
-            Ok(timeout) => timeout.map(Deadline::after),
+        let (deadline, stream_deadline) = match timeout(headers) {
+            Ok(timeout) => call.deadlines(timeout),
             Err(_) => {
                 let mut violations = error::Violations::default();
                 violations.add("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u, n");
@@ -65,7 +65,7 @@ where
         } else {
             Handler::Shared(Box::pin(self.shared.clone().call(request.map(Body::new))))
         };
-        CallFuture::Running(Running { handler, call: Some(call), deadline })
+        CallFuture::Running(Running { handler, call: Some(call), deadline, stream_deadline })
     }
 }
 
@@ -80,8 +80,14 @@ fn not_grpc(method: &HttpMethod, headers: &HeaderMap) -> Option<StatusCode> {
     if *method != HttpMethod::POST {
         return Some(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let is_grpc = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    let is_grpc = headers.get(header::CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()));
     (!is_grpc).then_some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+}
+
+/// Whether messages come as gRPC frames them, in protobuf. gRPC-Web and JSON begin with the same
+/// letters; answered as if they were gRPC, their callers would take the frames for something else.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    media_type.eq_ignore_ascii_case(b"application/grpc")
+        || media_type.eq_ignore_ascii_case(b"application/grpc+proto")
 }

@@ -22,12 +22,29 @@ impl MethodId {
     }
 }
 
+/// What bounds the calls of a method that are in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Budget {
+    /// `max_in_flight`, for all methods of the served service and for paths that are not known.
+    Service,
+    /// As many again, for the streams of health and reflection: neither crowds out the other.
+    Beside,
+    /// None. A health check is answered at once, and above all when the server is full: otherwise
+    /// overload looks like a dead process, and the orchestrator ends it.
+    Unbounded,
+}
+
 #[derive(Debug)]
 pub(super) struct Method {
     pub(super) service: String,
     pub(super) name: String,
+    /// `package.Service/Method`, or `other`: never what the wire says.
+    pub(super) span_name: String,
+    /// Whether the request is one message, which has to come within `request_timeout`.
+    pub(super) takes_one: bool,
     /// Whether the answer is a stream, so that its status comes in trailers.
     pub(super) streams: bool,
+    pub(super) budget: Budget,
 }
 
 #[derive(Debug)]
@@ -42,7 +59,14 @@ impl Methods {
     /// # Errors
     /// If a descriptor set cannot be decoded, or none of them describes `service`.
     pub(super) fn read(service: &str, descriptors: &[&[u8]]) -> anyhow::Result<Self> {
-        let other = Method { service: OTHER.to_owned(), name: OTHER.to_owned(), streams: true };
+        let other = Method {
+            service: OTHER.to_owned(),
+            name: OTHER.to_owned(),
+            span_name: OTHER.to_owned(),
+            takes_one: true,
+            streams: true,
+            budget: Budget::Service,
+        };
         let mut methods = Self { list: vec![other], own: Vec::new(), others: HashMap::new() };
         for set in descriptors {
             let set = FileDescriptorSet::decode(*set)
@@ -79,10 +103,17 @@ impl Methods {
         described: &prost_types::ServiceDescriptorProto,
     ) -> anyhow::Result<()> {
         for method in &described.method {
-            let path = format!("/{service}/{}", method.name()).into_boxed_str();
+            let span_name = format!("{service}/{}", method.name());
+            let path = format!("/{span_name}").into_boxed_str();
             let id = MethodId(u16::try_from(self.list.len()).context("more methods than a u16 counts")?);
-            let streams = method.server_streaming();
-            self.list.push(Method { service: service.to_owned(), name: method.name().to_owned(), streams });
+            let (takes_one, streams) = (!method.client_streaming(), method.server_streaming());
+            let budget = match is_own {
+                true => Budget::Service,
+                false if takes_one && !streams => Budget::Unbounded,
+                false => Budget::Beside,
+            };
+            let (service, name) = (service.to_owned(), method.name().to_owned());
+            self.list.push(Method { service, name, span_name, takes_one, streams, budget });
             if is_own {
                 self.own.push((path, id));
             } else {
@@ -102,14 +133,17 @@ mod tests {
         let sets = [tidegate_proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
         let methods = Methods::read("tidegate.ratelimit.v1.RateLimitService", &sets).expect("descriptors");
         let check = methods.get(methods.find("/tidegate.ratelimit.v1.RateLimitService/Check"));
-        assert_eq!((check.name.as_str(), check.streams), ("Check", false));
-        assert!(methods.get(methods.find("/tidegate.ratelimit.v1.RateLimitService/CheckStream")).streams);
-        assert_eq!(
-            methods.get(methods.find("/grpc.health.v1.Health/Watch")).service,
-            "grpc.health.v1.Health"
-        );
+        assert_eq!((check.name.as_str(), check.takes_one, check.streams), ("Check", true, false));
+        assert_eq!(check.span_name, "tidegate.ratelimit.v1.RateLimitService/Check");
+        assert_eq!(check.budget, Budget::Service);
+        let stream = methods.get(methods.find("/tidegate.ratelimit.v1.RateLimitService/CheckStream"));
+        assert_eq!((stream.takes_one, stream.streams, stream.budget), (false, true, Budget::Service));
+        let watch = methods.get(methods.find("/grpc.health.v1.Health/Watch"));
+        assert_eq!((watch.service.as_str(), watch.budget), ("grpc.health.v1.Health", Budget::Beside));
+        assert_eq!(methods.get(methods.find("/grpc.health.v1.Health/Check")).budget, Budget::Unbounded);
         for unknown in ["", "/", "/tidegate.ratelimit.v1.RateLimitService/Chec", "/a/b/c"] {
             assert_eq!(methods.find(unknown), MethodId::OTHER);
+            assert_eq!(methods.get(methods.find(unknown)).span_name, "other");
         }
     }
 

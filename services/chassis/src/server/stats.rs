@@ -16,7 +16,7 @@ use prometheus_client::{
 };
 use tonic::Code;
 
-use super::methods::{Method, MethodId, Methods};
+use super::methods::{Budget, Method, MethodId, Methods};
 use crate::{
     clock::Clock,
     metrics::{Metrics, WorkerCounter},
@@ -64,8 +64,8 @@ const CODES: [(Code, &str); 17] = [
 /// Shared by all workers of a server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counters {
-    /// Calls being served; bounded by `max_in_flight`.
-    pub(super) in_flight: Arc<AtomicUsize>,
+    /// Calls being served, by the budget that bounds them.
+    in_flight: Arc<[AtomicUsize; 3]>,
     pub(super) panics: Counter,
     pub(super) overloaded: Counter,
     pub(super) connections: Gauge,
@@ -75,6 +75,11 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// Calls of `budget` that are being served.
+    pub(super) fn in_flight(&self, budget: Budget) -> &AtomicUsize {
+        &self.in_flight[budget as usize]
+    }
+
     pub(super) fn register(metrics: &Metrics, clock: &Clock) -> Self {
         let counters = Self::default();
         let started: Gauge = Gauge::default();
@@ -99,7 +104,7 @@ impl Counters {
         );
         of_counter(
             "tidegate_server_handshake_failures",
-            "Connections that failed to open: TLS or the HTTP/2 preface, wrong or too slow",
+            "Connections that failed to open: TLS or the HTTP/2 preface, wrong, late or missing",
             &counters.handshake_failures,
         );
         metrics.register("tidegate_server_connections", "Open connections", counters.connections.clone());

@@ -1,1 +1,6 @@
+//! Calls, connections and the leave, over real sockets.
 
+mod calls;
+mod connections;
+mod fixture;
+mod leave;

@@ -15,7 +15,7 @@ use anyhow::Context;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{mpsc, oneshot},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,10 +23,7 @@ use tonic::{body::Body, server::NamedService, service::Routes};
 use tower::Service;
 
 use super::{call::Worker, connection::Connections, dispatch::Dispatch, stats::Counters};
-use crate::clock::Random;
-
-/// Before accepting again after the system refused to, for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+use crate::{accept::Acceptor, clock::Random};
 
 /// What a worker thread is given.
 pub(super) struct Assignment {
@@ -144,21 +141,14 @@ impl Drop for Slot {
 /// Accepts connections and gives each to the worker that has the fewest; among equals they take
 /// turns. (gRPC clients hold few, long connections: a hash as of `SO_REUSEPORT` leaves cores idle.)
 pub(super) async fn accept(
-    listener: &TcpListener,
+    acceptor: &mut Acceptor,
     workers: &[WorkerHandle],
     max_connections: usize,
     counters: &Counters,
 ) -> Infallible {
     let mut turn = 0;
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+        let stream = acceptor.accept().await;
         let open = |at: usize| workers[at].open.load(Ordering::Relaxed);
         if (0..workers.len()).map(open).sum::<usize>() >= max_connections {
             counters.refused.inc();

@@ -1,4 +1,5 @@
 mod faults;
+mod reference;
 
 use rstest::rstest;
 use smallvec::SmallVec;

@@ -42,7 +42,8 @@ async fn peer_that_speaks_something_else_is_closed_at_once_and_counted(#[case] w
 
 #[tokio::test]
 async fn preface_may_come_in_pieces_of_a_byte() {
-    let server = start(|_| {}).await;
+    // However slow the machine.
+    let server = start(|config| config.request_timeout = Duration::from_secs(600).into()).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     for byte in b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0" {

@@ -1,5 +1,7 @@
 //! Checks per second, CPU per check and latency, against the ceiling.
 
+use anyhow::ensure;
+
 use super::{
     Bench, policies,
     redis::Redis,
@@ -28,6 +30,7 @@ pub(super) fn run(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
     let ceiling = Server::ceiling(bench)?;
     let memory = Server::tidegate("memory", bench, &policies::three_windows(), None)?;
     let redis = Server::tidegate("redis", bench, &policies::three_windows(), Some(&store))?;
+    let mut rounds_on_schedule = 0;
     for _ in 0..bench.rounds {
         let of_ceiling = results.measure(bench, UNARY, &ceiling)?;
         let of_memory = results.measure(bench, UNARY, &memory)?;
@@ -48,8 +51,11 @@ pub(super) fn run(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
             results.measure(bench, STEADY, server)?;
         }
         let steady = results.measure(bench, STEADY, &redis)?;
-        results.figure("10,000/s, Redis: p50", steady.p50_us, "µs", Target::AtMost(150.0));
-        results.figure("10,000/s, Redis: p99", steady.p99_us, "µs", Target::AtMost(1500.0));
+        if steady.kept_schedule {
+            rounds_on_schedule += 1;
+            results.figure("10,000/s, Redis: p50", steady.p50_us, "µs", Target::AtMost(150.0));
+            results.figure("10,000/s, Redis: p99", steady.p99_us, "µs", Target::AtMost(1500.0));
+        }
         for shape in OTHER_UNARY {
             for server in [&ceiling, &memory, &redis] {
                 results.measure(bench, shape, server)?;
@@ -59,5 +65,9 @@ pub(super) fn run(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
             results.measure(bench, shape, &redis)?;
         }
     }
+    ensure!(
+        rounds_on_schedule > 0,
+        "10,000/s, Redis: the generator never kept its schedule, so p50 and p99 say nothing of the server"
+    );
     Ok(())
 }

@@ -60,6 +60,7 @@ impl Expression {
             let parser = thread::Builder::new().stack_size(PARSER_STACK_BYTES);
             parser.spawn_scoped(scope, || parse(text)).map(thread::ScopedJoinHandle::join)
         });
+        LazyLock::force(&ENVIRONMENT); // so that no check has to
         match parsed {
             Ok(Ok(tree)) => Ok(Self { text: text.into(), tree: tree? }),
             Ok(Err(_)) => Err(vec!["cannot be read: the parser of expressions panicked".to_owned()]),

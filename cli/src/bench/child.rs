@@ -39,7 +39,13 @@ impl OwnServer {
         fs::write(&policies, POLICIES)?;
         let ready_file = files.path().join("ready.json");
         let executable = std::env::current_exe().context("cannot find this executable")?;
-        let mut child = Command::new(executable)
+        let mut command = Command::new(executable);
+        // Settings of this shell are not meant: a benchmark must not load somebody's Redis.
+        let settings = std::env::vars_os().map(|(name, _)| name);
+        for name in settings.filter(|name| name.to_str().is_some_and(is_setting)) {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(["up", "--ephemeral", "--ready-file"])
             .arg(&ready_file)
             .env("TIDEGATE_RATELIMIT__POLICIES__FILE", &policies)
@@ -71,6 +77,12 @@ impl OwnServer {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
+}
+
+fn is_setting(name: &str) -> bool {
+    name.starts_with("TIDEGATE_")
+        || ["REDIS_URL", "DATABASE_URL", "ENVIRONMENT", "RATE_LIMIT_ENABLED", "LOG_LEVEL"].contains(&name)
+        || name == "OTEL_EXPORTER_OTLP_ENDPOINT"
 }
 
 impl Drop for OwnServer {

@@ -40,7 +40,8 @@ pub(crate) async fn run(share: Arc<Share>, pace: Pace) {
     loop {
         let now = Instant::now();
         if now >= end {
-            share.tally().unsent += pacer.unsent();
+            let mut tally = share.tally();
+            pacer.unsent().for_each(|due| tally.never_sent(due));
             break;
         }
         if unanswered.load(Ordering::Relaxed) >= MOST_UNANSWERED {
@@ -77,16 +78,28 @@ pub(crate) async fn run(share: Arc<Share>, pace: Pace) {
     while unanswered.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    share.tally().unanswered += unanswered.load(Ordering::Relaxed);
+    for stream in &streams {
+        for due in stream.half().pipe.abandon() {
+            share.tally().gave_up(due, deadline);
+        }
+    }
+    // Calls give themselves up at the deadline.
+    while streams.is_empty() && unanswered.load(Ordering::Relaxed) > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 async fn call(share: Arc<Share>, line: Arc<Line>, due: Instant, unanswered: Arc<AtomicU64>) {
     let message = share.feed().call();
-    let answer = match line.ready().await {
-        Ok(mut sender) => line.call(&mut sender, message, share.decoder()).await,
-        Err(failure) => Err(failure),
+    let answer = async {
+        let mut sender = line.ready().await?;
+        line.call(&mut sender, message, share.decoder()).await
     };
-    share.tally().open(due, Instant::now(), answer);
+    let deadline = share.timeline.end + DRAIN;
+    match tokio::time::timeout_at(deadline.into(), answer).await {
+        Ok(answer) => share.tally().open(due, Instant::now(), answer),
+        Err(_) => share.tally().gave_up(due, deadline),
+    }
     unanswered.fetch_sub(1, Ordering::Relaxed);
 }
 

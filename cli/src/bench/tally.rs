@@ -82,6 +82,23 @@ impl Tally {
         }
     }
 
+    /// Open loop: a call had no answer when the generator stopped waiting. It took at least that long, and
+    /// leaving it out would leave out just the slowest.
+    pub(crate) fn gave_up(&mut self, due: Instant, now: Instant) {
+        if self.timeline.counts(due) {
+            self.latency.saturating_record(nanos(now - due));
+            self.unanswered += 1;
+        }
+    }
+
+    /// Open loop: a call was due and was never sent. Whoever would have made it waited to the end at least.
+    pub(crate) fn never_sent(&mut self, due: Instant) {
+        if self.timeline.counts(due) {
+            self.latency.saturating_record(nanos(self.timeline.end - due));
+            self.unsent += 1;
+        }
+    }
+
     /// Open loop: a call was handed to its connection now.
     pub(crate) fn sent(&mut self, due: Instant, now: Instant) {
         if self.timeline.counts(due) {
@@ -172,6 +189,19 @@ mod tests {
         tally.open(timeline.start + 199 * MS, timeline.start + 500 * MS, Ok(ALLOWED));
         assert!(near(&tally.latency, 1.0, 301 * MS));
         assert_eq!(tally.decided, Decided::default());
+    }
+
+    #[test]
+    fn calls_without_an_answer_count_as_long_as_they_were_waited_for() {
+        let timeline = timeline();
+        let mut tally = Tally::new(timeline);
+        let due = timeline.start + 150 * MS;
+        tally.open(due, due + MS, Ok(ALLOWED));
+        tally.gave_up(due, timeline.end + 950 * MS);
+        tally.never_sent(due);
+        tally.gave_up(timeline.start, timeline.end);
+        assert_eq!((tally.latency.len(), tally.unanswered, tally.unsent), (3, 1, 1));
+        assert!(near(&tally.latency, 0.5, 50 * MS) && near(&tally.latency, 1.0, 1_000 * MS));
     }
 
     #[test]

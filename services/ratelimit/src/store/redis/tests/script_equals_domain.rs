@@ -41,8 +41,8 @@ fn rule() -> impl Strategy<Value = [Rule; 2]> {
                 period => period,
             };
             // A log in memory merges entries when its limit is lowered, one in Redis has room for all of them.
-        let second = if algorithm == Algorithm::SlidingLog { first } else { second };
-        [first, second].map(|(limit, burst)| {
+            let second = if algorithm == Algorithm::SlidingLog { first } else { second };
+            [first, second].map(|(limit, burst)| {
                 let burst = burst.filter(|_| algorithm == Algorithm::TokenBucket);
                 Limit::new(LimitSpec { name: "limit".into(), algorithm, limit, period, burst })
                     .expect("valid")

@@ -78,10 +78,13 @@ fn what_is_printed_is_accepted_again() {
 #[case::half_an_identity("UPSTREAMS__TLS__CERT", "cert.pem", "upstreams.tls")]
 #[case::busy_probe("HEALTH__INTERVAL", "0", "health.interval")]
 #[case::no_range("PROXIES__TRUSTED", "10.0.0.0/33", "proxies.trusted")]
+#[case::more_than_ipv4("PROXIES__TRUSTED", "::ffff:10.0.0.0/8", "proxies.trusted")]
 #[case::other_header("PROXIES__HEADER", "x-real-ip", "proxies.header")]
 #[case::any_origin("CORS__ORIGINS", "*", "cors.origins")]
 #[case::origin_with_slash("CORS__ORIGINS", "https://a.example/", "cors.origins")]
 #[case::origin_in_capitals("CORS__ORIGINS", "https://A.example", "cors.origins")]
+#[case::origin_with_its_usual_port("CORS__ORIGINS", "https://a.example:443", "cors.origins")]
+#[case::origin_with_port_80("CORS__ORIGINS", "http://a.example:80", "cors.origins")]
 fn a_bad_value_is_refused_by_its_key(#[case] variable: &str, #[case] value: &str, #[case] key: &str) {
     let error = load(&[(&format!("TIDEGATE_{variable}"), value)]).unwrap_err();
     assert!(error.contains(key), "{error}");
@@ -109,6 +112,11 @@ fn a_url_has_host_port_and_scheme(
     assert_eq!((url.host(), url.port(), url.is_tls()), (host, port, is_tls));
 }
 
+#[test]
+fn an_origin_may_have_an_unusual_port() {
+    assert!(load(&[("TIDEGATE_CORS__ORIGINS", "https://a.example:8443,http://a.example:443")]).is_ok());
+}
+
 #[rstest]
 #[case("10.0.0.0/8", "10.255.0.1", true)]
 #[case("10.0.0.0/8", "11.0.0.1", false)]
@@ -116,6 +124,9 @@ fn a_url_has_host_port_and_scheme(
 #[case("192.0.2.1", "192.0.2.2", false)]
 #[case("2001:db8::/32", "2001:db8::1", true)]
 #[case("::/0", "10.0.0.1", false)]
+#[case::mapped("::ffff:127.0.0.1", "127.0.0.1", true)]
+#[case::mapped_range("::ffff:10.0.0.0/104", "10.255.0.1", true)]
+#[case::beyond_the_mapped_range("::ffff:10.0.0.0/104", "11.0.0.1", false)]
 fn a_range_holds_its_addresses(#[case] range: &str, #[case] ip: &str, #[case] expected: bool) {
     let range = Cidr::try_from(range.to_owned()).unwrap();
     assert_eq!(range.contains(ip.parse().unwrap()), expected);

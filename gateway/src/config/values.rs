@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use http::{HeaderValue, Uri};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 /// `http://host:port` or `https://host:port`; a name stands for all of its addresses.
@@ -53,7 +53,8 @@ impl From<UpstreamUrl> for String {
     }
 }
 
-/// A range of addresses, `10.0.0.0/8`; a single address is a range of one.
+/// A range of addresses, `10.0.0.0/8`; a single address is a range of one. A range of IPv4-mapped
+/// addresses is the range of IPv4 that it stands for, since that is how peers are known.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cidr(IpNet);
@@ -71,8 +72,19 @@ impl TryFrom<String> for Cidr {
 
     fn try_from(text: String) -> Result<Self, String> {
         let single = || text.parse::<IpAddr>().ok().map(IpNet::from);
-        let range = text.parse().ok().or_else(single);
+        let range = text.parse().ok().or_else(single).and_then(without_mapping);
         range.map(Self).ok_or_else(|| format!("{text:?} is not a range of addresses, as 10.0.0.0/8"))
+    }
+}
+
+/// `None` for a mapped address in a range so wide that it stands for more than IPv4.
+fn without_mapping(range: IpNet) -> Option<IpNet> {
+    match range.addr().to_canonical() {
+        IpAddr::V4(ip) if range.addr().is_ipv6() => {
+            let length = range.prefix_len().checked_sub(96)?;
+            Ipv4Net::new(ip, length).ok().map(IpNet::V4)
+        }
+        _ => Some(range),
     }
 }
 
@@ -100,11 +112,17 @@ impl TryFrom<String> for Origin {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        // Browsers send lower case and no slash; anything else would never match.
+        // Browsers send lower case, no slash and no usual port; anything else would never match.
         let is_as_sent =
             !text.ends_with('/') && !text.contains(|character: char| character.is_ascii_uppercase());
+        let names_usual_port = |url: &Uri| {
+            matches!(
+                (url.scheme_str(), url.port_u16()),
+                (Some("https"), Some(443)) | (Some("http"), Some(80))
+            )
+        };
         match bare_url(&text) {
-            Some(_) if is_as_sent => Ok(Self(text)),
+            Some(url) if is_as_sent && !names_usual_port(&url) => Ok(Self(text)),
             _ => {
                 Err(format!("{text:?} is not an origin as browsers send it, as https://console.example.com"))
             }

@@ -9,13 +9,17 @@ use crate::config::{ForwardingHeader, ProxiesConfig};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// A request with one of these came through a proxy.
+const MARKS_OF_PROXIES: [HeaderName; 4] = [header::FORWARDED, X_FORWARDED_FOR, X_REAL_IP, header::VIA];
 
 /// Where a request came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClientAddress {
     /// The caller; never an IPv4-mapped IPv6 address.
     pub ip: IpAddr,
-    /// Whether caller and connection are both on this machine, so nobody outside is speaking.
+    /// Whether the caller, and whoever passed the request on, are on this machine, so that nobody
+    /// outside is speaking. In doubt they are not.
     pub is_local: bool,
     /// Whether a trusted proxy says that the caller used TLS.
     pub is_https: bool,
@@ -27,7 +31,10 @@ impl ClientAddress {
     pub(crate) fn of(peer: SocketAddr, headers: &HeaderMap, proxies: &ProxiesConfig) -> Self {
         let peer = peer.ip().to_canonical();
         if !is_trusted(peer, proxies) {
-            return Self { ip: peer, is_local: peer.is_loopback(), is_https: false };
+            // What an unlisted peer writes gives it nothing, but may show that it speaks for another.
+            let is_local =
+                peer.is_loopback() && !MARKS_OF_PROXIES.iter().any(|name| headers.contains_key(name));
+            return Self { ip: peer, is_local, is_https: false };
         }
         let hops = match proxies.header {
             ForwardingHeader::XForwardedFor => x_forwarded_for(headers),
@@ -38,8 +45,7 @@ impl ClientAddress {
             ForwardingHeader::XForwardedFor => last_proto(headers),
             ForwardingHeader::Forwarded => hops.last().is_some_and(|hop| hop.is_https),
         };
-        let is_local = walked.is_known && peer.is_loopback() && walked.ip.is_loopback();
-        Self { ip: walked.ip, is_local, is_https }
+        Self { ip: walked.ip, is_local: walked.is_local, is_https }
     }
 
     /// What limits count by: the IPv4 address, or the /64 of an IPv6 address, since one subscriber
@@ -66,22 +72,26 @@ struct Hop {
 
 struct Walked {
     ip: IpAddr,
-    is_known: bool,
+    is_local: bool,
 }
 
 /// From the nearest hop to the farthest; the first address that is no trusted proxy is the caller.
 /// What lies beyond it was written by the caller and proves nothing. Behind a hop without an
 /// address nobody is known, so the proxy before it answers for the call.
+///
+/// Loopback means this machine only to a process on it: from a proxy elsewhere it is that proxy's own
+/// machine. So the caller is local if every address on the way is loopback. A proxy that names nobody
+/// may be speaking for anybody.
 fn walk(peer: IpAddr, hops: &[Hop], proxies: &ProxiesConfig) -> Walked {
-    let mut nearest = peer;
+    let mut walked = Walked { ip: peer, is_local: peer.is_loopback() && !hops.is_empty() };
     for hop in hops.iter().rev() {
-        match hop.ip {
-            None => return Walked { ip: nearest, is_known: false },
-            Some(ip) if is_trusted(ip, proxies) => nearest = ip,
-            Some(ip) => return Walked { ip, is_known: true },
+        let Some(ip) = hop.ip else { return Walked { is_local: false, ..walked } };
+        walked = Walked { ip, is_local: walked.is_local && ip.is_loopback() };
+        if !is_trusted(ip, proxies) {
+            break;
         }
     }
-    Walked { ip: nearest, is_known: true }
+    walked
 }
 
 fn is_trusted(ip: IpAddr, proxies: &ProxiesConfig) -> bool {
@@ -205,20 +215,46 @@ mod tests {
     }
 
     #[rstest]
-    #[case::loopback("127.0.0.1", "x-other", "", true)]
-    #[case::ipv6_loopback("::1", "x-other", "", true)]
-    #[case::mapped_loopback("::ffff:127.0.0.1", "x-other", "", true)]
+    #[case::local_proxy_for_a_local_caller("127.0.0.1", "x-forwarded-for", "127.0.0.1", true)]
+    #[case::local_proxies_for_a_local_caller("127.0.0.1", "x-forwarded-for", "127.0.0.3, 127.0.0.2", true)]
+    #[case::what_an_outsider_wrote("127.0.0.1", "x-forwarded-for", "127.0.0.1, 198.51.100.1", false)]
     #[case::local_proxy_for_an_outsider("127.0.0.1", "x-forwarded-for", "198.51.100.1", false)]
     #[case::local_proxy_for_somebody_hidden("127.0.0.1", "x-forwarded-for", "unknown", false)]
+    #[case::hidden_behind_local_proxies("127.0.0.1", "x-forwarded-for", "unknown, 127.0.0.2", false)]
+    #[case::loopback_of_a_far_proxy("127.0.0.1", "x-forwarded-for", "127.0.0.1, 10.0.0.5", false)]
+    #[case::the_same_in_forwarded("127.0.0.1", "forwarded", "for=127.0.0.1, for=10.0.0.5", false)]
     #[case::far_proxy_that_claims_loopback("10.0.0.1", "x-forwarded-for", "127.0.0.1", false)]
     #[case::outsider_that_claims_loopback("192.0.2.1", "x-forwarded-for", "127.0.0.1", false)]
-    fn is_local_only_if_nobody_outside_speaks(
+    #[case::local_proxy_that_names_nobody("127.0.0.1", "x-other", "", false)]
+    #[case::local_proxy_that_writes_another_header("127.0.0.1", "via", "1.1 proxy", false)]
+    fn behind_proxies_the_caller_is_local_only_if_every_hop_is(
         #[case] peer: &str,
         #[case] name: &'static str,
         #[case] value: &'static str,
         #[case] is_local: bool,
     ) {
         assert_eq!(address(peer, name, value).is_local, is_local);
+    }
+
+    #[rstest]
+    #[case::loopback("127.0.0.1", "x-other", true)]
+    #[case::ipv6_loopback("::1", "x-other", true)]
+    #[case::mapped_loopback("::ffff:127.0.0.1", "x-other", true)]
+    #[case::elsewhere("192.0.2.1", "x-other", false)]
+    #[case::x_forwarded_for("127.0.0.1", "x-forwarded-for", false)]
+    #[case::forwarded("::1", "forwarded", false)]
+    #[case::x_real_ip("127.0.0.1", "x-real-ip", false)]
+    #[case::via("::ffff:127.0.0.1", "via", false)]
+    fn without_proxies_the_peer_is_local_unless_it_speaks_for_another(
+        #[case] peer: &str,
+        #[case] name: &'static str,
+        #[case] is_local: bool,
+    ) {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, http::HeaderValue::from_static("127.0.0.1"));
+        let nobody = ProxiesConfig { trusted: Vec::new(), header: ForwardingHeader::XForwardedFor };
+        let address = ClientAddress::of(SocketAddr::new(peer.parse().unwrap(), 1), &headers, &nobody);
+        assert_eq!(address.is_local, is_local);
     }
 
     #[test]

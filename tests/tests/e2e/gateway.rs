@@ -72,18 +72,30 @@ async fn two_replicas_share_the_load_and_one_may_die() -> TestResult {
 #[tokio::test(flavor = "multi_thread")]
 async fn forwarding_headers_count_only_from_trusted_proxies() -> TestResult {
     let _turn = turn::shared().await;
-    // Directly from this machine the check is open, whatever the header claims.
+    let ask = async |gateway: &Service, forwarded: &'static str| {
+        let headers = [("x-forwarded-for", forwarded), ("content-type", "application/json")];
+        let body = json!({"attributes": {"organization": "acme"}}).to_string();
+        http_client::request(gateway.address(), Method::POST, "/v1/check", &headers, body).await
+    };
+    // From a peer that is not listed the header opens nothing, and shows that it speaks for another.
     let (_ratelimit, direct) = behind("").await?;
-    let headers = [("x-forwarded-for", "203.0.113.9"), ("content-type", "application/json")];
-    let body = json!({"attributes": {"organization": "acme"}}).to_string();
-    let answer =
-        http_client::request(direct.address(), Method::POST, "/v1/check", &headers, body.clone()).await?;
-    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    assert_eq!(check(&direct, "acme").await?.status, StatusCode::OK);
+    for forwarded in ["203.0.113.9", "127.0.0.1"] {
+        let answer = ask(&direct, forwarded).await?;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{forwarded}: {}", answer.text());
+    }
 
-    // Through a trusted proxy the caller is the one it names, and not on this machine.
-    let (_ratelimit, proxied) = behind("[proxies]\ntrusted = [\"127.0.0.0/8\"]").await?;
-    let answer = http_client::request(proxied.address(), Method::POST, "/v1/check", &headers, body).await?;
-    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{}", answer.text());
+    // Through trusted proxies the caller is the one they name, on this machine only if they all are.
+    let (_ratelimit, proxied) = behind("[proxies]\ntrusted = [\"127.0.0.0/8\", \"10.0.0.0/8\"]").await?;
+    for (forwarded, status) in [
+        ("203.0.113.9", StatusCode::UNAUTHORIZED),
+        ("127.0.0.1, 10.0.0.5", StatusCode::UNAUTHORIZED),
+        ("127.0.0.1", StatusCode::OK),
+    ] {
+        let answer = ask(&proxied, forwarded).await?;
+        assert_eq!(answer.status, status, "{forwarded}: {}", answer.text());
+    }
+    assert_eq!(check(&proxied, "acme").await?.status, StatusCode::UNAUTHORIZED, "nobody is named");
     Ok(())
 }
 

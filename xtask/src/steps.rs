@@ -79,6 +79,12 @@ impl Steps {
             Outcome::Skipped => total,
         })
     }
+
+    /// Names and notes of the steps that said nothing.
+    pub(crate) fn skipped(&self) -> impl Iterator<Item = String> {
+        let skipped = self.taken.iter().filter(|step| step.outcome == Outcome::Skipped);
+        skipped.map(|Step { name, note, .. }| format!("{name} ({note})"))
+    }
 }
 
 /// Runs a command to its end.
@@ -109,8 +115,9 @@ mod tests {
     fn what_is_missing_counts_as_failed_and_what_is_skipped_does_not_count() {
         let mut steps = Steps::default();
         for outcome in [Outcome::Passed, Outcome::Failed, Outcome::Missing, Outcome::Skipped] {
-            steps.take("step", || Ok((outcome, String::new())));
+            steps.take("step", || Ok((outcome, "why".to_owned())));
         }
+        assert_eq!(steps.skipped().collect::<Vec<_>>(), ["step (why)"]);
         steps.take("error", || anyhow::bail!("no such thing"));
         assert_eq!(steps.total(), Total { passed: 1, failed: 3 });
         assert!(steps.to_string().contains("no such thing"), "{steps}");

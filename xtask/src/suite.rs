@@ -28,7 +28,8 @@ fn prepare() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs `cargo test …`, passing its output on and summing its results.
+/// Runs `cargo test …`, passing its output on and summing its results. A run of no test counts as one failure:
+/// a filter that matches nothing has shown nothing.
 ///
 /// # Errors
 ///
@@ -44,9 +45,13 @@ pub(crate) fn stream(command: &mut Command) -> anyhow::Result<Total> {
         println!("{line}");
         total = total + parse(&line).unwrap_or_default();
     }
-    if !child.wait()?.success() && total.good() {
+    let succeeded = child.wait()?.success();
+    if !succeeded && total.good() {
         println!("cargo test failed outside of a test: a test binary died, or did not compile");
         total = total + Total::FAILED;
+    } else if total == Total::default() {
+        println!("no test ran: nothing matches");
+        total = Total::FAILED;
     }
     Ok(total)
 }
@@ -80,5 +85,13 @@ mod tests {
         let died = "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; exit 3";
         let total = stream(Command::new("sh").args(["-c", died])).unwrap();
         assert_eq!(total, Total { passed: 2, failed: 1 });
+    }
+
+    #[test]
+    fn a_run_of_no_test_counts_as_failed() {
+        for output in ["test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out", ""] {
+            let total = stream(Command::new("echo").arg(output)).unwrap();
+            assert_eq!(total, Total { passed: 0, failed: 1 }, "{output:?}");
+        }
     }
 }

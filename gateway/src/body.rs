@@ -22,8 +22,8 @@ pub(crate) struct BodyLimits {
 /// The body as JSON.
 ///
 /// # Errors
-/// 415 for another type or a content coding, 413 over the size, 408 over the time, 400 for a body
-/// that breaks off, is not UTF-8 or not JSON.
+/// 415 for another type or a content coding, 501 for a transfer coding, 413 over the size, 408 over
+/// the time, 400 for a body that breaks off, is not UTF-8 or not JSON.
 pub(crate) async fn read_json(request: Request, limits: BodyLimits) -> Result<Value, Box<Problem>> {
     let (parts, body) = request.into_parts();
     require_json(&parts.headers)?;
@@ -36,14 +36,26 @@ pub(crate) async fn read_json(request: Request, limits: BodyLimits) -> Result<Va
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), Box<Problem>> {
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
         return Err(wrong_type("The body must not be compressed"));
     }
-    match headers.get(header::CONTENT_TYPE) {
-        None => Err(wrong_type("The body needs Content-Type: application/json")),
-        Some(value) if is_json(value) => Ok(()),
-        Some(_) => Err(wrong_type("The body must be application/json in UTF-8")),
+    if !headers.get_all(header::TRANSFER_ENCODING).iter().all(is_chunked) {
+        let detail = "The only transfer coding known here is chunked";
+        return Err(Box::new(Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)));
     }
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    match (types.next(), types.next()) {
+        (None, _) => Err(wrong_type("The body needs Content-Type: application/json")),
+        (Some(value), None) if is_json(value) => Ok(()),
+        (Some(_), None) => Err(wrong_type("The body must be application/json in UTF-8")),
+        // Whoever is in front may have looked at the other one.
+        (Some(_), Some(_)) => Err(wrong_type("The body needs one Content-Type, not several")),
+    }
+}
+
+/// The parser has seen to it that chunked comes last; a coding before it would be left undone.
+fn is_chunked(value: &HeaderValue) -> bool {
+    value.to_str().is_ok_and(|value| value.trim().eq_ignore_ascii_case("chunked"))
 }
 
 fn is_json(value: &HeaderValue) -> bool {
@@ -137,6 +149,39 @@ mod tests {
     async fn a_compressed_body_is_refused() {
         let headers = [("content-type", "application/json"), ("content-encoding", "gzip")];
         assert_eq!(read(&headers, Body::from("{}")).await.unwrap_err().0, 415);
+    }
+
+    #[tokio::test]
+    async fn a_second_line_is_looked_at_too() {
+        for (name, second, status) in [
+            ("content-type", "text/plain", 415),
+            ("content-type", "application/json", 415),
+            ("content-encoding", "gzip", 415),
+            ("transfer-encoding", "gzip", 501),
+        ] {
+            let first = match name {
+                "content-type" => "application/json",
+                "content-encoding" => "identity",
+                _ => "chunked",
+            };
+            let mut headers = vec![(name, first), (name, second)];
+            if name != "content-type" {
+                headers.push(("content-type", "application/json"));
+            }
+            assert_eq!(read(&headers, Body::from("{}")).await.unwrap_err().0, status, "{name}: {second}");
+        }
+    }
+
+    #[rstest]
+    #[case("chunked", true)]
+    #[case("Chunked", true)]
+    #[case("gzip, chunked", false)]
+    #[case("chunked, chunked", false)]
+    #[tokio::test]
+    async fn only_chunked_is_undone(#[case] coding: &str, #[case] is_taken: bool) {
+        let headers = [("content-type", "application/json"), ("transfer-encoding", coding)];
+        let refused = read(&headers, Body::from("{}")).await.err();
+        assert_eq!(refused, (!is_taken).then(|| (501, "not_implemented".to_owned())));
     }
 
     #[rstest]

@@ -78,7 +78,7 @@ pub struct ServerConfig {
     /// Requests at once on one HTTP/2 connection.
     #[garde(range(min = 1))]
     pub max_concurrent_streams: u32,
-    /// For the first request to begin, for headers to arrive, and between requests of HTTP/1.1.
+    /// For the first request to begin, for headers to arrive, and between requests.
     #[garde(custom(positive))]
     pub header_read_timeout: HumanDuration,
     /// For the peer to take some of what was sent to it.

@@ -26,11 +26,15 @@ use self::client_address::ClientAddress;
 use crate::{
     app::{App, Shared},
     config::LimitsConfig,
+    metrics,
     problem::Problem,
 };
 
 /// Names a request to its caller, in logs and in traces.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Goes with `traceparent` (W3C Trace Context).
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What is known of a request before it is routed. An extractor for handlers.
 #[derive(Clone, Debug)]
@@ -40,6 +44,8 @@ pub(crate) struct RequestContext {
     pub client: ClientAddress,
     /// The caller's place in a trace.
     pub traceparent: Option<TraceParent>,
+    /// What tracing systems of the caller add to it; means nothing without it.
+    pub tracestate: Vec<HeaderValue>,
 }
 
 /// Extension of an answer: the template of the route that gave it.
@@ -61,10 +67,16 @@ impl RequestContext {
     /// Of a request with `headers` on a connection from `peer`.
     #[must_use]
     pub(crate) fn new(peer: SocketAddr, headers: &HeaderMap, shared: &Shared) -> Self {
+        let traceparent = TraceParent::from_headers(headers);
+        let tracestate = match traceparent {
+            Some(_) => headers.get_all(TRACESTATE).iter().cloned().collect(),
+            None => Vec::new(),
+        };
         Self {
             request_id: request_id::accept_or_new(headers, &shared.clock, &shared.random),
             client: ClientAddress::of(peer, headers, &shared.config.proxies),
-            traceparent: TraceParent::from_headers(headers),
+            traceparent,
+            tracestate,
         }
     }
 
@@ -107,8 +119,8 @@ impl Edge {
         let started = Instant::now();
         let Shared { config, random, metrics, .. } = &*self.shared;
         let mut context = RequestContext::new(peer, request.headers(), &self.shared);
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        let span = trace::request_span(request.headers(), method.as_str(), random).unwrap_or_else(Span::none);
+        let (method, uri) = (metrics::known(request.method()), request.uri().clone());
+        let span = trace::request_span(request.headers(), method, random).unwrap_or_else(Span::none);
         span.record("request_id", context.request_id());
         let fit = measure(&request, &config.limits).and_then(|()| host::names_loopback(&request));
         let response = match fit {
@@ -131,8 +143,15 @@ impl Edge {
                 span.record("otel.status_code", "ERROR");
             }
         }
-        tracing::debug!(%method, route = &*route, status = status.as_u16(), ?took, request_id = context.request_id(), "answered");
-        metrics.request(&method, route, status, took);
+        tracing::debug!(
+            method,
+            route = &*route,
+            status = status.as_u16(),
+            ?took,
+            request_id = context.request_id(),
+            "answered"
+        );
+        metrics.request(method, route, status, took);
         response
     }
 

@@ -89,9 +89,9 @@ impl GatewayMetrics {
         Arc::new(this)
     }
 
-    /// One request was answered.
-    pub(crate) fn request(&self, method: &Method, route: Arc<str>, status: StatusCode, took: Duration) {
-        let labels = HttpLabels { method: known(method), route, status: class(status) };
+    /// One request was answered; `method` is a [`known`] one.
+    pub(crate) fn request(&self, method: &'static str, route: Arc<str>, status: StatusCode, took: Duration) {
+        let labels = HttpLabels { method, route, status: class(status) };
         self.requests.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
@@ -111,8 +111,8 @@ impl GatewayMetrics {
     }
 }
 
-/// A caller may send any word as method; only the known ones become labels.
-fn known(method: &Method) -> &'static str {
+/// A caller may send any word as method; only the known ones become labels and names of spans.
+pub(crate) fn known(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
@@ -166,7 +166,7 @@ mod tests {
         let metrics = Metrics::new();
         let gateway = GatewayMetrics::register(&metrics);
         let method = Method::from_bytes(b"BREW").unwrap();
-        gateway.request(&method, "unmatched".into(), StatusCode::NOT_FOUND, Duration::from_millis(1));
+        gateway.request(known(&method), "unmatched".into(), StatusCode::NOT_FOUND, Duration::from_millis(1));
         gateway.upstream_call(Code::Unavailable);
         gateway.anonymous(AnonymousOutcome::FailedOpen);
         let page = metrics.encode();

@@ -49,13 +49,19 @@ pub(crate) struct ConnectionSettings {
     pub server: ServerConfig,
     /// Bytes of request line and headers that a parser takes at most.
     pub head_bytes: usize,
+    /// Header lines of HTTP/1.1 that a parser takes at most.
+    pub headers: usize,
 }
 
 impl ConnectionSettings {
     /// The parsers take more than `limits`, so that an oversized head gets a proper answer from the
     /// edge unless it is far too large.
     pub(crate) fn new(server: &ServerConfig, limits: &LimitsConfig) -> Self {
-        Self { server: server.clone(), head_bytes: 2 * (limits.uri_bytes + limits.header_bytes) }
+        Self {
+            server: server.clone(),
+            head_bytes: 2 * (limits.uri_bytes + limits.header_bytes),
+            headers: 2 * limits.headers,
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) use self::{
     pool::{Member, Pool},
 };
 use crate::{
-    edge::{RequestContext, X_REQUEST_ID},
+    edge::{RequestContext, TRACESTATE, X_REQUEST_ID},
     metrics::GatewayMetrics,
 };
 
@@ -113,6 +113,9 @@ impl RateLimit {
         trace::inject(metadata);
         if let Some(parent) = context.traceparent.filter(|_| !metadata.contains_key("traceparent")) {
             parent.inject(metadata);
+            for state in &context.tracestate {
+                metadata.as_mut().append(TRACESTATE, state.clone());
+            }
         }
         let _in_flight = member.enter();
         let client = RateLimitServiceClient::new(member.channel());

@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,7 +18,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::ConnectionSettings;
@@ -27,10 +27,33 @@ use crate::edge::Edge;
 /// The smallest buffer that hyper takes.
 const LEAST_BUFFER_BYTES: usize = 8192;
 
+/// The requests of one connection.
+#[derive(Default)]
+struct Activity {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// A request that has begun; it ends when this is dropped, by an answer or by a peer that gave up.
+struct UnderWay(Arc<Activity>);
+
+impl UnderWay {
+    fn begin(activity: &Arc<Activity>) -> Self {
+        activity.begun.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// How the connections of one worker are served.
 pub(super) struct Connections {
     http: auto::Builder<TokioExecutor>,
-    /// For the first request to begin.
+    /// For the first request to begin, and, at least, for another one.
     patience: Duration,
     send_timeout: Duration,
     leave: CancellationToken,
@@ -39,12 +62,12 @@ pub(super) struct Connections {
 impl Connections {
     /// After `leave`, connections end with the requests they have in flight.
     pub(super) fn new(settings: &ConnectionSettings, leave: CancellationToken) -> Self {
-        let ConnectionSettings { server, head_bytes } = settings;
+        let ConnectionSettings { server, head_bytes, headers } = settings;
         let mut http = auto::Builder::new(TokioExecutor::new());
-        // hyper's own bound of 100 headers stays: another one would cost an allocation per request.
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(server.header_read_timeout.get())
+            .max_headers(*headers)
             .max_buf_size((*head_bytes).max(LEAST_BUFFER_BYTES));
         http.http2()
             .timer(TokioTimer::new())
@@ -59,17 +82,22 @@ impl Connections {
     /// Serves until the peer leaves, is too slow, or the gateway leaves.
     pub(super) async fn serve(&self, stream: TcpStream, peer: SocketAddr, edge: Edge) {
         self.set_options(&stream);
-        let has_begun = Arc::new(AtomicBool::new(false));
-        let began = Arc::clone(&has_begun);
+        let activity = Arc::new(Activity::default());
+        let requests = Arc::clone(&activity);
         let service = service_fn(move |request: Request<Incoming>| {
-            began.store(true, Ordering::Relaxed);
+            let under_way = UnderWay::begin(&requests);
             let edge = edge.clone();
-            async move { Ok::<_, Infallible>(edge.answer(peer, request.map(Body::new)).await) }
+            async move {
+                let answer = edge.answer(peer, request.map(Body::new)).await;
+                drop(under_way);
+                Ok::<_, Infallible>(answer)
+            }
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
-        // hyper's own timer starts only once the protocol is known, which a silent peer never shows.
+        // hyper's own timer starts only once the protocol is known, which a silent peer never shows, and
+        // knows of no idle HTTP/2: there, pings alone would hold a connection for ever.
         let mut patience = pin!(tokio::time::sleep(self.patience));
-        let (mut is_patient, mut is_leaving) = (true, false);
+        let (mut begun_before, mut is_leaving, mut is_idle) = (0, false, false);
         loop {
             tokio::select! {
                 biased;
@@ -83,11 +111,19 @@ impl Connections {
                     is_leaving = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = patience.as_mut(), if is_patient => {
-                    if !has_begun.load(Ordering::Relaxed) {
+                () = patience.as_mut() => {
+                    let begun = activity.begun.load(Ordering::Relaxed);
+                    let is_quiet = begun == begun_before && activity.ended.load(Ordering::Relaxed) == begun;
+                    // A peer that was told to go, and neither went nor took its last answers.
+                    if begun == 0 || (is_quiet && is_idle) {
                         return;
                     }
-                    is_patient = false;
+                    if is_quiet {
+                        is_idle = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    begun_before = begun;
+                    patience.as_mut().reset(Instant::now() + self.patience);
                 }
             }
         }

@@ -126,6 +126,18 @@ async fn a_head_that_is_far_too_large_is_refused() {
 }
 
 #[tokio::test]
+async fn a_head_that_is_too_large_is_refused_by_a_problem() {
+    let running = start(NOBODY, "[limits]\nheaders = 100").await;
+    let many = "x: y\r\n".repeat(150);
+    let wide = format!("x: {}\r\n", "w".repeat(20_000));
+    for head in [many, wide] {
+        let answer = running.raw(format!("{LIVE}Connection: close\r\n{head}\r\n").as_bytes()).await;
+        assert_eq!(statuses(&answer), ["431"]);
+        assert!(answer.contains("headers_too_large") && answer.contains("x-request-id"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_over_the_limit_is_refused_and_the_connection_closed() {
     let running = start(NOBODY, "").await;
     let head = "POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
@@ -172,6 +184,29 @@ async fn http_2_is_served_on_the_same_port() {
     let response = timeout(PATIENCE, response).await.expect("an answer").unwrap();
     assert_eq!(response.status(), 200);
     assert!(response.headers().contains_key("x-request-id"));
+}
+
+#[tokio::test]
+async fn an_idle_http_2_connection_is_closed_but_not_under_a_request() {
+    let upstream = Upstream::start(|_| {
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(admitted(7))
+    });
+    let running = start(&upstream.url(), "[server]\nheader_read_timeout = \"100ms\"").await;
+    let (mut sender, connection) = h2::client::handshake(running.connect().await).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::post(format!("http://{}/v1/check", running.address))
+        .header("content-type", "application/json")
+        .body(())
+        .unwrap();
+    let (response, mut body) = sender.send_request(request, false).unwrap();
+    body.send_data(bytes::Bytes::from_static(b"{}"), true).unwrap();
+    let response = timeout(PATIENCE, response).await.expect("an answer").unwrap();
+    assert_eq!(response.status(), 200);
+    drop(response);
+    // The client keeps its side open, and answers pings.
+    timeout(PATIENCE, connection).await.expect("the other side closes").unwrap().unwrap();
+    drop(sender);
 }
 
 #[tokio::test]
@@ -235,7 +270,7 @@ async fn a_worker_that_panics_ends_the_server() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut config = fixture::config("").server;
     config.workers = 1;
-    let connections = ConnectionSettings { server: config, head_bytes: 0 };
+    let connections = ConnectionSettings { server: config, head_bytes: 0, headers: 0 };
     let server = Server { listener, connections, metrics: running.metrics };
     let make_edge: MakeEdge = Arc::new(|| Box::pin(async { panic!("no edge today") }));
     let ended = timeout(PATIENCE, server.serve(make_edge, CancellationToken::new())).await.expect("it ends");

@@ -283,6 +283,8 @@ async fn the_id_and_the_trace_of_the_request_are_passed_on() {
     let mut request = fixture::request("POST", "/v1/check", r#"{"cost":2}"#);
     request.headers_mut().insert("x-request-id", HeaderValue::from_static("order-7"));
     request.headers_mut().insert("traceparent", HeaderValue::from_static(TRACE));
+    request.headers_mut().append("tracestate", HeaderValue::from_static("one=1"));
+    request.headers_mut().append("tracestate", HeaderValue::from_static("two=2"));
     request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer secret"));
     assert_eq!(ask(&edge, LOCAL, request).await.status, 200);
     let (check, metadata) = upstream.seen().remove(0);
@@ -291,6 +293,8 @@ async fn the_id_and_the_trace_of_the_request_are_passed_on() {
         (&metadata["x-request-id"], &metadata["traceparent"]),
         (&"order-7".parse().unwrap(), &TRACE.parse().unwrap())
     );
+    let states: Vec<_> = metadata.get_all("tracestate").iter().collect();
+    assert_eq!(states, ["one=1", "two=2"]);
     assert!(metadata.contains_key("grpc-timeout"), "{metadata:?}");
     assert!(!metadata.contains_key("authorization"), "a credential was passed on");
 }

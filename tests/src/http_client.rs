@@ -99,18 +99,20 @@ pub async fn post(address: &str, path: &str, body: &Value) -> anyhow::Result<Ans
     request(address, Method::POST, path, &headers, body.to_string()).await
 }
 
-/// Sends bytes as they are and reads until the other side closes, or for `wait`.
+/// Sends bytes as they are and reads until the other side closes, or for `wait`. Returns what was read, and
+/// whether the other side closed.
 ///
 /// # Errors
 ///
 /// No connection.
-pub async fn raw(address: &str, bytes: &[u8], wait: Duration) -> anyhow::Result<Vec<u8>> {
+pub async fn raw(address: &str, bytes: &[u8], wait: Duration) -> anyhow::Result<(Vec<u8>, bool)> {
     let mut stream = TcpStream::connect(address).await?;
     // A server that has seen enough may close before everything is written.
     stream.write_all(bytes).await.ok();
     let mut answer = Vec::new();
-    tokio::time::timeout(wait, stream.read_to_end(&mut answer)).await.ok();
-    Ok(answer)
+    // A reset is an end as well.
+    let closed = tokio::time::timeout(wait, stream.read_to_end(&mut answer)).await.is_ok();
+    Ok((answer, closed))
 }
 
 /// The sum of a Prometheus metric over all label sets that contain `labels`, as text in `page`.

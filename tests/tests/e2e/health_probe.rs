@@ -23,7 +23,7 @@ use tokio::{net::TcpStream, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Long enough to look, on a busy machine, at a service that is leaving.
-const LAME_DUCK: Duration = Duration::from_secs(4);
+const LAME_DUCK: Duration = Duration::from_secs(12);
 
 async fn service() -> anyhow::Result<Service> {
     let toml = format!("[server]\nlame_duck = \"{}s\"", LAME_DUCK.as_secs());
@@ -100,7 +100,7 @@ async fn sigterm_says_not_serving_finishes_what_is_in_flight_and_exits_0() -> Te
     answers.message().await?.context("the stream answers")?;
 
     ratelimit.terminate()?;
-    eventually("the probe says NOT_SERVING", LAME_DUCK, async || {
+    eventually("the probe says NOT_SERVING", LAME_DUCK / 3, async || {
         let seen = probe(&bin, ratelimit.address(), rpc::RATELIMIT, &[])?;
         Ok(!seen.status.success() && text(&seen).contains("\"NOT_SERVING\""))
     })
@@ -119,7 +119,7 @@ async fn sigterm_says_not_serving_finishes_what_is_in_flight_and_exits_0() -> Te
     drop(checks);
     assert!(answers.message().await?.is_none(), "the stream ends in order");
 
-    let status = ratelimit.ended(Duration::from_secs(15)).await?;
+    let status = ratelimit.ended(LAME_DUCK + Duration::from_secs(15)).await?;
     assert_eq!(status.code(), Some(0), "{}", ratelimit.process().tail());
     Ok(())
 }

@@ -1,6 +1,13 @@
 //! Policies change while the service runs.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tidegate_proto::ratelimit::v1::CheckRequest;
 use tidegate_tests::{
@@ -44,10 +51,24 @@ async fn an_edit_takes_effect_and_drops_no_request() -> TestResult {
     let _turn = turn::alone().await;
     let service = service(&policies(5)).await?;
     let load = Load {
-        duration: Duration::from_secs(4),
+        duration: Duration::from_millis(500),
         ..Load::new(vec![service.address().to_owned()], check("busy"))
     };
-    let running = tokio::spawn(async move { load::run(&load).await });
+    // For as long as the edits take, and once more with the last in force.
+    let edited = Arc::new(AtomicBool::new(false));
+    let running = tokio::spawn({
+        let edited = Arc::clone(&edited);
+        async move {
+            let mut calls = Vec::new();
+            loop {
+                let last = edited.load(Ordering::SeqCst);
+                calls.extend(load::run(&load).await?);
+                if last {
+                    return anyhow::Ok(calls);
+                }
+            }
+        }
+    });
     for (round, new) in [7, 9, 11].into_iter().enumerate() {
         // In place, and by renaming over it as editors and Kubernetes do.
         if round % 2 == 0 {
@@ -60,6 +81,7 @@ async fn an_edit_takes_effect_and_drops_no_request() -> TestResult {
         let in_force = async || Ok(limit(&service).await? == u64::from(new));
         eventually("the edited limit is in force", WITHIN, in_force).await?;
     }
+    edited.store(true, Ordering::SeqCst);
     let calls = running.await??;
     let failed: Vec<_> = calls.iter().filter(|call| matches!(call.outcome, Outcome::Failed(_))).collect();
     assert!(failed.is_empty(), "{} of {} calls failed: {:?}", failed.len(), calls.len(), failed[0]);

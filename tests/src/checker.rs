@@ -69,6 +69,14 @@ impl Peak {
         self.admitted > self.allowed
     }
 
+    /// How many admissions of the log lie across an edge of the interval: as large an excess could go unseen.
+    #[must_use]
+    pub fn straddling(&self, log: &[Admission]) -> u64 {
+        let (from, to) = (self.from_us, self.from_us + self.length_us);
+        let across = |edge: u64, a: &Admission| a.sent_us < edge && a.received_us >= edge;
+        log.iter().map(|a| u64::from(across(from, a) || across(to, a))).sum()
+    }
+
     fn worse_than(&self, other: &Self) -> bool {
         let excess = |peak: &Self| i128::from(peak.admitted) - i128::from(peak.allowed);
         excess(self) > excess(other)

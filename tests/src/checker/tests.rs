@@ -80,6 +80,11 @@ fn an_answer_that_could_lie_outside_of_the_interval_is_not_held_against_the_limi
     late.push(Admission { sent_us: START + SECOND / 2, received_us: START + 2 * SECOND });
     assert!(!ROLLING.worst(&late).unwrap().exceeded());
     assert!(!ALIGNED.worst(&late).unwrap().exceeded());
+    assert_eq!(
+        ALIGNED.worst(&late).unwrap().straddling(&late),
+        1,
+        "it is told as what may have been overlooked"
+    );
 }
 
 #[test]

@@ -34,10 +34,14 @@ struct Fleet {
 
 impl Fleet {
     async fn start() -> anyhow::Result<Self> {
+        Self::with(policies()).await
+    }
+
+    async fn with(policies: String) -> anyhow::Result<Self> {
         let redis = RedisServer::start().await?;
         let settings = RateLimitSettings {
             redis_url: Some(redis.url()),
-            policies: Some(policies()),
+            policies: Some(policies),
             // What is admitted is judged here, not how fast: on a loaded machine the default of 10 ms would
             // answer much of the load by failure mode.
             toml: "[store.redis]\ndeadline = \"400ms\"".to_owned(),
@@ -174,5 +178,27 @@ async fn replicas_that_count_apart_are_caught() -> TestResult {
     let load = Load { clients: 16, ..Load::new(addresses, case.check()) };
     let verdict = Verdict::of(case, &load::run(&load).await?)?;
     assert!(verdict.peaks.iter().any(Peak::exceeded), "two stores went unnoticed: {verdict:?}");
+    Ok(())
+}
+
+/// A few too many, and a window that ends a little early, are seen under the load of the other tests. What is as
+/// short as a call there is not: the table says how many calls lie across the edges.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_excess_is_caught_under_the_same_load() -> TestResult {
+    let _turn = turn::alone().await;
+    let planted = [
+        (0, "limit = 100\nperiod = \"1s\"", "limit = 105\nperiod = \"1s\""),
+        (0, "limit = 100\nperiod = \"1s\"", "limit = 100\nperiod = \"900ms\""),
+        (1, "limit = 30\nperiod = \"200ms\"", "limit = 32\nperiod = \"200ms\""),
+    ];
+    title("a small excess planted");
+    for (rule, promised, served) in planted {
+        let fleet = Fleet::with(policies().replace(promised, served)).await?;
+        for case in CASES.iter().filter(|case| case.namespace.starts_with("sliding")) {
+            let verdict = Verdict::of(case, &load::run(&fleet.load(case)).await?)?;
+            println!("{verdict}");
+            assert!(verdict.peaks[rule].exceeded(), "{}: unnoticed: {verdict:?}", case.namespace);
+        }
+    }
     Ok(())
 }

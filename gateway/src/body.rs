@@ -1,5 +1,7 @@
 //! Reading a JSON body: type, size, time, encoding and syntax, each refused with its own status.
 
+mod value;
+
 use std::time::Duration;
 
 use axum::{body::Body, extract::Request};
@@ -8,7 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
-use crate::problem::Problem;
+use crate::problem::{Problem, Violations};
 
 /// How much of a body is read, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -19,12 +21,16 @@ pub(crate) struct BodyLimits {
     pub timeout: Duration,
 }
 
-/// The body as JSON.
+/// The body as JSON; names that stand twice in one object are added to `violations`.
 ///
 /// # Errors
 /// 415 for another type or a content coding, 501 for a transfer coding, 413 over the size, 408 over
 /// the time, 400 for a body that breaks off, is not UTF-8 or not JSON.
-pub(crate) async fn read_json(request: Request, limits: BodyLimits) -> Result<Value, Box<Problem>> {
+pub(crate) async fn read_json(
+    request: Request,
+    limits: BodyLimits,
+    violations: &mut Violations,
+) -> Result<Value, Box<Problem>> {
     let (parts, body) = request.into_parts();
     require_json(&parts.headers)?;
     let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(parse_length);
@@ -32,7 +38,7 @@ pub(crate) async fn read_json(request: Request, limits: BodyLimits) -> Result<Va
         return Err(too_large(limits.bytes));
     }
     let bytes = read(body, limits).await?;
-    parse(&bytes)
+    parse(&bytes, violations)
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), Box<Problem>> {
@@ -89,11 +95,11 @@ async fn read(body: Body, limits: BodyLimits) -> Result<Bytes, Box<Problem>> {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Value, Box<Problem>> {
+fn parse(bytes: &[u8], violations: &mut Violations) -> Result<Value, Box<Problem>> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         bad_json(format!("The body is not UTF-8: the byte at offset {} is wrong", error.valid_up_to()))
     })?;
-    serde_json::from_str(text).map_err(|error| bad_json(format!("The body is not JSON: {error}")))
+    value::read(text, violations).map_err(|error| bad_json(format!("The body is not JSON: {error}")))
 }
 
 fn bad_json(detail: String) -> Box<Problem> {
@@ -124,7 +130,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let read = read_json(request.body(body).unwrap(), LIMITS).await;
+        let read = read_json(request.body(body).unwrap(), LIMITS, &mut Violations::default()).await;
         read.map_err(|problem| (problem.status.as_u16(), problem.error.into_owned()))
     }
 

@@ -47,11 +47,17 @@ pub(crate) struct Violations {
 impl Violations {
     /// Takes in one more.
     pub(crate) fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        if self.listed.len() < MOST_VIOLATIONS {
-            self.listed.push(Violation { field: field.into(), description: description.into() });
-        } else {
+        if self.is_full() {
             self.unlisted += 1;
+        } else {
+            self.listed.push(Violation { field: field.into(), description: description.into() });
         }
+    }
+
+    /// Whether further ones are only counted.
+    #[must_use]
+    pub(crate) fn is_full(&self) -> bool {
+        self.listed.len() >= MOST_VIOLATIONS
     }
 
     /// Fine, or the 400 that lists all of them.

@@ -78,7 +78,7 @@ pub(crate) async fn check(
     let mut violations = Violations::default();
     let enforce = read_enforce(request.uri(), &mut violations);
     let key = idempotency_key(request.headers(), &mut violations);
-    let body = read_body(&app, request).await?;
+    let body = read_body(&app, request, &mut violations).await?;
     let check = request::one(body, key.as_ref(), violations)?;
     let decision = app.ratelimit.check(check, &context, app.shared.config.upstreams.deadline.get()).await;
     let decision = decision.map_err(|status| failed(&status, &context))?;
@@ -118,7 +118,7 @@ pub(crate) async fn check_batch(
     let mut violations = Violations::default();
     refuse_query(request.uri(), &mut violations);
     let key = idempotency_key(request.headers(), &mut violations);
-    let body = read_body(&app, request).await?;
+    let body = read_body(&app, request, &mut violations).await?;
     let batch = request::batch(body, key.as_ref(), violations)?;
     let count = batch.checks.len();
     let deadline = app.shared.config.upstreams.deadline.get();
@@ -128,10 +128,10 @@ pub(crate) async fn check_batch(
     json(&answer.map_err(|error| broken(&error, &context))?)
 }
 
-async fn read_body(app: &App, request: Request) -> Result<Value, Box<Problem>> {
+async fn read_body(app: &App, request: Request, violations: &mut Violations) -> Result<Value, Box<Problem>> {
     let limits = &app.shared.config.limits;
     let limits = BodyLimits { bytes: limits.body_bytes, timeout: limits.body_timeout.get() };
-    read_json(request, limits).await
+    read_json(request, limits, violations).await
 }
 
 fn idempotency_key(headers: &HeaderMap, violations: &mut Violations) -> Option<HeaderValue> {

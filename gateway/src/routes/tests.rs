@@ -1,7 +1,8 @@
 use std::collections::BTreeSet;
 
 use http::StatusCode;
-use serde_json::Value;
+use rstest::rstest;
+use serde_json::{Value, json};
 
 use crate::{
     edge::Edge,
@@ -116,4 +117,17 @@ fn every_call_and_field_is_explained() {
             assert!(is_explained, "{name}.{field}: {property}");
         }
     }
+}
+
+#[rstest]
+#[case("/v1/check", r#"{"cost":1,"cost":7,"attributes":{"organization":"a","organization":"b"}}"#, &["cost", "attributes[organization]"])]
+#[case("/v1/check:batch", r#"{"checks":[{"cost":1,"cost":7}]}"#, &["checks[0].cost"])]
+#[tokio::test]
+async fn a_name_given_twice_is_a_violation(#[case] path: &str, #[case] body: &str, #[case] fields: &[&str]) {
+    let edge = unlimited().await;
+    let answer = ask(&edge, LOCAL, request("POST", path, body)).await;
+    assert_eq!((answer.status.as_u16(), &answer.json["error"]), (400, &json!("invalid_argument")));
+    let violations = answer.json["violations"].as_array().unwrap();
+    let named: Vec<_> = violations.iter().map(|violation| violation["field"].as_str().unwrap()).collect();
+    assert_eq!(named, fields);
 }

@@ -69,6 +69,9 @@ pub(super) enum CallProblems {
     /// A defect; its request id finds it in the log
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(#[to_schema] ProblemDocument<'static>),
+    /// The body has a transfer coding other than chunked
+    #[response(status = 501, content_type = "application/problem+json")]
+    TransferCoded(#[to_schema] ProblemDocument<'static>),
     /// The rate-limit service cannot be reached or is overloaded; with `enforce=true` also a denial
     /// because its store cannot be asked
     #[response(status = 503, content_type = "application/problem+json")]

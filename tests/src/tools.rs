@@ -1,10 +1,11 @@
 //! Where the built binaries are, and the tools of other languages that real clients need.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use anyhow::{Context, bail, ensure};
@@ -179,19 +180,29 @@ fn tools_dir() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Runs `install` unless `marker` says that it was done for the same `input`; one process at a time.
+/// Runs `install` unless `marker` says that it was done for the same `input`; one process at a time. What failed
+/// is not tried again by the same process: each try waits for the network anew.
 fn once(
     lock: &Path,
     marker: &Path,
     input: &str,
     install: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    static FAILED: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+    let failed = || FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+
     let lock = File::create(lock)?;
     lock.lock()?;
     if fs::read_to_string(marker).is_ok_and(|done| done == input) {
         return Ok(());
     }
-    install()?;
+    if let Some(before) = failed().get(marker) {
+        bail!("failed before in this run: {before}");
+    }
+    if let Err(error) = install() {
+        failed().insert(marker.to_path_buf(), format!("{error:#}"));
+        return Err(error);
+    }
     fs::write(marker, input)?;
     Ok(())
 }
@@ -218,4 +229,25 @@ pub fn output(command: &mut Command) -> anyhow::Result<String> {
         bail!("{command:?} ended with {}\n{stdout}{stderr}", done.status);
     }
     Ok(stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_installed_is_not_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (lock, marker) = (folder.path().join("lock"), folder.path().join("marker"));
+        let mut tries = 0;
+        for _ in 0..2 {
+            let install = || {
+                tries += 1;
+                bail!("no network")
+            };
+            let error = once(&lock, &marker, "x", install).unwrap_err();
+            assert!(error.to_string().contains("no network"), "{error}");
+        }
+        assert_eq!(tries, 1);
+    }
 }

@@ -21,6 +21,7 @@ use anyhow::Context;
 
 pub(crate) use args::BenchArgs;
 use child::OwnServer;
+pub(crate) use child::{PLAN, POLICIES};
 use cpu::Watched;
 use report::Report;
 
@@ -30,7 +31,7 @@ pub(crate) fn run(mut args: BenchArgs) -> anyhow::Result<ExitCode> {
     let own = if args.addr.is_none() { Some(OwnServer::start()?) } else { None };
     let mut pids = args.pids.clone();
     if let Some(own) = &own {
-        args.plan.get_or_insert_with(|| child::PLAN.to_owned());
+        args.plan.get_or_insert_with(|| PLAN.to_owned());
         pids.insert(0, Watched { name: "server".to_owned(), pid: own.pid() });
     }
     let addr = args.addr.clone().or_else(|| own.as_ref().map(|own| own.addr.clone()));

@@ -5,6 +5,7 @@ mod bench;
 mod ceiling;
 mod check;
 mod completions;
+mod decision;
 mod policies;
 mod table;
 mod up;
@@ -47,6 +48,8 @@ enum Command {
     Bench(bench::BenchArgs),
     #[command(hide = true)]
     BenchCeiling(ceiling::CeilingArgs),
+    #[command(hide = true)]
+    BenchDecision(decision::DecisionArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Policies(command) => policies::run(command),
         Command::Bench(args) => bench::run(args),
         Command::BenchCeiling(args) => ceiling::run(&args),
+        Command::BenchDecision(args) => decision::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     done.unwrap_or_else(|error| {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::up::Ready;
 
 /// A plan whose limits are never reached, beside the built-in ones.
-const POLICIES: &str = include_str!("policies.toml");
+pub(crate) const POLICIES: &str = include_str!("policies.toml");
 /// The plan that measures checks which are admitted.
 pub(crate) const PLAN: &str = "bench";
 

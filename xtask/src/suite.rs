@@ -45,9 +45,11 @@ pub(crate) fn stream(command: &mut Command) -> anyhow::Result<Total> {
         println!("{line}");
         total = total + parse(&line).unwrap_or_default();
     }
-    let succeeded = child.wait()?.success();
-    if !succeeded && total.good() {
-        println!("cargo test failed outside of a test: a test binary died, or did not compile");
+    let status = child.wait()?;
+    if !status.success() && total.good() {
+        println!(
+            "cargo test ended with {status}, and not by a test: it or a test binary died, or did not compile"
+        );
         total = total + Total::FAILED;
     } else if total == Total::default() {
         println!("no test ran: nothing matches");

@@ -4,7 +4,7 @@ mod banner;
 mod config;
 mod ready;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -14,6 +14,7 @@ use tidegate_chassis::{
     metrics::Metrics,
     shutdown, telemetry,
 };
+use tokio_util::sync::CancellationToken;
 
 use config::UpConfig;
 #[cfg(test)]
@@ -49,6 +50,10 @@ pub(crate) struct UpArgs {
     /// Write the addresses as JSON to this file once all services are SERVING.
     #[arg(long, value_name = "PATH")]
     ready_file: Option<PathBuf>,
+
+    /// Leave when standard input ends: when the process that started this one has gone, however it went.
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
 }
 
 /// Runs until told to leave, or until a service fails.
@@ -64,13 +69,27 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     config.outlast_the_gateway();
     // The services serve on threads of their own; this runtime only starts and stops them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(config, args.ready_file))?;
+    runtime.block_on(async {
+        let leave = shutdown::signal();
+        if args.until_stdin_ends {
+            let leave = leave.clone();
+            std::thread::spawn(move || {
+                // An input that cannot be read has ended too.
+                io::copy(&mut io::stdin(), &mut io::sink()).ok();
+                leave.cancel();
+            });
+        }
+        serve(config, args.ready_file, leave).await
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: UpConfig, ready_file: Option<PathBuf>) -> anyhow::Result<()> {
+async fn serve(
+    config: UpConfig,
+    ready_file: Option<PathBuf>,
+    asked_to_leave: CancellationToken,
+) -> anyhow::Result<()> {
     let _telemetry = telemetry::install("tidegate", &config.ratelimit.telemetry)?;
-    let signalled = shutdown::signal();
     config.refuse_taken_ports()?;
     if let Some(path) = &ready_file {
         ready::forget(path)?;
@@ -91,7 +110,7 @@ async fn serve(config: UpConfig, ready_file: Option<PathBuf>) -> anyhow::Result<
     let ready = Ready::of(&ratelimit, &gateway);
 
     // Whatever ends takes the rest along.
-    let leave = signalled.child_token();
+    let leave = asked_to_leave.child_token();
     let run_ratelimit = async {
         let _others = leave.clone().drop_guard();
         ratelimit.serve(leave.clone()).await.context("ratelimit")
@@ -108,7 +127,7 @@ async fn serve(config: UpConfig, ready_file: Option<PathBuf>) -> anyhow::Result<
     let (ratelimit, gateway, announced) = tokio::join!(run_ratelimit, run_gateway, announce);
     // The service behind first: if it fails, the rest follows from that.
     ratelimit.and(gateway).and(announced)?;
-    ensure!(signalled.is_cancelled(), "a service ended though nobody asked it to");
+    ensure!(asked_to_leave.is_cancelled(), "a service ended though nobody asked it to");
     Ok(())
 }
 

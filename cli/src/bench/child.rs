@@ -20,7 +20,7 @@ pub(crate) const PLAN: &str = "bench";
 const START: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 
-/// A running server; it is stopped when this is dropped.
+/// A running server; it is stopped when this is dropped, and leaves by itself if this process is killed.
 pub(crate) struct OwnServer {
     child: Child,
     /// gRPC address.
@@ -46,11 +46,11 @@ impl OwnServer {
             command.env_remove(name);
         }
         let mut child = command
-            .args(["up", "--ephemeral", "--ready-file"])
+            .args(["up", "--ephemeral", "--until-stdin-ends", "--ready-file"])
             .arg(&ready_file)
             .env("TIDEGATE_RATELIMIT__POLICIES__FILE", &policies)
             .env("TIDEGATE_RATELIMIT__TELEMETRY__LOG_LEVEL", "warn")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
             .context("cannot start a server")?;

@@ -71,8 +71,16 @@ impl Cores {
     /// The first core that this process may use serves, and the last makes the load.
     ///
     /// # Errors
-    /// There is one core only, or no `taskset`.
+    /// There is one core only, or no `taskset` or `setpriv`.
     pub(super) fn choose(unpinned: bool) -> anyhow::Result<Self> {
+        for (tool, does) in
+            [("setpriv", "ends servers with the benchmark"), ("taskset", "pins processes to cores")]
+        {
+            let found = Command::new(tool).arg("--version").output();
+            found.with_context(|| {
+                format!("`{tool}` {does}; install it (Debian: apt-get install util-linux)")
+            })?;
+        }
         if unpinned {
             return Ok(Self { server: None, load: None });
         }
@@ -80,9 +88,6 @@ impl Cores {
         let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
         let (server, load) = allowed.and_then(ends).context("cannot understand /proc/self/status")?;
         ensure!(server != load, "server and load need a core each; --unpinned does without");
-        let found = Command::new("taskset").arg("--version").output();
-        found
-            .context("`taskset` pins processes to cores; install it (Debian: apt-get install util-linux)")?;
         Ok(Self { server: Some(server), load: Some(load) })
     }
 }
@@ -94,12 +99,15 @@ fn ends(list: &str) -> Option<(usize, usize)> {
     Some((first, numbers.next_back().unwrap_or(Some(first))?))
 }
 
-/// A command that runs on one core.
+/// A command that runs on one core, and ends when this process does, even if that is killed.
 pub(super) fn pinned(core: Option<usize>, program: impl AsRef<OsStr>) -> Command {
-    let Some(core) = core else { return Command::new(program) };
-    let mut command = Command::new("taskset");
-    // taskset becomes the program, so the process id is the program's own.
-    command.args(["--cpu-list", &core.to_string()]).arg(program);
+    // Each of these becomes the next, so the process id is the program's own.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if let Some(core) = core {
+        command.args(["taskset", "--cpu-list", &core.to_string()]);
+    }
+    command.arg(program);
     command
 }
 

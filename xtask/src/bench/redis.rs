@@ -4,7 +4,10 @@ use std::{net::TcpStream, process::Command};
 
 use anyhow::{Context, ensure};
 
-use super::server::{Process, free_addr};
+use super::{
+    machine::pinned,
+    server::{Process, free_addr},
+};
 
 /// A running `redis-server` that stores nothing on disk. The kernel chooses its core: pinned beside the
 /// server or beside the load it would take from what is measured.
@@ -22,14 +25,17 @@ impl Redis {
         let folder = tempfile::tempdir()?;
         let addr = free_addr()?;
         let port = addr.rsplit(':').next().context("an address ends with its port")?.to_owned();
-        let mut command = Command::new("redis-server");
+        let mut command = pinned(None, "redis-server");
         command
             .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .args(["--maxmemory-policy", "noeviction", "--dir"])
             .arg(folder.path());
-        let mut process = Process::start("redis-server", command, folder)
-            .context("a real Redis is needed; install it (Debian: apt-get install redis-server)")?;
-        process.wait(|| TcpStream::connect(&addr).ok())?;
+        let start = || {
+            let mut process = Process::start("redis-server", command, folder)?;
+            process.wait(|| TcpStream::connect(&addr).ok())?;
+            anyhow::Ok(process)
+        };
+        let process = start().context("a real Redis is needed (Debian: apt-get install redis-server)")?;
         Ok(Self { process, port })
     }
 

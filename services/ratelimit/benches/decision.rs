@@ -17,12 +17,26 @@ use tidegate_ratelimit::{
     store::{MemoryStore, MemoryStoreConfig},
 };
 
+/// Limits that no run reaches: an admission is measured, not a denial.
+const POLICIES: &str = r#"
+[[policies]]
+name = "measured"
+namespace = "measured"
+key_by = ["organization"]
+limits = [
+    { name = "minute", limit = 1_000_000_000, period = "1m" },
+    { name = "hour", limit = 1_000_000_000, period = "1h" },
+    { name = "day", limit = 1_000_000_000, period = "1d" },
+]
+"#;
+
 fn limiter() -> Limiter {
     let store = || {
         let config = MemoryStoreConfig { max_bytes: 1 << 30 };
         Arc::new(MemoryStore::new(&config, Clock::system(), &Random::system(), &Metrics::new()))
     };
-    let policies = Arc::new(ArcSwap::from_pointee(policies::builtin(1)));
+    let policies = policies::parse(POLICIES, "the benchmark", 1).expect("valid policies");
+    let policies = Arc::new(ArcSwap::from_pointee(policies));
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 1_000_000 };
     Limiter::new(policies, store(), None, settings)
 }
@@ -36,14 +50,16 @@ fn decisions(criterion: &mut Criterion) {
     let mut decide = |dry_run| {
         turn = (turn + 1) % subjects.len();
         let question = Question {
-            namespace: "default",
+            namespace: "measured",
             attributes: &subjects[turn][..],
             cost: 1,
             dry_run,
             idempotency_key: "",
         };
         let verdict = limiter.check(&policies, question).now_or_never().expect("memory answers at once");
-        black_box(verdict.expect("decided"));
+        let verdict = verdict.expect("decided");
+        assert!(verdict.allowed, "an admission is measured");
+        black_box(verdict);
     };
     criterion.bench_function("match, decide and charge, 3 windows, 1,000 keys", |bencher| {
         bencher.iter(|| decide(false));

@@ -10,11 +10,14 @@ use std::{net::SocketAddr, process::ExitCode, sync::mpsc, thread};
 use anyhow::Context;
 use bytes::Bytes;
 use clap::Args;
-use tidegate_proto::ratelimit::v1::{
-    Algorithm, CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, CheckStreamRequest,
-    CheckStreamResponse, Code, GetUsageRequest, GetUsageResponse, LimitStatus, PeekRequest, PeekResponse,
-    ResetRequest, ResetResponse,
-    rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
+use tidegate_proto::{
+    Encoded,
+    ratelimit::v1::{
+        Algorithm, CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, CheckStreamRequest,
+        CheckStreamResponse, Code, GetUsageRequest, GetUsageResponse, LimitStatus, PeekRequest, PeekResponse,
+        ResetRequest, ResetResponse,
+        rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
+    },
 };
 use tokio::net::TcpSocket;
 use tonic::{
@@ -89,27 +92,32 @@ fn answer() -> CheckResponse {
 
 #[tonic::async_trait]
 impl RateLimitService for Ceiling {
-    type CheckStreamStream = tokio_stream::Empty<Result<CheckStreamResponse, Status>>;
+    type CheckStreamStream = tokio_stream::Empty<Result<Encoded<CheckStreamResponse>, Status>>;
 
-    async fn check(&self, _request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        Ok(Response::new(self.answer.clone()))
+    async fn check(
+        &self,
+        request: Request<Encoded<CheckRequest>>,
+    ) -> Result<Response<Encoded<CheckResponse>>, Status> {
+        // As a plain tonic server would, by the generated code both ways.
+        request.get_ref().decode()?;
+        Ok(Response::new(Encoded::from(&self.answer)))
     }
 
     async fn check_batch(
         &self,
-        _: Request<CheckBatchRequest>,
-    ) -> Result<Response<CheckBatchResponse>, Status> {
+        _: Request<Encoded<CheckBatchRequest>>,
+    ) -> Result<Response<Encoded<CheckBatchResponse>>, Status> {
         Err(only_check())
     }
 
     async fn check_stream(
         &self,
-        _: Request<Streaming<CheckStreamRequest>>,
+        _: Request<Streaming<Encoded<CheckStreamRequest>>>,
     ) -> Result<Response<Self::CheckStreamStream>, Status> {
         Err(only_check())
     }
 
-    async fn peek(&self, _: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {
+    async fn peek(&self, _: Request<PeekRequest>) -> Result<Response<Encoded<PeekResponse>>, Status> {
         Err(only_check())
     }
 

@@ -1,19 +1,20 @@
-//! How a server reads what callers send.
+//! How a server reads what callers send, and writes what it answers.
 
 use std::marker::PhantomData;
 
+use bytes::{Buf, BufMut};
 use prost::{DecodeError, Message};
 use tonic::{
     Code, Status,
-    codec::{BufferSettings, Codec, DecodeBuf, Decoder},
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
-use tonic_prost::ProstEncoder;
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::ERROR_DOMAIN;
+use crate::{ERROR_DOMAIN, Encoded};
 
 /// What [`tonic_prost::ProstCodec`] is, but for a message that does not decode: a server has it from
-/// its caller, so it answers `INVALID_ARGUMENT` with a reason, where tonic would call it a defect.
+/// its caller, so it answers `INVALID_ARGUMENT` with a reason, where tonic would call it a defect. And it
+/// passes on [`Encoded`] messages as they are.
 ///
 /// The generated servers use it. The generated clients use tonic's: an answer that does not decode
 /// is no fault of who asked.
@@ -26,18 +27,51 @@ impl<T, U> Default for ServerCodec<T, U> {
     }
 }
 
-impl<T, U> Codec for ServerCodec<T, U>
-where
-    T: Message + Send + 'static,
-    U: Message + Default + Send + 'static,
-{
+/// What a server takes in.
+pub(crate) trait Taken: Sized + Send + 'static {
+    fn take(buffer: &mut DecodeBuf<'_>) -> Result<Self, Status>;
+}
+
+/// What a server gives out.
+pub(crate) trait Given: Send + 'static {
+    fn give(self, buffer: &mut EncodeBuf<'_>) -> Result<(), Status>;
+}
+
+impl<M: Message + Default + 'static> Taken for M {
+    fn take(buffer: &mut DecodeBuf<'_>) -> Result<Self, Status> {
+        Self::decode(buffer).map_err(|error| invalid_request(&error, ""))
+    }
+}
+
+impl<M: Message + 'static> Given for M {
+    fn give(self, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        self.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+impl<M: 'static> Taken for Encoded<M> {
+    #[inline]
+    fn take(buffer: &mut DecodeBuf<'_>) -> Result<Self, Status> {
+        Ok(Self::from_bytes(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}
+
+impl<M: 'static> Given for Encoded<M> {
+    #[inline]
+    fn give(self, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(self.as_bytes());
+        Ok(())
+    }
+}
+
+impl<T: Given, U: Taken> Codec for ServerCodec<T, U> {
     type Encode = T;
     type Decode = U;
-    type Encoder = ProstEncoder<T>;
+    type Encoder = AnswerEncoder<T>;
     type Decoder = RequestDecoder<U>;
 
-    fn encoder(&mut self) -> ProstEncoder<T> {
-        ProstEncoder::new(BufferSettings::default())
+    fn encoder(&mut self) -> AnswerEncoder<T> {
+        AnswerEncoder(PhantomData)
     }
 
     fn decoder(&mut self) -> RequestDecoder<U> {
@@ -45,33 +79,47 @@ where
     }
 }
 
+/// Encodes the messages of an answer.
+#[derive(Debug)]
+pub(crate) struct AnswerEncoder<T>(PhantomData<T>);
+
+impl<T: Given> Encoder for AnswerEncoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    #[inline]
+    fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item.give(buffer)
+    }
+}
+
 /// Decodes the messages of a request.
 #[derive(Debug)]
 pub(crate) struct RequestDecoder<U>(PhantomData<U>);
 
-impl<U: Message + Default> Decoder for RequestDecoder<U> {
+impl<U: Taken> Decoder for RequestDecoder<U> {
     type Item = U;
     type Error = Status;
 
+    #[inline]
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        match U::decode(buffer) {
-            Ok(message) => Ok(Some(message)),
-            Err(error) => Err(invalid_request(&error)),
-        }
+        U::take(buffer).map(Some)
     }
 }
 
-/// `INVALID_REQUEST`, with a violation where prost knows the field.
+/// `INVALID_REQUEST`, with a violation where prost knows the field. `within` is the path of the message that was
+/// decoded; empty for a whole request.
 #[cold]
-fn invalid_request(error: &DecodeError) -> Status {
+pub(crate) fn invalid_request(error: &DecodeError, within: &str) -> Status {
     let text = error.to_string();
     let (field, cause) = field_and_cause(&text);
+    let path = [within, &field].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
     let mut details = ErrorDetails::with_error_info("INVALID_REQUEST", ERROR_DOMAIN, []);
-    let message = if field.is_empty() {
+    let message = if path.is_empty() {
         format!("invalid request: the message does not decode: {cause}")
     } else {
-        details.add_bad_request_violation(&field, cause);
-        format!("invalid request: {field}: {cause}")
+        details.add_bad_request_violation(&path, cause);
+        format!("invalid request: {path}: {cause}")
     };
     Status::with_error_details(Code::InvalidArgument, message, details)
 }

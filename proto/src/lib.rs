@@ -4,6 +4,11 @@
 //! carry the comments of the proto files, units and errors included.
 
 mod codec;
+mod encoded;
+pub mod fields;
+pub mod view;
+
+pub use self::encoded::Encoded;
 
 /// Domain of every `google.rpc.ErrorInfo` that Tidegate sends; its reasons are listed in the proto files.
 pub const ERROR_DOMAIN: &str = "tidegate.dev";

@@ -78,9 +78,28 @@ struct ClientsAndServers {
     servers: Box<dyn ServiceGenerator>,
 }
 
+/// Messages of the hot path. Servers take and give them encoded, and so without a tree of strings for each.
+const ENCODED: [&str; 7] = [
+    "CheckRequest",
+    "CheckResponse",
+    "CheckBatchRequest",
+    "CheckBatchResponse",
+    "CheckStreamRequest",
+    "CheckStreamResponse",
+    "PeekResponse",
+];
+
 impl ServiceGenerator for ClientsAndServers {
     fn generate(&mut self, service: Service, code: &mut String) {
         self.clients.generate(service.clone(), code);
+        let mut service = service;
+        for method in &mut service.methods {
+            for message in [&mut method.input_type, &mut method.output_type] {
+                if ENCODED.contains(&message.as_str()) {
+                    *message = format!("crate::Encoded<super::{message}>");
+                }
+            }
+        }
         self.servers.generate(service, code);
     }
 }

@@ -686,8 +686,11 @@ pub mod rate_limit_service_server {
         /// the answer follows the policy's failure mode and says `degraded`.
         async fn check(
             &self,
-            request: tonic::Request<super::CheckRequest>,
-        ) -> std::result::Result<tonic::Response<super::CheckResponse>, tonic::Status>;
+            request: tonic::Request<crate::Encoded<super::CheckRequest>>,
+        ) -> std::result::Result<
+            tonic::Response<crate::Encoded<super::CheckResponse>>,
+            tonic::Status,
+        >;
         /// Decides up to 1,000 checks in one call, each on its own; the answers keep the order of the
         /// checks. All fields are validated before anything is charged: one wrong field refuses the whole
         /// batch, and the violations name the check, as in `checks[3].cost`. A check that is well formed
@@ -696,14 +699,17 @@ pub mod rate_limit_service_server {
         /// Errors: INVALID_REQUEST, DEADLINE_EXCEEDED.
         async fn check_batch(
             &self,
-            request: tonic::Request<super::CheckBatchRequest>,
+            request: tonic::Request<crate::Encoded<super::CheckBatchRequest>>,
         ) -> std::result::Result<
-            tonic::Response<super::CheckBatchResponse>,
+            tonic::Response<crate::Encoded<super::CheckBatchResponse>>,
             tonic::Status,
         >;
         /// Server streaming response type for the CheckStream method.
         type CheckStreamStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::CheckStreamResponse, tonic::Status>,
+                Item = std::result::Result<
+                    crate::Encoded<super::CheckStreamResponse>,
+                    tonic::Status,
+                >,
             >
             + std::marker::Send
             + 'static;
@@ -712,7 +718,9 @@ pub mod rate_limit_service_server {
         /// `error` and does not end the stream.
         async fn check_stream(
             &self,
-            request: tonic::Request<tonic::Streaming<super::CheckStreamRequest>>,
+            request: tonic::Request<
+                tonic::Streaming<crate::Encoded<super::CheckStreamRequest>>,
+            >,
         ) -> std::result::Result<
             tonic::Response<Self::CheckStreamStream>,
             tonic::Status,
@@ -723,7 +731,10 @@ pub mod rate_limit_service_server {
         async fn peek(
             &self,
             request: tonic::Request<super::PeekRequest>,
-        ) -> std::result::Result<tonic::Response<super::PeekResponse>, tonic::Status>;
+        ) -> std::result::Result<
+            tonic::Response<crate::Encoded<super::PeekResponse>>,
+            tonic::Status,
+        >;
         /// Clears the counters of every limit that applies to the attributes, or of one of them.
         ///
         /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, LIMIT_NOT_FOUND,
@@ -825,15 +836,16 @@ pub mod rate_limit_service_server {
                     struct CheckSvc<T: RateLimitService>(pub Arc<T>);
                     impl<
                         T: RateLimitService,
-                    > tonic::server::UnaryService<super::CheckRequest> for CheckSvc<T> {
-                        type Response = super::CheckResponse;
+                    > tonic::server::UnaryService<crate::Encoded<super::CheckRequest>>
+                    for CheckSvc<T> {
+                        type Response = crate::Encoded<super::CheckResponse>;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::CheckRequest>,
+                            request: tonic::Request<crate::Encoded<super::CheckRequest>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -869,16 +881,19 @@ pub mod rate_limit_service_server {
                     struct CheckBatchSvc<T: RateLimitService>(pub Arc<T>);
                     impl<
                         T: RateLimitService,
-                    > tonic::server::UnaryService<super::CheckBatchRequest>
-                    for CheckBatchSvc<T> {
-                        type Response = super::CheckBatchResponse;
+                    > tonic::server::UnaryService<
+                        crate::Encoded<super::CheckBatchRequest>,
+                    > for CheckBatchSvc<T> {
+                        type Response = crate::Encoded<super::CheckBatchResponse>;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::CheckBatchRequest>,
+                            request: tonic::Request<
+                                crate::Encoded<super::CheckBatchRequest>,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -914,9 +929,10 @@ pub mod rate_limit_service_server {
                     struct CheckStreamSvc<T: RateLimitService>(pub Arc<T>);
                     impl<
                         T: RateLimitService,
-                    > tonic::server::StreamingService<super::CheckStreamRequest>
-                    for CheckStreamSvc<T> {
-                        type Response = super::CheckStreamResponse;
+                    > tonic::server::StreamingService<
+                        crate::Encoded<super::CheckStreamRequest>,
+                    > for CheckStreamSvc<T> {
+                        type Response = crate::Encoded<super::CheckStreamResponse>;
                         type ResponseStream = T::CheckStreamStream;
                         type Future = BoxFuture<
                             tonic::Response<Self::ResponseStream>,
@@ -925,7 +941,7 @@ pub mod rate_limit_service_server {
                         fn call(
                             &mut self,
                             request: tonic::Request<
-                                tonic::Streaming<super::CheckStreamRequest>,
+                                tonic::Streaming<crate::Encoded<super::CheckStreamRequest>>,
                             >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
@@ -963,7 +979,7 @@ pub mod rate_limit_service_server {
                     impl<
                         T: RateLimitService,
                     > tonic::server::UnaryService<super::PeekRequest> for PeekSvc<T> {
-                        type Response = super::PeekResponse;
+                        type Response = crate::Encoded<super::PeekResponse>;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,

@@ -101,6 +101,12 @@ impl Limiter {
         self.policies.load()
     }
 
+    /// Whether every check is decided without waiting for anything.
+    #[inline]
+    pub fn answers_at_once(&self) -> bool {
+        self.store.answers_at_once()
+    }
+
     /// Decides and charges. If the store cannot be asked, the failure modes of the policies answer.
     ///
     /// # Errors

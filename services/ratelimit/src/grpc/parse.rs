@@ -1,16 +1,15 @@
 //! Requests, checked as a whole: every wrong field is reported at once.
 
 use tidegate_chassis::error::Violations;
-use tidegate_proto::ratelimit::v1::{
-    self as pb, check_request, get_usage_request, peek_request, reset_request,
+use tidegate_proto::{
+    Encoded,
+    ratelimit::v1 as pb,
+    view::{CheckView, StreamCheckView},
 };
 use tonic::Status;
 
 use super::error::invalid;
-use crate::{
-    domain::{Attributes, MAX_TOKENS},
-    limiter::Question,
-};
+use crate::{domain::MAX_TOKENS, limiter::Question};
 
 const MAX_BATCH: usize = 1_000;
 const MAX_ATTRIBUTES: usize = 64;
@@ -20,55 +19,39 @@ const MAX_VALUE_BYTES: usize = 512;
 const MAX_KEY_BYTES: usize = 128;
 const DEFAULT_NAMESPACE: &str = "default";
 
-/// A request whose fields are all valid.
-pub(super) struct Parsed<'a, E> {
-    namespace: &'a str,
-    entries: Entries<'a, E>,
-    cost: u64,
-    dry_run: bool,
-    idempotency_key: &'a str,
-}
-
-pub(super) type ParsedCheck<'a> = Parsed<'a, check_request::AttributesEntry>;
-
-impl<'a, E: Entry> Parsed<'a, E> {
-    pub(super) fn question(&self) -> Question<'_, Entries<'a, E>> {
-        Question {
-            namespace: self.namespace,
-            attributes: &self.entries,
-            cost: self.cost,
-            dry_run: self.dry_run,
-            idempotency_key: self.idempotency_key,
-        }
-    }
-}
-
-/// One check of its own.
-pub(super) fn check(request: &pb::CheckRequest) -> Result<ParsedCheck<'_>, Status> {
+/// The question that one check asks, if all of its fields are valid.
+#[inline]
+pub(super) fn check<'v>(view: &'v CheckView<'_>) -> Result<Asked<'v>, Status> {
     let mut violations = Violations::default();
-    let parsed = check_fields(request, &mut violations);
-    if violations.is_empty() { Ok(parsed) } else { Err(invalid(violations)) }
+    check_fields(view, &mut violations);
+    if violations.is_empty() { Ok(asked(view)) } else { Err(invalid(violations)) }
 }
 
-/// All checks of a batch; one wrong field refuses them all.
-pub(super) fn batch(checks: &[pb::CheckRequest]) -> Result<Vec<ParsedCheck<'_>>, Status> {
+/// The checks of a batch; one wrong field refuses them all.
+pub(super) fn batch(request: &Encoded<pb::CheckBatchRequest>) -> Result<Vec<CheckView<'_>>, Status> {
     let mut violations = Violations::default();
-    if checks.is_empty() || checks.len() > MAX_BATCH {
-        violations.add("checks", format!("must be 1 to {MAX_BATCH} checks, are {}", checks.len()));
+    let count = request.count()?;
+    if count == 0 || count > MAX_BATCH {
+        violations.add("checks", format!("must be 1 to {MAX_BATCH} checks, are {count}"));
         return Err(invalid(violations));
     }
-    let mut parsed = Vec::with_capacity(checks.len());
-    for (index, check) in checks.iter().enumerate() {
+    let mut checks = Vec::with_capacity(count);
+    for (index, view) in request.views().enumerate() {
+        let view = view?;
         let mut own = Violations::default();
-        parsed.push(check_fields(check, &mut own));
-        violations.add_all(&format!("checks[{index}]"), own);
+        check_fields(&view, &mut own);
+        if !own.is_empty() {
+            violations.add_all(&format!("checks[{index}]"), own);
+        }
+        checks.push(view);
     }
-    if violations.is_empty() { Ok(parsed) } else { Err(invalid(violations)) }
+    if violations.is_empty() { Ok(checks) } else { Err(invalid(violations)) }
 }
 
-/// One check of a stream, whose `check` may be missing.
-pub(super) fn streamed(request: &pb::CheckStreamRequest) -> Result<ParsedCheck<'_>, Status> {
-    request.check.as_ref().map_or_else(
+/// The question that one check of a stream asks; its `check` may be missing.
+#[inline]
+pub(super) fn streamed<'v>(view: &'v StreamCheckView<'_>) -> Result<Asked<'v>, Status> {
+    view.check.as_ref().map_or_else(
         || {
             let mut violations = Violations::default();
             violations.add("check", "must be set");
@@ -78,77 +61,80 @@ pub(super) fn streamed(request: &pb::CheckStreamRequest) -> Result<ParsedCheck<'
     )
 }
 
-pub(super) fn peek(request: &pb::PeekRequest) -> Result<Parsed<'_, peek_request::AttributesEntry>, Status> {
-    fields(&request.namespace, &request.attributes, request.cost)
+pub(super) fn peek(request: &pb::PeekRequest) -> CheckView<'_> {
+    let attributes = request.attributes.iter().map(|entry| (&*entry.key, &*entry.value));
+    let namespace = &request.namespace;
+    CheckView { namespace, attributes: attributes.collect(), cost: request.cost, ..CheckView::default() }
 }
 
-pub(super) fn reset(
-    request: &pb::ResetRequest,
-) -> Result<Parsed<'_, reset_request::AttributesEntry>, Status> {
-    fields(&request.namespace, &request.attributes, None)
+pub(super) fn reset(request: &pb::ResetRequest) -> CheckView<'_> {
+    let attributes = request.attributes.iter().map(|entry| (&*entry.key, &*entry.value));
+    CheckView { namespace: &request.namespace, attributes: attributes.collect(), ..CheckView::default() }
 }
 
-pub(super) fn usage(
-    request: &pb::GetUsageRequest,
-) -> Result<Parsed<'_, get_usage_request::AttributesEntry>, Status> {
-    fields(&request.namespace, &request.attributes, None)
+pub(super) fn usage(request: &pb::GetUsageRequest) -> CheckView<'_> {
+    let attributes = request.attributes.iter().map(|entry| (&*entry.key, &*entry.value));
+    CheckView { namespace: &request.namespace, attributes: attributes.collect(), ..CheckView::default() }
 }
 
-fn fields<'a, E: Entry>(
-    namespace: &'a str,
-    entries: &'a [E],
-    cost: Option<u64>,
-) -> Result<Parsed<'a, E>, Status> {
-    let mut violations = Violations::default();
-    let parsed = common_fields(namespace, entries, cost, &mut violations);
-    if violations.is_empty() { Ok(parsed) } else { Err(invalid(violations)) }
-}
+/// What is asked by a request whose fields are all valid.
+pub(super) type Asked<'v> = Question<'v, [(&'v str, &'v str)]>;
 
-fn check_fields<'a>(request: &'a pb::CheckRequest, violations: &mut Violations) -> ParsedCheck<'a> {
-    let parsed = common_fields(&request.namespace, &request.attributes, request.cost, violations);
-    let key = request.idempotency_key.as_str();
-    if key.len() > MAX_KEY_BYTES || !key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
-        violations
-            .add("idempotency_key", format!("must be at most {MAX_KEY_BYTES} printable ASCII characters"));
+/// The question that a view asks, whose fields have been found valid.
+#[inline]
+pub(super) fn asked<'v>(view: &'v CheckView<'_>) -> Asked<'v> {
+    Question {
+        namespace: if view.namespace.is_empty() { DEFAULT_NAMESPACE } else { view.namespace },
+        attributes: &view.attributes,
+        cost: view.cost.unwrap_or(1),
+        dry_run: view.dry_run,
+        idempotency_key: view.idempotency_key,
     }
-    Parsed { dry_run: request.dry_run, idempotency_key: key, ..parsed }
-}
-
-fn common_fields<'a, E: Entry>(
-    namespace: &'a str,
-    entries: &'a [E],
-    cost: Option<u64>,
-    violations: &mut Violations,
-) -> Parsed<'a, E> {
-    if namespace.len() > MAX_NAMESPACE_BYTES || !namespace.bytes().all(|byte| is_name(byte) || byte == b'/') {
-        violations.add("namespace", format!("must be at most {MAX_NAMESPACE_BYTES} of A-Z a-z 0-9 . _ / -"));
-    }
-    if entries.len() > MAX_ATTRIBUTES {
-        violations.add("attributes", format!("must be at most {MAX_ATTRIBUTES}, are {}", entries.len()));
-    } else {
-        for entry in entries {
-            attribute(entry, violations);
-        }
-    }
-    let cost = cost.unwrap_or(1);
-    if cost == 0 || cost > MAX_TOKENS {
-        violations.add("cost", format!("must be 1 to {MAX_TOKENS} tokens, is {cost}"));
-    }
-    let namespace = if namespace.is_empty() { DEFAULT_NAMESPACE } else { namespace };
-    Parsed { namespace, entries: Entries(entries), cost, dry_run: false, idempotency_key: "" }
 }
 
 #[inline]
-fn attribute<E: Entry>(entry: &E, violations: &mut Violations) {
-    let (name, value) = entry.pair();
-    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(is_name) {
-        let shown: String = name.chars().take(MAX_NAME_BYTES).collect();
-        let wanted = format!("a name must be 1 to {MAX_NAME_BYTES} of A-Z a-z 0-9 . _ -");
-        violations.add(format!("attributes[{}]", shown.escape_debug()), wanted);
-    } else if value.len() > MAX_VALUE_BYTES {
+fn check_fields(view: &CheckView<'_>, violations: &mut Violations) {
+    let CheckView { namespace, attributes, cost, idempotency_key, dry_run: _ } = view;
+    if namespace.len() > MAX_NAMESPACE_BYTES || !namespace.bytes().all(|byte| is_name(byte) || byte == b'/') {
+        violations.add("namespace", format!("must be at most {MAX_NAMESPACE_BYTES} of A-Z a-z 0-9 . _ / -"));
+    }
+    if attributes.len() > MAX_ATTRIBUTES {
+        violations.add("attributes", format!("must be at most {MAX_ATTRIBUTES}, are {}", attributes.len()));
+    } else {
+        for (name, value) in attributes {
+            if !is_valid(name, value) {
+                attribute(name, value, violations);
+            }
+        }
+    }
+    if let Some(cost) = *cost
+        && (cost == 0 || cost > MAX_TOKENS)
+    {
+        violations.add("cost", format!("must be 1 to {MAX_TOKENS} tokens, is {cost}"));
+    }
+    let is_printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    if idempotency_key.len() > MAX_KEY_BYTES || !idempotency_key.bytes().all(is_printable) {
+        violations
+            .add("idempotency_key", format!("must be at most {MAX_KEY_BYTES} printable ASCII characters"));
+    }
+}
+
+#[inline]
+fn is_valid(name: &str, value: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(is_name) && value.len() <= MAX_VALUE_BYTES
+}
+
+/// Says what is wrong with an attribute.
+#[cold]
+fn attribute(name: &str, value: &str, violations: &mut Violations) {
+    if is_valid(name, "") {
         let is = value.len();
         violations
             .add(format!("attributes[{name}]"), format!("must be at most {MAX_VALUE_BYTES} bytes, is {is}"));
+    } else {
+        let shown: String = name.chars().take(MAX_NAME_BYTES).collect();
+        let wanted = format!("a name must be 1 to {MAX_NAME_BYTES} of A-Z a-z 0-9 . _ -");
+        violations.add(format!("attributes[{}]", shown.escape_debug()), wanted);
     }
 }
 
@@ -156,36 +142,3 @@ fn attribute<E: Entry>(entry: &E, violations: &mut Violations) {
 fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
-
-/// The attributes of a request as the domain sees them.
-pub(super) struct Entries<'a, E>(&'a [E]);
-
-impl<E: Entry> Attributes for Entries<'_, E> {
-    #[inline]
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    #[inline]
-    fn get(&self, index: usize) -> (&str, &str) {
-        self.0[index].pair()
-    }
-}
-
-/// One entry of a map field; each message has a type of its own for it.
-pub(super) trait Entry {
-    fn pair(&self) -> (&str, &str);
-}
-
-macro_rules! entries {
-    ($($message:ident),+) => { $(
-        impl Entry for $message::AttributesEntry {
-            #[inline]
-            fn pair(&self) -> (&str, &str) {
-                (&self.key, &self.value)
-            }
-        }
-    )+ };
-}
-
-entries!(check_request, peek_request, reset_request, get_usage_request);

@@ -1,8 +1,7 @@
 //! Verdicts as answers.
 
-use bytes::Bytes;
 use tidegate_chassis::clock::{Clock, Random, uuid_v7};
-use tidegate_proto::ratelimit::v1 as pb;
+use tidegate_proto::{fields::Writer, ratelimit::v1 as pb};
 
 use crate::{
     domain::{Algorithm, Period},
@@ -20,20 +19,22 @@ impl Renderer {
         Self { clock, random }
     }
 
-    /// The answer to a check.
-    pub(super) fn check(&self, verdict: &Verdict<'_>) -> pb::CheckResponse {
+    /// Writes the fields of a `CheckResponse`.
+    #[inline]
+    pub(super) fn check(&self, verdict: &Verdict<'_>, out: &mut Writer<'_>) {
         let now_us = self.clock.now_us();
-        let id = uuid_v7(now_us, &self.random);
-        pb::CheckResponse {
-            allowed: verdict.allowed,
-            code: code(verdict.reason).into(),
-            limits: verdict.limits.iter().map(|limit| status(limit, now_us)).collect(),
-            binding_limit: verdict.binding.map(|index| u32::try_from(index).expect("a check has few limits")),
-            degraded: verdict.degraded,
-            replayed: verdict.replayed,
-            retry_after_ms: millis(verdict.retry_after_us),
-            decision_id: Bytes::copy_from_slice(id.as_bytes()),
+        out.boolean(1, verdict.allowed);
+        out.number(2, enumerated(code(verdict.reason)));
+        for limit in &verdict.limits {
+            out.message(3, |out| status(limit, now_us, out));
         }
+        if let Some(binding) = verdict.binding {
+            out.present(4, binding as u64);
+        }
+        out.boolean(5, verdict.degraded);
+        out.boolean(6, verdict.replayed);
+        out.number(7, millis(verdict.retry_after_us));
+        out.bytes(8, uuid_v7(now_us, &self.random).as_bytes());
     }
 
     /// The answer to a question for use.
@@ -58,19 +59,19 @@ impl Renderer {
     }
 }
 
-fn status(found: &LimitVerdict<'_>, now_us: u64) -> pb::LimitStatus {
+/// Writes the fields of a `LimitStatus`.
+#[inline]
+fn status(found: &LimitVerdict<'_>, now_us: u64, out: &mut Writer<'_>) {
     let limit = &found.limit.limit;
-    pb::LimitStatus {
-        name: found.limit.full_name.as_ref().to_owned(),
-        algorithm: algorithm(limit.algorithm).into(),
-        limit: limit.limit.into(),
-        remaining: found.outcome.remaining,
-        reset_after_ms: millis(found.outcome.reset_after_us),
-        retry_after_ms: millis(found.outcome.retry_after_us),
-        period_ms: period_ms(limit.period, now_us),
-        exceeded: found.outcome.exceeded(),
-        shadow: found.is_shadow(),
-    }
+    out.bytes(1, found.limit.full_name.as_bytes());
+    out.number(2, enumerated(algorithm(limit.algorithm)));
+    out.number(3, limit.limit.into());
+    out.number(4, found.outcome.remaining);
+    out.number(5, millis(found.outcome.reset_after_us));
+    out.number(6, millis(found.outcome.retry_after_us));
+    out.number(7, period_ms(limit.period, now_us));
+    out.boolean(8, found.outcome.exceeded());
+    out.boolean(9, found.is_shadow());
 }
 
 fn period_ms(period: Period, now_us: u64) -> u64 {
@@ -79,6 +80,12 @@ fn period_ms(period: Period, now_us: u64) -> u64 {
 
 fn millis(us: u64) -> u64 {
     us.div_ceil(1_000)
+}
+
+/// The number of a constant; ours are small and positive.
+#[inline]
+fn enumerated(constant: impl Into<i32>) -> u64 {
+    u64::try_from(constant.into()).expect("no constant is negative")
 }
 
 fn code(reason: Reason) -> pb::Code {
@@ -98,3 +105,6 @@ fn algorithm(algorithm: Algorithm) -> pb::Algorithm {
         Algorithm::FixedWindow => pb::Algorithm::FixedWindow,
     }
 }
+
+#[cfg(test)]
+mod tests;

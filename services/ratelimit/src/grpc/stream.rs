@@ -6,11 +6,12 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use futures_util::{Stream, stream::FuturesOrdered};
-use tidegate_proto::ratelimit::v1::{self as pb, check_stream_response::Outcome};
+use tidegate_proto::{Encoded, fields::Writer, ratelimit::v1 as pb, view::StreamCheckView};
 use tonic::{Status, Streaming};
 
-use super::{Shared, error, parse};
+use super::{ANSWER_BYTES, Shared, at_once, parse};
 
 /// Checks of one stream under way at once; the next is read when one has been answered, so a caller
 /// that sends without reading is held back by flow control.
@@ -19,18 +20,33 @@ const MAX_IN_FLIGHT: usize = 256;
 /// Answers given before others on the worker have their turn.
 const IN_A_ROW: u32 = 64;
 
-type Answer = Pin<Box<dyn Future<Output = pb::CheckStreamResponse> + Send>>;
+/// Numbers of the fields of `CheckStreamResponse`.
+const ID: u8 = 1;
+const RESULT: u8 = 2;
+
+type Request = Encoded<pb::CheckStreamRequest>;
+type Response = Encoded<pb::CheckStreamResponse>;
+type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// The answers to the checks of `inbound`. Ends when it ends and all are answered, or with its error.
-pub(super) fn answers(shared: Arc<Shared>, inbound: Streaming<pb::CheckStreamRequest>) -> Answers {
-    Answers { shared, inbound: Some(inbound), under_way: FuturesOrdered::new(), in_a_row: 0, failed: None }
+pub(super) fn answers(shared: Arc<Shared>, inbound: Streaming<Request>) -> Answers {
+    Answers {
+        shared,
+        inbound: Some(inbound),
+        under_way: FuturesOrdered::new(),
+        answer: Vec::with_capacity(ANSWER_BYTES),
+        in_a_row: 0,
+        failed: None,
+    }
 }
 
-pub(super) struct Answers {
+pub(crate) struct Answers {
     shared: Arc<Shared>,
     /// Absent once it has ended.
-    inbound: Option<Streaming<pb::CheckStreamRequest>>,
+    inbound: Option<Streaming<Request>>,
     under_way: FuturesOrdered<Answer>,
+    /// Where answers that are given at once are written.
+    answer: Vec<u8>,
     /// Answers given since the last one that had to be waited for.
     in_a_row: u32,
     /// How `inbound` failed; reported after the answers that are still under way.
@@ -38,7 +54,7 @@ pub(super) struct Answers {
 }
 
 impl Stream for Answers {
-    type Item = Result<pb::CheckStreamResponse, Status>;
+    type Item = Result<Response, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
@@ -54,7 +70,13 @@ impl Stream for Answers {
 }
 
 impl Answers {
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<pb::CheckStreamResponse, Status>>> {
+    /// Reads nothing more.
+    fn fail(&mut self, status: Status) {
+        self.inbound = None;
+        self.failed = Some(status);
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Response, Status>>> {
         let this = self;
         while let Some(inbound) = &mut this.inbound {
             if this.under_way.len() >= MAX_IN_FLIGHT {
@@ -63,20 +85,24 @@ impl Answers {
             match Pin::new(inbound).poll_next(cx) {
                 Poll::Pending => break,
                 Poll::Ready(None) => this.inbound = None,
-                Poll::Ready(Some(Err(status))) => {
-                    this.inbound = None;
-                    this.failed = Some(status);
-                }
-                Poll::Ready(Some(Ok(request))) => {
-                    let mut answer: Answer = Box::pin(answer(Arc::clone(&this.shared), request));
-                    // A store in memory answers at once; if nothing is owed before it, so do we.
-                    if this.under_way.is_empty()
-                        && let Poll::Ready(response) = answer.as_mut().poll(cx)
-                    {
-                        return Poll::Ready(Some(Ok(response)));
+                Poll::Ready(Some(Ok(request))) if this.shared.limiter.answers_at_once() => {
+                    match request.view() {
+                        Ok(view) => {
+                            this.answer.clear();
+                            at_once(answer(&this.shared, &view, &mut this.answer));
+                            let answer = Bytes::copy_from_slice(&this.answer);
+                            return Poll::Ready(Some(Ok(Encoded::from_bytes(answer))));
+                        }
+                        Err(status) => this.fail(status),
                     }
-                    this.under_way.push_back(answer);
                 }
+                Poll::Ready(Some(Ok(request))) => match request.view().map(drop) {
+                    Ok(()) => {
+                        this.under_way.push_back(Box::pin(answer_later(Arc::clone(&this.shared), request)));
+                    }
+                    Err(status) => this.fail(status),
+                },
+                Poll::Ready(Some(Err(status))) => this.fail(status),
             }
         }
         match Pin::new(&mut this.under_way).poll_next(cx) {
@@ -88,14 +114,17 @@ impl Answers {
     }
 }
 
-async fn answer(shared: Arc<Shared>, request: pb::CheckStreamRequest) -> pb::CheckStreamResponse {
-    let outcome = match parse::streamed(&request) {
-        Ok(parsed) => shared.decide(&parsed).await,
-        Err(status) => Err(status),
-    };
-    let outcome = match outcome {
-        Ok(result) => Outcome::Result(result),
-        Err(status) => Outcome::Error(error::to_answer(&status)),
-    };
-    pb::CheckStreamResponse { id: request.id, outcome: Some(outcome) }
+async fn answer_later(shared: Arc<Shared>, request: Request) -> Response {
+    let view = request.view().expect("what was read once is read again");
+    let mut response = Vec::with_capacity(ANSWER_BYTES);
+    answer(&shared, &view, &mut response).await;
+    Encoded::from_bytes(response)
+}
+
+/// Decides one check, and writes a `CheckStreamResponse`.
+#[inline]
+async fn answer(shared: &Shared, view: &StreamCheckView<'_>, response: &mut Vec<u8>) {
+    let mut out = Writer::new(response);
+    out.number(ID, view.id);
+    shared.outcome(parse::streamed(view), RESULT, &mut out).await;
 }

@@ -141,6 +141,10 @@ impl CounterStore for MemoryStore {
         Answer::Ready(self.decide_now(check))
     }
 
+    fn answers_at_once(&self) -> bool {
+        true
+    }
+
     fn reset<'a>(&'a self, cells: &'a [CellReset]) -> Answer<'a, ()> {
         self.reset_now(cells);
         Answer::Ready(Ok(()))

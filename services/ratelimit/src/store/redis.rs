@@ -108,6 +108,10 @@ impl CounterStore for RedisStore {
         }
     }
 
+    fn answers_at_once(&self) -> bool {
+        false
+    }
+
     fn reset<'a>(&'a self, cells: &'a [CellReset]) -> Answer<'a, ()> {
         let deadline = Instant::now() + self.deadline;
         Answer::Pending(Box::pin(async move {

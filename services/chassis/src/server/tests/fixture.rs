@@ -17,11 +17,14 @@ use h2::{
 };
 use http::{HeaderMap, HeaderValue, Request as HttpRequest, Response as HttpResponse, StatusCode, header};
 use prost::Message;
-use tidegate_proto::ratelimit::v1::{
-    CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, CheckStreamRequest,
-    CheckStreamResponse, GetUsageRequest, GetUsageResponse, PeekRequest, PeekResponse, ResetRequest,
-    ResetResponse,
-    rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
+use tidegate_proto::{
+    Encoded,
+    ratelimit::v1::{
+        CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, CheckStreamRequest,
+        CheckStreamResponse, GetUsageRequest, GetUsageResponse, PeekRequest, PeekResponse, ResetRequest,
+        ResetResponse,
+        rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
+    },
 };
 use tokio::{net::TcpStream, sync::Notify, task::JoinHandle};
 use tonic::{Request, Response, Status, Streaming};
@@ -71,39 +74,42 @@ fn admitted() -> CheckResponse {
 
 #[tonic::async_trait]
 impl RateLimitService for Told {
-    type CheckStreamStream = Pin<Box<dyn Stream<Item = Result<CheckStreamResponse, Status>> + Send>>;
+    type CheckStreamStream = Pin<Box<dyn Stream<Item = Result<Encoded<CheckStreamResponse>, Status>> + Send>>;
 
-    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        match request.get_ref().namespace.as_str() {
+    async fn check(
+        &self,
+        request: Request<Encoded<CheckRequest>>,
+    ) -> Result<Response<Encoded<CheckResponse>>, Status> {
+        match request.get_ref().view()?.namespace {
             "panic" => panic!("as told"),
             "hang" => std::future::pending().await,
             "wait" => self.0.notify.notified().await,
             "block" => self.0.block(),
             _ => {}
         }
-        Ok(Response::new(admitted()))
+        Ok(Response::new(Encoded::from(&admitted())))
     }
 
     async fn check_stream(
         &self,
-        request: Request<Streaming<CheckStreamRequest>>,
+        request: Request<Streaming<Encoded<CheckStreamRequest>>>,
     ) -> Result<Response<Self::CheckStreamStream>, Status> {
         let answers = request.into_inner().map(|request| {
-            let CheckStreamRequest { id, check } = request?;
+            let CheckStreamRequest { id, check } = request?.decode()?;
             assert!(check.is_none_or(|check| check.namespace != "panic"), "as told");
-            Ok(CheckStreamResponse { id, outcome: None })
+            Ok(Encoded::from(&CheckStreamResponse { id, outcome: None }))
         });
         Ok(Response::new(Box::pin(answers)))
     }
 
     async fn check_batch(
         &self,
-        _: Request<CheckBatchRequest>,
-    ) -> Result<Response<CheckBatchResponse>, Status> {
+        _: Request<Encoded<CheckBatchRequest>>,
+    ) -> Result<Response<Encoded<CheckBatchResponse>>, Status> {
         Err(Status::unimplemented(""))
     }
 
-    async fn peek(&self, _: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {
+    async fn peek(&self, _: Request<PeekRequest>) -> Result<Response<Encoded<PeekResponse>>, Status> {
         Err(Status::unimplemented(""))
     }
 

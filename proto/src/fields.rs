@@ -1,0 +1,294 @@
+//! The fields of an encoded message, read and written one by one.
+
+use prost::encoding::{DecodeContext, WireType, decode_varint, encode_varint, skip_field};
+
+/// Bytes that are not an encoded message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the message does not decode")]
+pub struct Malformed;
+
+/// What a field holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// A number, a boolean or an enumeration.
+    Varint(u64),
+    /// A string, bytes or a message.
+    Bytes(&'a [u8]),
+    /// A number of fixed width or a group, which no message of Tidegate has. It was stepped over.
+    Other,
+}
+
+impl<'a> Value<'a> {
+    /// The number.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if it holds something else.
+    #[inline]
+    pub fn varint(self) -> Result<u64, Malformed> {
+        if let Self::Varint(value) = self { Ok(value) } else { Err(Malformed) }
+    }
+
+    /// The bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if it holds something else.
+    #[inline]
+    pub fn bytes(self) -> Result<&'a [u8], Malformed> {
+        if let Self::Bytes(value) = self { Ok(value) } else { Err(Malformed) }
+    }
+
+    /// The string.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if it holds something else or is no UTF-8.
+    #[inline]
+    pub fn text(self) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Malformed)
+    }
+}
+
+/// The fields of one message, in the order in which they were sent: number and value.
+#[derive(Debug, Clone)]
+pub struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    /// Reads an encoded message.
+    #[inline]
+    pub fn of(message: &'a [u8]) -> Self {
+        Self(message)
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, Malformed> {
+        if let [byte @ 0..=127, rest @ ..] = self.0 {
+            self.0 = rest;
+            return Ok(u64::from(*byte));
+        }
+        decode_varint(&mut self.0).map_err(|_| Malformed)
+    }
+
+    #[inline]
+    fn field(&mut self) -> Result<(u32, Value<'a>), Malformed> {
+        let key = u32::try_from(self.varint()?).map_err(|_| Malformed)?;
+        let number = key >> 3;
+        if number == 0 {
+            return Err(Malformed);
+        }
+        let value = match WireType::try_from(u64::from(key & 7)).map_err(|_| Malformed)? {
+            WireType::Varint => Value::Varint(self.varint()?),
+            WireType::LengthDelimited => {
+                let length = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
+                let (bytes, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+                self.0 = rest;
+                Value::Bytes(bytes)
+            }
+            other => {
+                skip_field(other, number, &mut self.0, DecodeContext::default()).map_err(|_| Malformed)?;
+                Value::Other
+            }
+        };
+        Ok((number, value))
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u32, Value<'a>), Malformed>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        (!self.0.is_empty()).then(|| self.field())
+    }
+}
+
+/// Appends the fields of a message to a buffer.
+///
+/// As in proto3, what is zero or empty is not written; [`present`](Self::present) and
+/// [`message`](Self::message) always write. Numbers of fields are 1 to 15, whose keys take one byte.
+#[derive(Debug)]
+pub struct Writer<'b>(&'b mut Vec<u8>);
+
+impl<'b> Writer<'b> {
+    /// Appends to `buffer`.
+    #[inline]
+    pub fn new(buffer: &'b mut Vec<u8>) -> Self {
+        Self(buffer)
+    }
+
+    /// A number or an enumeration.
+    #[inline]
+    pub fn number(&mut self, field: u8, value: u64) {
+        if value != 0 {
+            self.present(field, value);
+        }
+    }
+
+    /// A boolean.
+    #[inline]
+    pub fn boolean(&mut self, field: u8, value: bool) {
+        if value {
+            self.0.extend_from_slice(&[key(field, WireType::Varint), 1]);
+        }
+    }
+
+    /// A number, zero or not: of a field with presence.
+    #[inline]
+    pub fn present(&mut self, field: u8, value: u64) {
+        self.0.push(key(field, WireType::Varint));
+        self.varint(value);
+    }
+
+    /// A string or bytes.
+    #[inline]
+    pub fn bytes(&mut self, field: u8, value: &[u8]) {
+        if !value.is_empty() {
+            self.0.push(key(field, WireType::LengthDelimited));
+            self.varint(value.len() as u64);
+            self.0.extend_from_slice(value);
+        }
+    }
+
+    /// A message, whose fields `write` appends.
+    #[inline]
+    pub fn message(&mut self, field: u8, write: impl FnOnce(&mut Writer<'_>)) {
+        self.0.extend_from_slice(&[key(field, WireType::LengthDelimited), 0]);
+        let begin = self.0.len();
+        write(&mut Writer(self.0));
+        let length = self.0.len() - begin;
+        // Most are short, and for the others what was written moves.
+        if let Ok(length @ 0..=127) = u8::try_from(length) {
+            self.0[begin - 1] = length;
+        } else {
+            self.lengthen(begin, length);
+        }
+    }
+
+    /// A message of the generated code.
+    pub fn generated(&mut self, field: u8, message: &impl prost::Message) {
+        self.0.push(key(field, WireType::LengthDelimited));
+        self.varint(message.encoded_len() as u64);
+        message.encode(self.0).expect("a Vec has room for it");
+    }
+
+    /// Makes room for a length of more than one byte before `begin`, and writes it.
+    fn lengthen(&mut self, begin: usize, length: usize) {
+        let mut bytes = [0; 10];
+        let mut rest = &mut bytes[..];
+        encode_varint(length as u64, &mut rest);
+        let left = rest.len();
+        let varint = &bytes[..bytes.len() - left];
+        let end = self.0.len();
+        self.0.extend_from_slice(&varint[1..]);
+        self.0.copy_within(begin..end, begin + varint.len() - 1);
+        self.0[begin - 1..][..varint.len()].copy_from_slice(varint);
+    }
+
+    #[inline]
+    fn varint(&mut self, value: u64) {
+        if value < 1 << 7 {
+            #[expect(clippy::cast_possible_truncation, reason = "below 128")]
+            self.0.push(value as u8);
+        } else if value < 1 << 56 {
+            let (bytes, length) = varint_of_56_bits(value);
+            let begin = self.0.len();
+            self.0.extend_from_slice(&bytes);
+            self.0.truncate(begin + length);
+        } else {
+            encode_varint(value, self.0);
+        }
+    }
+}
+
+/// Key of a field: its number, and how it is written.
+#[inline]
+fn key(field: u8, wire_type: WireType) -> u8 {
+    debug_assert!((1..=15).contains(&field), "field {field} has a longer key");
+    field << 3 | wire_type as u8
+}
+
+/// A varint without a loop: groups of seven bits are moved apart, all at once, and the first bit of all but the
+/// last byte is set. Answers eight bytes, and how many of them are the varint.
+#[inline]
+fn varint_of_56_bits(value: u64) -> ([u8; 8], usize) {
+    let halves = value & 0x0fff_ffff | (value & 0xff_ffff_f000_0000) << 4;
+    let quarters = halves & 0x0000_3fff_0000_3fff | (halves & 0x0fff_c000_0fff_c000) << 2;
+    let groups = quarters & 0x007f_007f_007f_007f | (quarters & 0x3f80_3f80_3f80_3f80) << 1;
+    let last = (63 - (groups | 1).leading_zeros()) / 8;
+    let more = 0x8080_8080_8080_8080 & ((1 << (8 * last)) - 1);
+    ((groups | more).to_le_bytes(), last as usize + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::ratelimit::v1::{CheckError, FieldViolation};
+
+    #[test]
+    fn varints_are_written_as_the_generated_code_writes_them() {
+        let around = (0..64).flat_map(|bit| [(1_u64 << bit) - 1, 1 << bit, (1 << bit) + 1]);
+        for value in around.chain([u64::MAX, 0x0123_4567_89ab_cdef]) {
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            Writer::new(&mut ours).varint(value);
+            encode_varint(value, &mut theirs);
+            assert_eq!(ours, theirs, "{value}");
+        }
+    }
+
+    #[test]
+    fn messages_of_every_length_are_written_as_the_generated_code_writes_them() {
+        for length in [0, 1, 100, 120, 121, 122, 123, 124, 125, 126, 127, 128, 129, 16_380, 16_384, 20_000] {
+            let violation = FieldViolation { field: "x".repeat(length), description: String::new() };
+            let error = CheckError { violations: vec![violation.clone()], ..CheckError::default() };
+            let mut ours = Vec::new();
+            Writer::new(&mut ours).message(4, |out| out.bytes(1, violation.field.as_bytes()));
+            assert_eq!(ours, error.encode_to_vec(), "{length}");
+            ours.clear();
+            Writer::new(&mut ours).generated(4, &violation);
+            assert_eq!(ours, error.encode_to_vec(), "{length}");
+        }
+    }
+
+    #[test]
+    fn what_is_zero_is_written_only_where_presence_counts() {
+        let mut buffer = Vec::new();
+        let mut out = Writer::new(&mut buffer);
+        out.number(1, 0);
+        out.boolean(2, false);
+        out.bytes(3, b"");
+        out.present(4, 0);
+        out.message(5, |_| {});
+        assert_eq!(buffer, [4 << 3, 0, 5 << 3 | 2, 0]);
+    }
+
+    #[test]
+    fn fields_of_every_kind_are_met_in_order() {
+        let message = [
+            &[1 << 3, 0x96, 0x01][..],             // 150
+            &[2 << 3 | 2, 2, b'h', b'i'],          // "hi"
+            &[3 << 3 | 1, 0, 0, 0, 0, 0, 0, 0, 0], // 64 bits
+            &[4 << 3 | 5, 0, 0, 0, 0],             // 32 bits
+            &[5 << 3 | 3, 1 << 3, 1, 5 << 3 | 4],  // a group
+            &[0xf8, 0xff, 0xff, 0xff, 0x0f, 7],    // the largest number of a field
+        ]
+        .concat();
+        let fields: Result<Vec<_>, _> = Fields::of(&message).collect();
+        let expected = [
+            (1, Value::Varint(150)),
+            (2, Value::Bytes(b"hi")),
+            (3, Value::Other),
+            (4, Value::Other),
+            (5, Value::Other),
+            ((1 << 29) - 1, Value::Varint(7)),
+        ];
+        assert_eq!(fields.as_deref(), Ok(&expected[..]));
+        for end in 0..message.len() {
+            let cut: Vec<_> = Fields::of(&message[..end]).collect();
+            let whole = cut.iter().filter(|field| field.is_ok()).count();
+            assert_eq!(cut[..whole], expected[..whole].iter().map(|field| Ok(*field)).collect::<Vec<_>>());
+        }
+    }
+}

@@ -3,15 +3,9 @@
 //! In this binary and not in a benchmark of its own, so that the profile is that of the servers that are
 //! measured beside it, and nothing has to be built for it.
 
-use std::{
-    pin::pin,
-    process::ExitCode,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-    time::Instant,
-};
+use std::{process::ExitCode, sync::Arc, time::Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
 use clap::Args;
 use tidegate_chassis::{
@@ -19,7 +13,7 @@ use tidegate_chassis::{
     metrics::Metrics,
 };
 use tidegate_ratelimit::{
-    limiter::{Limiter, LimiterSettings, Question},
+    limiter::{Counters, Limiter, LimiterSettings, Question},
     policies,
     store::{MemoryStore, MemoryStoreConfig},
 };
@@ -63,8 +57,12 @@ impl Decisions {
         let config = MemoryStoreConfig { max_bytes: 1 << 30 };
         let store = MemoryStore::new(&config, Clock::system(), &Random::system(), &Metrics::new());
         let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 1_000_000 };
-        let limiter =
-            Limiter::new(Arc::new(ArcSwap::from_pointee(policies)), Arc::new(store), None, settings);
+        let limiter = Limiter::new(
+            Arc::new(ArcSwap::from_pointee(policies)),
+            Counters::Memory(Arc::new(store)),
+            Clock::system(),
+            settings,
+        );
         let subject = |n| [("organization", format!("bench-{n:08}")), ("plan", PLAN.to_owned())];
         Ok(Self { limiter, subjects: (0..SUBJECTS).map(subject).collect() })
     }
@@ -80,11 +78,8 @@ impl Decisions {
                 dry_run: false,
                 idempotency_key: "",
             };
-            let check = pin!(self.limiter.check(&policies, question));
-            let Poll::Ready(verdict) = check.poll(&mut Context::from_waker(Waker::noop())) else {
-                bail!("the store in memory did not answer at once");
-            };
-            let verdict = verdict?;
+            let limiter = self.limiter.at_once().context("the store in memory answers at once")?;
+            let verdict = limiter.check(&policies, &question)?;
             ensure!(
                 verdict.allowed && verdict.limits.len() == 3,
                 "not admitted by three limits: {verdict:?}"

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, Bytes};
 use prost::{DecodeError, Message};
 use tonic::{
     Code, Status,
@@ -11,6 +11,9 @@ use tonic::{
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{ERROR_DOMAIN, Encoded};
+
+/// The longest message that is copied out of the buffer it came in, in bytes.
+const MAX_COPIED: usize = 1_024;
 
 /// What [`tonic_prost::ProstCodec`] is, but for a message that does not decode: a server has it from
 /// its caller, so it answers `INVALID_ARGUMENT` with a reason, where tonic would call it a defect. And it
@@ -52,7 +55,16 @@ impl<M: Message + 'static> Given for M {
 impl<M: 'static> Taken for Encoded<M> {
     #[inline]
     fn take(buffer: &mut DecodeBuf<'_>) -> Result<Self, Status> {
-        Ok(Self::from_bytes(buffer.copy_to_bytes(buffer.remaining())))
+        let length = buffer.remaining();
+        Ok(match buffer.chunk() {
+            // A short message is copied sooner than the buffer is shared.
+            whole if length <= MAX_COPIED && whole.len() == length => {
+                let copy = Self::from_bytes(Bytes::copy_from_slice(whole));
+                buffer.advance(length);
+                copy
+            }
+            _ => Self::from_bytes(buffer.copy_to_bytes(length)),
+        })
     }
 }
 

@@ -103,18 +103,23 @@ impl Encoded<CheckBatchRequest> {
         Ok(count)
     }
 
-    /// Reads the checks, one after another.
+    /// Reads the checks.
     ///
     /// # Errors
     ///
     /// `INVALID_REQUEST` with the field that does not decode, as `checks[3].namespace`.
-    pub fn views(&self) -> impl Iterator<Item = Result<CheckView<'_>, Status>> {
-        view::checks(self.as_bytes()).enumerate().map(|(index, check)| {
+    pub fn views(&self) -> Result<Vec<CheckView<'_>>, Status> {
+        let mut views = Vec::with_capacity(self.count()?);
+        for (index, check) in view::checks(self.as_bytes()).enumerate() {
             let check = check.map_err(|Malformed| self.refusal())?;
-            CheckView::of(check).map_err(|Malformed| match CheckRequest::decode(check) {
+            // Read in its place: a view is large, and moved only at a price.
+            views.push(CheckView::default());
+            let view = views.last_mut().expect("one was just pushed");
+            view.merge(check).map_err(|Malformed| match CheckRequest::decode(check) {
                 Err(error) => invalid_request(&error, &format!("checks[{index}]")),
                 Ok(_) => self.refusal(),
-            })
-        })
+            })?;
+        }
+        Ok(views)
     }
 }

@@ -150,19 +150,18 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// A message, whose fields `write` appends.
+    /// A message, whose fields `write` appends; of most it is known that they are shorter than 128 bytes.
     #[inline]
     pub fn message(&mut self, field: u8, write: impl FnOnce(&mut Writer<'_>)) {
         self.0.extend_from_slice(&[key(field, WireType::LengthDelimited), 0]);
-        let begin = self.0.len();
-        write(&mut Writer(self.0));
-        let length = self.0.len() - begin;
-        // Most are short, and for the others what was written moves.
-        if let Ok(length @ 0..=127) = u8::try_from(length) {
-            self.0[begin - 1] = length;
-        } else {
-            self.lengthen(begin, length);
-        }
+        self.after_length(1, write);
+    }
+
+    /// A [`message`](Self::message) that most often has 128 to 16,383 bytes.
+    #[inline]
+    pub fn long_message(&mut self, field: u8, write: impl FnOnce(&mut Writer<'_>)) {
+        self.0.extend_from_slice(&[key(field, WireType::LengthDelimited), 0, 0]);
+        self.after_length(2, write);
     }
 
     /// A message of the generated code.
@@ -172,17 +171,25 @@ impl<'b> Writer<'b> {
         message.encode(self.0).expect("a Vec has room for it");
     }
 
-    /// Makes room for a length of more than one byte before `begin`, and writes it.
-    fn lengthen(&mut self, begin: usize, length: usize) {
-        let mut bytes = [0; 10];
-        let mut rest = &mut bytes[..];
-        encode_varint(length as u64, &mut rest);
-        let left = rest.len();
-        let varint = &bytes[..bytes.len() - left];
+    /// What `write` appends, and its length into the `room` that was left before it.
+    #[inline]
+    fn after_length(&mut self, room: usize, write: impl FnOnce(&mut Writer<'_>)) {
+        let begin = self.0.len();
+        write(&mut Writer(self.0));
+        let (bytes, length) = varint_of_56_bits((self.0.len() - begin) as u64);
+        if length != room {
+            self.shift(begin, begin - room + length);
+        }
+        self.0[begin - room..][..length].copy_from_slice(&bytes[..length]);
+    }
+
+    /// Moves everything from `begin` on to `to`.
+    #[cold]
+    fn shift(&mut self, begin: usize, to: usize) {
         let end = self.0.len();
-        self.0.extend_from_slice(&varint[1..]);
-        self.0.copy_within(begin..end, begin + varint.len() - 1);
-        self.0[begin - 1..][..varint.len()].copy_from_slice(varint);
+        self.0.resize(end.max(end + to - begin), 0);
+        self.0.copy_within(begin..end, to);
+        self.0.truncate(end + to - begin);
     }
 
     #[inline]
@@ -209,7 +216,7 @@ fn key(field: u8, wire_type: WireType) -> u8 {
 }
 
 /// A varint without a loop: groups of seven bits are moved apart, all at once, and the first bit of all but the
-/// last byte is set. Answers eight bytes, and how many of them are the varint.
+/// last byte is set. `value` is below 2^56. Answers eight bytes, and how many of them are the varint.
 #[inline]
 fn varint_of_56_bits(value: u64) -> ([u8; 8], usize) {
     let halves = value & 0x0fff_ffff | (value & 0xff_ffff_f000_0000) << 4;
@@ -245,6 +252,9 @@ mod tests {
             let error = CheckError { violations: vec![violation.clone()], ..CheckError::default() };
             let mut ours = Vec::new();
             Writer::new(&mut ours).message(4, |out| out.bytes(1, violation.field.as_bytes()));
+            assert_eq!(ours, error.encode_to_vec(), "{length}");
+            ours.clear();
+            Writer::new(&mut ours).long_message(4, |out| out.bytes(1, violation.field.as_bytes()));
             assert_eq!(ours, error.encode_to_vec(), "{length}");
             ours.clear();
             Writer::new(&mut ours).generated(4, &violation);

@@ -39,8 +39,12 @@ impl<'a> CheckView<'a> {
     }
 
     /// Reads another part of the same message: a message field that is sent twice counts as one.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`]; some fields may have been read.
     #[inline]
-    fn merge(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
+    pub fn merge(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
         for field in Fields::of(message) {
             let (number, value) = field?;
             match number {

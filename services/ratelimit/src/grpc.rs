@@ -7,8 +7,8 @@ mod stream;
 
 use std::sync::Arc;
 
-use futures_util::{FutureExt, future::join_all};
-use tidegate_chassis::clock::{Clock, Random};
+use futures_util::future::join_all;
+use tidegate_chassis::clock::Random;
 use tidegate_proto::{
     Encoded,
     fields::Writer,
@@ -16,9 +16,9 @@ use tidegate_proto::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use self::{error::to_status, parse::Asked, render::Renderer};
+use self::{error::to_status, render::Renderer};
 use crate::{
-    limiter::{Limiter, Verdict},
+    limiter::{CheckError, Limiter, Verdict},
     metrics::CheckStats,
 };
 
@@ -28,6 +28,8 @@ const ANSWER_BYTES: usize = 256;
 /// Numbers of the fields of `CheckBatchResponse` and `CheckBatchResult`.
 const RESULTS: u8 = 1;
 const RESULT: u8 = 1;
+
+type Decided<'p> = Result<Verdict<'p>, CheckError>;
 
 /// The service of one worker.
 #[derive(Clone)]
@@ -43,51 +45,48 @@ struct Shared {
 
 impl RateLimitApi {
     /// Serves `limiter`.
-    pub(crate) fn new(limiter: Limiter, clock: Clock, random: Random, stats: Arc<CheckStats>) -> Self {
-        Self { shared: Arc::new(Shared { limiter, renderer: Renderer::new(clock, random), stats }) }
+    pub(crate) fn new(limiter: Limiter, random: Random, stats: Arc<CheckStats>) -> Self {
+        Self { shared: Arc::new(Shared { limiter, renderer: Renderer::new(random), stats }) }
     }
 }
 
 impl Shared {
-    /// Decides, and hands what came of it to `write`.
+    /// Counts what was decided, and writes the fields of a `CheckResponse`.
     #[inline]
-    async fn decide<T>(&self, asked: Asked<'_>, write: impl FnOnce(Result<&Verdict<'_>, Status>) -> T) -> T {
-        let policies = self.limiter.policies();
-        match self.limiter.check(&policies, asked).await {
+    fn answer(&self, decided: &Decided<'_>, out: &mut Writer<'_>) -> Result<(), Status> {
+        match decided {
             Ok(verdict) => {
-                self.stats.record(&verdict);
-                write(Ok(&verdict))
+                self.stats.record(verdict);
+                self.renderer.check(verdict, out);
+                Ok(())
             }
             Err(error) => {
                 self.stats.record_error();
-                write(Err(to_status(&error)))
+                Err(to_status(error))
             }
         }
     }
 
-    /// Decides one check of many, and writes what came of it: its `result` as the field of that number, or its `error`
-    /// as the field after it.
+    /// Counts what was decided of one check of many, and writes its `result` as the field of that number, or its
+    /// `error` as the field after it.
     #[inline]
-    async fn outcome(&self, asked: Result<Asked<'_>, Status>, result: u8, out: &mut Writer<'_>) {
-        let error =
-            |status: &Status, out: &mut Writer<'_>| out.generated(result + 1, &error::to_answer(status));
-        match asked {
-            Ok(asked) => {
-                let write = |decided: Result<&Verdict<'_>, Status>| match decided {
-                    Ok(verdict) => out.message(result, |out| self.renderer.check(verdict, out)),
-                    Err(status) => error(&status, out),
-                };
-                self.decide(asked, write).await;
-            }
-            Err(status) => error(&status, out),
+    fn outcome(&self, decided: &Decided<'_>, result: u8, out: &mut Writer<'_>) {
+        let mut answer = Ok(());
+        if decided.is_ok() {
+            out.long_message(result, |out| answer = self.answer(decided, out));
+        } else {
+            answer = self.answer(decided, out);
+        }
+        if let Err(status) = answer {
+            refused(&status, result, out);
         }
     }
 }
 
-/// What a store that answers at once makes of a check.
-#[inline]
-fn at_once<T>(decided: impl Future<Output = T>) -> T {
-    decided.now_or_never().expect("Limiter::answers_at_once says that nothing is waited for")
+/// Writes that one check of many was refused: as the field after that of its `result`.
+#[cold]
+fn refused(status: &Status, result: u8, out: &mut Writer<'_>) {
+    out.generated(result + 1, &error::to_answer(status));
 }
 
 #[tonic::async_trait]
@@ -100,11 +99,14 @@ impl RateLimitService for RateLimitApi {
     ) -> Result<Response<Encoded<pb::CheckResponse>>, Status> {
         let view = request.get_ref().view()?;
         let asked = parse::check(&view)?;
-        let mut answer = Vec::with_capacity(ANSWER_BYTES);
-        let write = |decided: Result<&Verdict<'_>, Status>| {
-            decided.map(|verdict| self.shared.renderer.check(verdict, &mut Writer::new(&mut answer)))
+        let limiter = &self.shared.limiter;
+        let policies = limiter.policies();
+        let decided = match limiter.at_once() {
+            Some(limiter) => limiter.check(&policies, &asked),
+            None => limiter.check(&policies, asked).await,
         };
-        self.shared.decide(asked, write).await?;
+        let mut answer = Vec::with_capacity(ANSWER_BYTES);
+        self.shared.answer(&decided, &mut Writer::new(&mut answer))?;
         Ok(Response::new(Encoded::from_bytes(answer)))
     }
 
@@ -112,24 +114,22 @@ impl RateLimitService for RateLimitApi {
         &self,
         request: Request<Encoded<pb::CheckBatchRequest>>,
     ) -> Result<Response<Encoded<pb::CheckBatchResponse>>, Status> {
-        let shared = &*self.shared;
         let checks = parse::batch(request.get_ref())?;
         let mut answer = Vec::with_capacity(checks.len() * ANSWER_BYTES);
         let mut out = Writer::new(&mut answer);
-        if shared.limiter.answers_at_once() {
+        let mut write = |decided: &Decided<'_>| {
+            out.long_message(RESULTS, |out| self.shared.outcome(decided, RESULT, out));
+        };
+        let limiter = &self.shared.limiter;
+        let policies = limiter.policies();
+        if let Some(limiter) = limiter.at_once() {
             for view in &checks {
-                out.message(RESULTS, |out| at_once(shared.outcome(Ok(parse::asked(view)), RESULT, out)));
+                write(&limiter.check(&policies, &parse::asked(view)));
             }
         } else {
             // All of them are under way at once, so that a store that batches sees them together.
-            let outcomes = checks.iter().map(|view| async {
-                let mut outcome = Vec::with_capacity(ANSWER_BYTES);
-                shared.outcome(Ok(parse::asked(view)), RESULT, &mut Writer::new(&mut outcome)).await;
-                outcome
-            });
-            for outcome in join_all(outcomes).await {
-                out.bytes(RESULTS, &outcome);
-            }
+            let decided = checks.iter().map(|view| limiter.check(&policies, parse::asked(view)));
+            join_all(decided).await.iter().for_each(write);
         }
         Ok(Response::new(Encoded::from_bytes(answer)))
     }

@@ -52,18 +52,10 @@ fn push_value(key: &mut Key, value: &str) {
 }
 
 fn push_number(key: &mut Key, number: usize) {
-    let mut digits = [0_u8; 20];
-    let mut start = digits.len();
-    let mut rest = number;
-    loop {
-        start -= 1;
-        digits[start] = b'0' + u8::try_from(rest % 10).expect("a decimal digit");
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
+    if number >= 10 {
+        push_number(key, number / 10);
     }
-    key.extend_from_slice(&digits[start..]);
+    key.push(b'0' + u8::try_from(number % 10).expect("a decimal digit"));
 }
 
 /// `tg1:<length>:{<value>}` at the start of a cell's key.

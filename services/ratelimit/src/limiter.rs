@@ -8,11 +8,13 @@ use std::{hash::Hasher, sync::Arc};
 use arc_swap::ArcSwap;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use smallvec::SmallVec;
+use tidegate_chassis::clock::Clock;
 
 pub use self::verdict::{LimitVerdict, Reason, Verdict};
 use crate::{
     domain::{
-        Attributes, BundleLimit, CellCheck, Check, Enforcement, Idempotency, Match, PolicySet, UnknownPlan,
+        Attributes, BundleLimit, CellCheck, Check, Decision, Enforcement, Idempotency, Match, PolicySet,
+        UnknownPlan,
     },
     key::{Key, cell_key, record_key},
     store::{CellReset, CounterStore, MemoryStore, StoreError},
@@ -21,11 +23,23 @@ use crate::{
 /// Decides checks against the policies in force.
 pub struct Limiter {
     policies: Arc<ArcSwap<PolicySet>>,
-    store: Arc<dyn CounterStore>,
-    /// Counts for policies of failure mode `local` while the store is gone. Absent if the store is in this
-    /// process anyway; then `local` is `closed`.
-    local: Option<Arc<MemoryStore>>,
+    counters: Counters,
+    clock: Clock,
     settings: LimiterSettings,
+}
+
+/// Where a [`Limiter`] counts.
+#[derive(Clone)]
+pub enum Counters {
+    /// In this process. There is no other place to go if its memory is full, so failure mode `local` is `closed`.
+    Memory(Arc<MemoryStore>),
+    /// In a store that replicas share.
+    Shared {
+        /// The store.
+        store: Arc<dyn CounterStore>,
+        /// Counts for policies of failure mode `local` while the store is gone.
+        local: Arc<MemoryStore>,
+    },
 }
 
 /// What an operator sets of a [`Limiter`].
@@ -85,14 +99,14 @@ pub enum CheckError {
 type Matches<'p> = SmallVec<[Match<'p>; 4]>;
 
 impl Limiter {
-    /// Decides by `policies`, which may be swapped at any time, on `store`.
+    /// Decides by `policies`, which may be swapped at any time. A shared store has a clock of its own.
     pub fn new(
         policies: Arc<ArcSwap<PolicySet>>,
-        store: Arc<dyn CounterStore>,
-        local: Option<Arc<MemoryStore>>,
+        counters: Counters,
+        clock: Clock,
         settings: LimiterSettings,
     ) -> Self {
-        Self { policies, store, local, settings }
+        Self { policies, counters, clock, settings }
     }
 
     /// The policies in force now; one check uses one set throughout.
@@ -101,10 +115,13 @@ impl Limiter {
         self.policies.load()
     }
 
-    /// Whether every check is decided without waiting for anything.
+    /// This limiter, if it decides without waiting for anything: if it counts in this process.
     #[inline]
-    pub fn answers_at_once(&self) -> bool {
-        self.store.answers_at_once()
+    pub fn at_once(&self) -> Option<AtOnce<'_>> {
+        match &self.counters {
+            Counters::Memory(store) => Some(AtOnce { limiter: self, store, now_us: self.clock.now_us() }),
+            Counters::Shared { .. } => None,
+        }
     }
 
     /// Decides and charges. If the store cannot be asked, the failure modes of the policies answer.
@@ -120,15 +137,41 @@ impl Limiter {
     where
         A: Attributes + ?Sized + Sync,
     {
+        let now_us = self.clock.now_us();
         let matches = self.matches(policies, &question)?;
         let check = self.store_check(&matches, &question);
         if check.cells.is_empty() {
-            return Ok(Verdict::unlimited());
+            return Ok(Verdict::unlimited(now_us));
         }
-        match self.store.decide(&check).get().await {
+        let answer = self.decide(&check, now_us).await;
+        self.verdict(&matches, check, answer, now_us)
+    }
+
+    async fn decide(&self, check: &Check<'_>, now_us: u64) -> Result<Decision, StoreError> {
+        match &self.counters {
+            Counters::Memory(store) => store.decide_at(check, now_us),
+            Counters::Shared { store, .. } => store.decide(check).get().await,
+        }
+    }
+
+    #[inline]
+    fn verdict<'p>(
+        &self,
+        matches: &Matches<'p>,
+        check: Check<'p>,
+        answer: Result<Decision, StoreError>,
+        now_us: u64,
+    ) -> Result<Verdict<'p>, CheckError> {
+        match answer {
             Ok(decision) if decision.key_reused => Err(CheckError::IdempotencyKeyReused),
-            Ok(decision) => Ok(Verdict::decided(&matches, &decision)),
-            Err(error) => degraded::verdict(self.local.as_deref(), &matches, check, error).await,
+            Ok(decision) => Ok(Verdict::decided(matches, &decision, now_us)),
+            Err(error) => {
+                let local = match &self.counters {
+                    Counters::Memory(_) => None,
+                    Counters::Shared { local, .. } => Some(&**local),
+                };
+                degraded::verdict(local, matches, check, error, now_us)
+            }
         }
     }
 
@@ -145,13 +188,14 @@ impl Limiter {
     where
         A: Attributes + ?Sized + Sync,
     {
+        let now_us = self.clock.now_us();
         let matches = self.matches(policies, &question)?;
         let check = self.store_check(&matches, &Question { dry_run: true, ..question });
         if check.cells.is_empty() {
-            return Ok(Verdict::unlimited());
+            return Ok(Verdict::unlimited(now_us));
         }
-        let decision = self.store.decide(&check).get().await?;
-        Ok(Verdict::decided(&matches, &decision))
+        let decision = self.decide(&check, now_us).await?;
+        Ok(Verdict::decided(&matches, &decision, now_us))
     }
 
     /// Clears every limit that applies, or the one named `limit`. Answers what was cleared.
@@ -194,7 +238,10 @@ impl Limiter {
         if let (Some(name), true) = (limit, cells.is_empty()) {
             return Err(CheckError::LimitNotFound(name.to_owned()));
         }
-        self.store.reset(&cells).get().await?;
+        match &self.counters {
+            Counters::Memory(store) => store.reset(&cells).get().await?,
+            Counters::Shared { store, .. } => store.reset(&cells).get().await?,
+        }
         Ok(cleared)
     }
 
@@ -227,20 +274,22 @@ impl Limiter {
         Ok(matches)
     }
 
-    fn store_check<A: Attributes + ?Sized>(
+    #[inline]
+    fn store_check<'p, A: Attributes + ?Sized>(
         &self,
-        matches: &Matches<'_>,
+        matches: &Matches<'p>,
         question: &Question<'_, A>,
-    ) -> Check {
-        let cells: SmallVec<[CellCheck; 2]> = limited(matches)
-            .map(|found| CellCheck {
+    ) -> Check<'p> {
+        let mut cells = SmallVec::<[CellCheck<'p>; 2]>::new();
+        for found in limited(matches) {
+            cells.push(CellCheck {
                 key: key_of(found, question.attributes),
-                layout: Arc::clone(&found.bundle.layout),
+                layout: &found.bundle.layout,
                 // A policy in shadow may not be the reason of an error: what it could never admit fills it.
                 cost: question.cost.min(found.bundle.min_capacity),
                 enforced: found.policy.enforcement == Enforcement::Enforce,
-            })
-            .collect();
+            });
+        }
         let idempotency = match cells.first() {
             Some(first) if !question.idempotency_key.is_empty() => Some(Idempotency {
                 key: record_key(&first.key, question.namespace, question.idempotency_key),
@@ -250,6 +299,39 @@ impl Limiter {
             Some(_) | None => None,
         };
         Check { cells, charge: !question.dry_run, idempotency }
+    }
+}
+
+/// A [`Limiter`] that waits for nothing, at the moment at which it was asked for.
+#[derive(Clone, Copy)]
+pub struct AtOnce<'l> {
+    limiter: &'l Limiter,
+    store: &'l MemoryStore,
+    now_us: u64,
+}
+
+impl AtOnce<'_> {
+    /// As [`Limiter::check`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Limiter::check`].
+    #[inline]
+    pub fn check<'p, A>(
+        self,
+        policies: &'p PolicySet,
+        question: &Question<'_, A>,
+    ) -> Result<Verdict<'p>, CheckError>
+    where
+        A: Attributes + ?Sized + Sync,
+    {
+        let matches = self.limiter.matches(policies, question)?;
+        let check = self.limiter.store_check(&matches, question);
+        if check.cells.is_empty() {
+            return Ok(Verdict::unlimited(self.now_us));
+        }
+        let answer = self.store.decide_at(&check, self.now_us);
+        self.limiter.verdict(&matches, check, answer, self.now_us)
     }
 }
 

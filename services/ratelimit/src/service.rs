@@ -16,10 +16,10 @@ use crate::{
     config::Config,
     domain::PolicySet,
     grpc::RateLimitApi,
-    limiter::{Limiter, LimiterSettings},
+    limiter::{Counters, Limiter, LimiterSettings},
     metrics::CheckMetrics,
     policies::{self, PolicyWatch},
-    store::{CounterStore, MemoryStore, RedisBackend},
+    store::{MemoryStore, RedisBackend},
 };
 
 /// The rate-limit service, with its ports open.
@@ -110,13 +110,14 @@ impl Service {
             environment: config.environment,
         };
         let make = move |_worker: usize| {
-            let (store, local): (Arc<dyn CounterStore>, _) = match &redis {
+            let memory = Arc::clone(&memory);
+            let counters = match &redis {
                 // Each worker has a connection of its own, on its own runtime.
-                Some(redis) => (Arc::new(redis.open()), Some(Arc::clone(&memory))),
-                None => (Arc::clone(&memory) as _, None),
+                Some(redis) => Counters::Shared { store: Arc::new(redis.open()), local: memory },
+                None => Counters::Memory(memory),
             };
-            let limiter = Limiter::new(Arc::clone(&policies), store, local, settings);
-            let api = RateLimitApi::new(limiter, clock.clone(), random.clone(), checks.for_worker());
+            let limiter = Limiter::new(Arc::clone(&policies), counters, clock.clone(), settings);
+            let api = RateLimitApi::new(limiter, random.clone(), checks.for_worker());
             RateLimitServiceServer::new(api).max_decoding_message_size(max_message_bytes)
         };
         server.serve(make, stop).await

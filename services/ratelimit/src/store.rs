@@ -30,10 +30,7 @@ pub trait CounterStore: Send + Sync + 'static {
     ///
     /// [`StoreError`]. After `Timeout` or `Disconnected` the charge may still have happened; it is
     /// never sent again.
-    fn decide<'a>(&'a self, check: &'a Check) -> Answer<'a, Decision>;
-
-    /// Whether [`decide`](Self::decide) always has its answer [`Ready`](Answer::Ready).
-    fn answers_at_once(&self) -> bool;
+    fn decide(&self, check: &Check<'_>) -> Answer<'static, Decision>;
 
     /// Forgets what was counted: of the whole cell, or of one rule of its layout. A cell that does not
     /// exist is left alone. Idempotency records stay. Atomic per cell.

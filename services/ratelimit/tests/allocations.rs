@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use futures_util::FutureExt;
 use tidegate_chassis::{
     clock::{Clock, Random},
     metrics::Metrics,
 };
 use tidegate_ratelimit::{
-    limiter::{Limiter, LimiterSettings, Question},
+    limiter::{Counters, Limiter, LimiterSettings, Question},
     policies,
     store::{MemoryStore, MemoryStoreConfig},
 };
@@ -22,7 +21,7 @@ fn deciding_a_known_key_allocates_nothing() {
     };
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 1_000_000 };
     let policies = Arc::new(ArcSwap::from_pointee(policies::builtin(1)));
-    let limiter = Limiter::new(policies, store(), None, settings);
+    let limiter = Limiter::new(policies, Counters::Memory(store()), Clock::system(), settings);
     let policies = limiter.policies();
     let attributes = [("organization", "acme"), ("plan", "free")];
     let decide = || {
@@ -33,7 +32,7 @@ fn deciding_a_known_key_allocates_nothing() {
             dry_run: false,
             idempotency_key: "",
         };
-        let verdict = limiter.check(&policies, question).now_or_never().expect("memory answers at once");
+        let verdict = limiter.at_once().expect("memory answers at once").check(&policies, &question);
         verdict.expect("decided").allowed
     };
     assert!(decide());

@@ -8,9 +8,9 @@ use super::Layout;
 
 /// One check as a store decides it.
 #[derive(Clone, Debug)]
-pub struct Check {
+pub struct Check<'p> {
     /// What is counted. All keys of a check differ.
-    pub cells: SmallVec<[CellCheck; 2]>,
+    pub cells: SmallVec<[CellCheck<'p>; 2]>,
     /// Whether an admission is charged. If not, the decision is made as usual and nothing changes.
     pub charge: bool,
     /// Makes a retry of an admitted check free.
@@ -19,11 +19,11 @@ pub struct Check {
 
 /// The limits of one policy for one subject.
 #[derive(Clone, Debug)]
-pub struct CellCheck {
+pub struct CellCheck<'p> {
     /// Identifies policy and subject; see `key.rs`.
     pub key: SmallVec<[u8; 64]>,
     /// The limits.
-    pub layout: Arc<Layout>,
+    pub layout: &'p Arc<Layout>,
     /// Tokens to charge, from 1 to the least capacity among the layout's rules.
     pub cost: u64,
     /// Whether an exceeded limit denies the check; if not, it only says so (shadow).
@@ -87,7 +87,8 @@ pub trait Cells {
 ///
 /// `replayed` is whether the idempotency key of the check was admitted before: the check is then
 /// admitted without a charge.
-pub fn decide(check: &Check, cells: &mut impl Cells, now_us: u64, replayed: bool) -> Decision {
+#[inline]
+pub fn decide(check: &Check<'_>, cells: &mut impl Cells, now_us: u64, replayed: bool) -> Decision {
     let mut outcomes = SmallVec::<[LimitOutcome; 4]>::new();
     let mut admitted = true;
     for (index, cell) in check.cells.iter().enumerate() {

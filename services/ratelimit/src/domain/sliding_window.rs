@@ -36,9 +36,9 @@ impl SlidingWindow {
         Self { limit, width_us: period_us.div_ceil(Self::SUB_WINDOWS) }
     }
 
+    #[inline]
     pub(super) fn look(&self, words: &[u64], cost: u64, now_us: u64) -> Look {
-        let now_us = now_us.max(words[HEAD] * self.width_us);
-        let current = now_us / self.width_us;
+        let (now_us, current) = self.not_before(words[HEAD], now_us);
         let used = u64::from(total(words)) - self.expired(words, current);
         let remaining = u64::from(self.limit).saturating_sub(used);
         Look {
@@ -48,21 +48,33 @@ impl SlidingWindow {
         }
     }
 
+    #[inline]
     pub(super) fn charge(&self, words: &mut [u64], cost: u64, now_us: u64) -> u64 {
-        let now_us = now_us.max(words[HEAD] * self.width_us);
-        let current = now_us / self.width_us;
+        let (now_us, current) = self.not_before(words[HEAD], now_us);
         self.advance(words, current);
         let cost = u32::try_from(cost).expect("a cost that fits the limit fits 32 bits");
         set_counts(words, total(words) + cost, head_count(words) + cost);
         self.leaves_at(current) - now_us
     }
 
+    /// The time, at least the beginning of sub-window `head`, and the sub-window that it is in.
+    #[inline]
+    fn not_before(&self, head: u64, now_us: u64) -> (u64, u64) {
+        let begin = head * self.width_us;
+        let since = now_us.saturating_sub(begin);
+        // Most often it still is the one that was charged last, which takes no division to find.
+        let current = if since < self.width_us { head } else { now_us / self.width_us };
+        (begin + since, current)
+    }
+
     /// Tokens in `total` that no longer count in sub-window `current`.
+    #[inline]
     fn expired(&self, words: &[u64], current: u64) -> u64 {
+        if current == words[HEAD] { 0 } else { self.expired_by(words, current) }
+    }
+
+    fn expired_by(&self, words: &[u64], current: u64) -> u64 {
         let head = words[HEAD];
-        if current == head {
-            return 0;
-        }
         if current - head > Self::SUB_WINDOWS {
             return u64::from(total(words));
         }
@@ -71,11 +83,15 @@ impl SlidingWindow {
     }
 
     /// Moves the newest sub-window to `current` and forgets what has expired.
+    #[inline]
     fn advance(&self, words: &mut [u64], current: u64) {
-        let head = words[HEAD];
-        if current == head {
-            return;
+        if current != words[HEAD] {
+            self.move_to(words, current);
         }
+    }
+
+    fn move_to(&self, words: &mut [u64], current: u64) {
+        let head = words[HEAD];
         if current - head > Self::SUB_WINDOWS {
             words.fill(0);
         } else {

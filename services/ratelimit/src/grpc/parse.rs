@@ -35,15 +35,13 @@ pub(super) fn batch(request: &Encoded<pb::CheckBatchRequest>) -> Result<Vec<Chec
         violations.add("checks", format!("must be 1 to {MAX_BATCH} checks, are {count}"));
         return Err(invalid(violations));
     }
-    let mut checks = Vec::with_capacity(count);
-    for (index, view) in request.views().enumerate() {
-        let view = view?;
+    let checks = request.views()?;
+    for (index, view) in checks.iter().enumerate() {
         let mut own = Violations::default();
-        check_fields(&view, &mut own);
+        check_fields(view, &mut own);
         if !own.is_empty() {
             violations.add_all(&format!("checks[{index}]"), own);
         }
-        checks.push(view);
     }
     if violations.is_empty() { Ok(checks) } else { Err(invalid(violations)) }
 }

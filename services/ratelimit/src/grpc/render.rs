@@ -1,6 +1,6 @@
 //! Verdicts as answers.
 
-use tidegate_chassis::clock::{Clock, Random, uuid_v7};
+use tidegate_chassis::clock::{Random, uuid_v7};
 use tidegate_proto::{fields::Writer, ratelimit::v1 as pb};
 
 use crate::{
@@ -10,19 +10,18 @@ use crate::{
 
 /// Turns verdicts into answers.
 pub(super) struct Renderer {
-    clock: Clock,
     random: Random,
 }
 
 impl Renderer {
-    pub(super) fn new(clock: Clock, random: Random) -> Self {
-        Self { clock, random }
+    pub(super) fn new(random: Random) -> Self {
+        Self { random }
     }
 
     /// Writes the fields of a `CheckResponse`.
     #[inline]
     pub(super) fn check(&self, verdict: &Verdict<'_>, out: &mut Writer<'_>) {
-        let now_us = self.clock.now_us();
+        let now_us = verdict.at_us;
         out.boolean(1, verdict.allowed);
         out.number(2, enumerated(code(verdict.reason)));
         for limit in &verdict.limits {
@@ -39,7 +38,7 @@ impl Renderer {
 
     /// The answer to a question for use.
     pub(super) fn usage(&self, verdict: &Verdict<'_>) -> pb::GetUsageResponse {
-        let now_us = self.clock.now_us();
+        let now_us = verdict.at_us;
         let limits = verdict.limits.iter().map(|found| {
             let limit = &found.limit.limit;
             let capacity = limit.rule.capacity();

@@ -11,7 +11,8 @@ use futures_util::{Stream, stream::FuturesOrdered};
 use tidegate_proto::{Encoded, fields::Writer, ratelimit::v1 as pb, view::StreamCheckView};
 use tonic::{Status, Streaming};
 
-use super::{ANSWER_BYTES, Shared, at_once, parse};
+use super::{ANSWER_BYTES, Shared, parse, refused};
+use crate::limiter::AtOnce;
 
 /// Checks of one stream under way at once; the next is read when one has been answered, so a caller
 /// that sends without reading is held back by flow control.
@@ -70,6 +71,24 @@ impl Stream for Answers {
 }
 
 impl Answers {
+    /// Answers a check, or sets it under way.
+    ///
+    /// # Errors
+    ///
+    /// If it does not decode: then not even its id is known.
+    #[inline]
+    fn take(&mut self, request: Request) -> Result<Option<Response>, Status> {
+        let view = request.view()?;
+        if let Some(limiter) = self.shared.limiter.at_once() {
+            self.answer.clear();
+            answer_at_once(&self.shared, limiter, &view, &mut self.answer);
+            return Ok(Some(Encoded::from_bytes(Bytes::copy_from_slice(&self.answer))));
+        }
+        drop(view);
+        self.under_way.push_back(Box::pin(answer_later(Arc::clone(&self.shared), request)));
+        Ok(None)
+    }
+
     /// Reads nothing more.
     fn fail(&mut self, status: Status) {
         self.inbound = None;
@@ -85,24 +104,12 @@ impl Answers {
             match Pin::new(inbound).poll_next(cx) {
                 Poll::Pending => break,
                 Poll::Ready(None) => this.inbound = None,
-                Poll::Ready(Some(Ok(request))) if this.shared.limiter.answers_at_once() => {
-                    match request.view() {
-                        Ok(view) => {
-                            this.answer.clear();
-                            at_once(answer(&this.shared, &view, &mut this.answer));
-                            let answer = Bytes::copy_from_slice(&this.answer);
-                            return Poll::Ready(Some(Ok(Encoded::from_bytes(answer))));
-                        }
-                        Err(status) => this.fail(status),
-                    }
-                }
-                Poll::Ready(Some(Ok(request))) => match request.view().map(drop) {
-                    Ok(()) => {
-                        this.under_way.push_back(Box::pin(answer_later(Arc::clone(&this.shared), request)));
-                    }
+                Poll::Ready(Some(Err(status))) => this.fail(status),
+                Poll::Ready(Some(Ok(request))) => match this.take(request) {
+                    Ok(Some(answer)) => return Poll::Ready(Some(Ok(answer))),
+                    Ok(None) => {}
                     Err(status) => this.fail(status),
                 },
-                Poll::Ready(Some(Err(status))) => this.fail(status),
             }
         }
         match Pin::new(&mut this.under_way).poll_next(cx) {
@@ -114,17 +121,30 @@ impl Answers {
     }
 }
 
+/// Decides one check, and writes a `CheckStreamResponse`.
+#[inline]
+fn answer_at_once(shared: &Shared, limiter: AtOnce<'_>, view: &StreamCheckView<'_>, response: &mut Vec<u8>) {
+    let mut out = Writer::new(response);
+    out.number(ID, view.id);
+    match parse::streamed(view) {
+        Ok(asked) => shared.outcome(&limiter.check(&shared.limiter.policies(), &asked), RESULT, &mut out),
+        Err(status) => refused(&status, RESULT, &mut out),
+    }
+}
+
+/// As [`answer_at_once`], but the store is waited for. `request` is one that decodes.
 async fn answer_later(shared: Arc<Shared>, request: Request) -> Response {
     let view = request.view().expect("what was read once is read again");
     let mut response = Vec::with_capacity(ANSWER_BYTES);
-    answer(&shared, &view, &mut response).await;
-    Encoded::from_bytes(response)
-}
-
-/// Decides one check, and writes a `CheckStreamResponse`.
-#[inline]
-async fn answer(shared: &Shared, view: &StreamCheckView<'_>, response: &mut Vec<u8>) {
-    let mut out = Writer::new(response);
+    let mut out = Writer::new(&mut response);
     out.number(ID, view.id);
-    shared.outcome(parse::streamed(view), RESULT, &mut out).await;
+    match parse::streamed(&view) {
+        Ok(asked) => {
+            let policies = shared.limiter.policies();
+            let decided = shared.limiter.check(&policies, asked).await;
+            shared.outcome(&decided, RESULT, &mut out);
+        }
+        Err(status) => refused(&status, RESULT, &mut out),
+    }
+    Encoded::from_bytes(response)
 }

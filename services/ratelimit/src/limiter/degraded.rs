@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::{CheckError, LimitVerdict, Matches, Reason, Verdict, limited};
 use crate::{
     domain::{CellCheck, Check, Enforcement, FailureMode, Layout, LimitOutcome, Match, Rule},
-    store::{CounterStore, MemoryStore, StoreError},
+    store::{MemoryStore, StoreError},
 };
 
 /// When a check denied by failure mode `closed` should be tried again: one second, about what a
@@ -24,11 +24,12 @@ const RETRY_US: u64 = 1_000_000;
 /// # Errors
 ///
 /// [`CheckError::IdempotencyKeyReused`], as far as this replica remembers the key.
-pub(super) async fn verdict<'p>(
+pub(super) fn verdict<'p>(
     local: Option<&MemoryStore>,
     matches: &Matches<'p>,
-    check: Check,
+    check: Check<'p>,
     error: StoreError,
+    now_us: u64,
 ) -> Result<Verdict<'p>, CheckError> {
     tracing::debug!(%error, "answering by failure mode");
     let mut limits = SmallVec::<[LimitVerdict<'p>; 4]>::new();
@@ -64,7 +65,7 @@ pub(super) async fn verdict<'p>(
     if let (Some(local), false) = (local, cells.is_empty()) {
         let charge = check.charge && admitted;
         let local_check = Check { cells, charge, idempotency: check.idempotency };
-        match local.decide(&local_check).get().await {
+        match local.decide_at(&local_check, now_us) {
             Ok(decision) if decision.key_reused => return Err(CheckError::IdempotencyKeyReused),
             Ok(decision) => {
                 replayed = admitted && decision.replayed;
@@ -80,7 +81,7 @@ pub(super) async fn verdict<'p>(
             }
         }
     }
-    let mut verdict = Verdict { degraded: true, replayed, ..Verdict::of(limits, admitted) };
+    let mut verdict = Verdict::degraded(limits, admitted, replayed, now_us);
     if unknown_denies {
         verdict.reason = Reason::StoreUnavailable;
     }
@@ -89,8 +90,8 @@ pub(super) async fn verdict<'p>(
 
 /// What this replica counts of a check by itself: against which limits, and at what cost. Nothing if its
 /// share cannot hold the cost, which the whole limit does.
-fn share(found: &Match<'_>, cell: &CellCheck) -> Option<(Arc<Layout>, u64)> {
-    let layout = found.bundle.local_layout.clone()?;
+fn share<'p>(found: &Match<'p>, cell: &CellCheck<'_>) -> Option<(&'p Arc<Layout>, u64)> {
+    let layout = found.bundle.local_layout.as_ref()?;
     let capacity = layout.rules().iter().map(Rule::capacity).min()?;
     match cell.enforced {
         true => (cell.cost <= capacity).then_some((layout, cell.cost)),

@@ -65,10 +65,10 @@ fn memory() -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new(&config, Clock::system(), &Random::seeded(1), &Metrics::new()))
 }
 
-fn limiter(store: Arc<dyn CounterStore>, replicas: u32) -> Limiter {
+fn limiter(counters: Counters, replicas: u32) -> Limiter {
     let policies = policies::parse(POLICIES, "test", replicas).expect("valid policies");
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 60_000_000 };
-    Limiter::new(Arc::new(ArcSwap::from_pointee(policies)), store, Some(memory()), settings)
+    Limiter::new(Arc::new(ArcSwap::from_pointee(policies)), counters, Clock::system(), settings)
 }
 
 /// A limiter whose Redis does not exist: nothing listens on the discard port of the loopback.
@@ -83,7 +83,7 @@ fn without_redis(replicas: u32) -> Limiter {
         breaker: BreakerConfig { failures: 1, successes: 1, open_for: second.into() },
     };
     let backend = RedisBackend::new(&config, Random::seeded(1), &Metrics::new()).expect("valid settings");
-    limiter(Arc::new(backend.open()), replicas)
+    limiter(Counters::Shared { store: Arc::new(backend.open()), local: memory() }, replicas)
 }
 
 fn question<'a>(
@@ -152,7 +152,7 @@ async fn full_memory_store_is_no_reason_to_count_in_itself() {
     let policies =
         Arc::new(ArcSwap::from_pointee(policies::parse(POLICIES, "test", 1).expect("valid policies")));
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 1 };
-    let limiter = Limiter::new(policies, store, None, settings);
+    let limiter = Limiter::new(policies, Counters::Memory(store), Clock::system(), settings);
     let policies = limiter.policies();
     for n in 0..100_000 {
         let attributes = [("user", n.to_string())];
@@ -229,7 +229,7 @@ async fn peek_and_reset_do_not_guess_without_the_store() {
 
 #[tokio::test]
 async fn shadow_policy_never_denies_nor_fails_a_check() {
-    for (limiter, degraded) in [(limiter(memory(), 1), false), (without_redis(1), true)] {
+    for (limiter, degraded) in [(limiter(Counters::Memory(memory()), 1), false), (without_redis(1), true)] {
         let policies = limiter.policies();
         let attributes = user();
         for cost in [1, 2, 3, 1_000] {
@@ -243,7 +243,7 @@ async fn shadow_policy_never_denies_nor_fails_a_check() {
 
 #[tokio::test]
 async fn cost_above_capacity_is_an_error_that_names_the_limit() {
-    let limiter = limiter(memory(), 1);
+    let limiter = limiter(Counters::Memory(memory()), 1);
     let policies = limiter.policies();
     let attributes = user();
     let error = limiter
@@ -255,7 +255,7 @@ async fn cost_above_capacity_is_an_error_that_names_the_limit() {
 
 #[tokio::test]
 async fn order_of_attributes_does_not_matter_to_a_retry() {
-    let limiter = limiter(memory(), 1);
+    let limiter = limiter(Counters::Memory(memory()), 1);
     let policies = limiter.policies();
     let (ab, ba) = (
         [("user", "ada".to_owned()), ("b", "2".to_owned())],
@@ -271,7 +271,7 @@ async fn order_of_attributes_does_not_matter_to_a_retry() {
 async fn switched_off_it_admits_everything_even_unknown_namespaces() {
     let settings = LimiterSettings { enabled: false, idempotency_ttl_us: 1 };
     let policies = Arc::new(ArcSwap::from_pointee(policies::builtin(1)));
-    let limiter = Limiter::new(policies, memory(), None, settings);
+    let limiter = Limiter::new(policies, Counters::Memory(memory()), Clock::system(), settings);
     let policies = limiter.policies();
     let verdict = limiter.check(&policies, question("no such namespace", &user())).await.expect("decided");
     assert!(verdict.allowed && verdict.limits.is_empty());

@@ -24,6 +24,8 @@ pub struct Verdict<'p> {
     pub degraded: bool,
     /// Whether the idempotency key had been admitted before.
     pub replayed: bool,
+    /// When it was asked, in Unix microseconds by the clock of this process.
+    pub at_us: u64,
 }
 
 /// Why a check was answered as it was.
@@ -52,8 +54,9 @@ pub struct LimitVerdict<'p> {
 
 impl<'p> Verdict<'p> {
     /// No limit applies.
-    pub(super) fn unlimited() -> Self {
+    pub(super) fn unlimited(at_us: u64) -> Self {
         Self {
+            at_us,
             allowed: true,
             reason: Reason::Ok,
             limits: SmallVec::new(),
@@ -65,22 +68,39 @@ impl<'p> Verdict<'p> {
     }
 
     /// What the store decided; `decision` has one outcome per limit of the limited matches, in order.
-    pub(super) fn decided(matches: &[Match<'p>], decision: &Decision) -> Self {
-        let mut limits = SmallVec::new();
+    #[inline]
+    pub(super) fn decided(matches: &[Match<'p>], decision: &Decision, at_us: u64) -> Self {
+        let mut verdict =
+            Self { allowed: decision.admitted, replayed: decision.replayed, ..Self::unlimited(at_us) };
         let mut outcomes = decision.outcomes.iter();
         for found in matches {
             for (limit, outcome) in found.bundle.limits.iter().zip(outcomes.by_ref()) {
-                limits.push(LimitVerdict { limit, policy: found.policy, outcome: *outcome });
+                verdict.limits.push(LimitVerdict { limit, policy: found.policy, outcome: *outcome });
             }
         }
-        Self { replayed: decision.replayed, ..Self::of(limits, decision.admitted) }
+        verdict.bind();
+        verdict
+    }
+
+    /// What the failure modes say.
+    pub(super) fn degraded(
+        limits: SmallVec<[LimitVerdict<'p>; 4]>,
+        allowed: bool,
+        replayed: bool,
+        at_us: u64,
+    ) -> Self {
+        let mut verdict = Self { allowed, limits, replayed, degraded: true, ..Self::unlimited(at_us) };
+        verdict.bind();
+        verdict
     }
 
     /// Finds what binds: on a denial the exceeded limit that is longest in coming free, otherwise the
     /// limit with the least remaining. Limits that only report bind nothing unless there are no others.
-    pub(super) fn of(limits: SmallVec<[LimitVerdict<'p>; 4]>, allowed: bool) -> Self {
+    #[inline]
+    fn bind(&mut self) {
+        let limits = &self.limits;
         let enforced = limits.iter().enumerate().filter(|(_, limit)| !limit.is_shadow());
-        let binding = if allowed {
+        let binding = if self.allowed {
             enforced
                 .min_by_key(|(_, limit)| limit.outcome.remaining)
                 .or_else(|| limits.iter().enumerate().min_by_key(|(_, limit)| limit.outcome.remaining))
@@ -88,12 +108,11 @@ impl<'p> Verdict<'p> {
             // The first of equals, as above.
             enforced.rev().max_by_key(|(_, limit)| limit.outcome.retry_after_us)
         };
-        let (binding, reason, retry_after_us) = match binding {
-            None => (None, Reason::Ok, 0),
-            Some((index, _)) if allowed => (Some(index), Reason::Ok, 0),
-            Some((index, limit)) => (Some(index), limit.denial_reason(), limit.outcome.retry_after_us),
-        };
-        Self { allowed, reason, limits, binding, retry_after_us, degraded: false, replayed: false }
+        self.binding = binding.map(|(index, _)| index);
+        if let (Some((_, limit)), false) = (binding, self.allowed) {
+            self.reason = limit.denial_reason();
+            self.retry_after_us = limit.outcome.retry_after_us;
+        }
     }
 }
 

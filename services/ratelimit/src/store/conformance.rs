@@ -47,20 +47,22 @@ pub(crate) fn hourly(algorithm: Algorithm, limit: u64) -> Rule {
 pub(crate) const ALGORITHMS: [Algorithm; 4] =
     [Algorithm::SlidingWindow, Algorithm::SlidingLog, Algorithm::TokenBucket, Algorithm::FixedWindow];
 
-pub(crate) fn cell(key: &str, rules: &[Rule]) -> CellCheck {
-    CellCheck { key: key.as_bytes().into(), layout: Arc::new(Layout::new(rules)), cost: 1, enforced: true }
+/// A cell whose layout lives as long as the tests do.
+pub(crate) fn cell(key: &str, rules: &[Rule]) -> CellCheck<'static> {
+    let layout = Box::leak(Box::new(Arc::new(Layout::new(rules))));
+    CellCheck { key: key.as_bytes().into(), layout, cost: 1, enforced: true }
 }
 
-pub(crate) fn check(cells: &[CellCheck]) -> Check {
+pub(crate) fn check(cells: &[CellCheck<'static>]) -> Check<'static> {
     Check { cells: cells.iter().cloned().collect(), charge: true, idempotency: None }
 }
 
-fn idempotent(cells: &[CellCheck], key: &str, digest: u128) -> Check {
+fn idempotent(cells: &[CellCheck<'static>], key: &str, digest: u128) -> Check<'static> {
     let idempotency = Idempotency { key: key.as_bytes().into(), digest, ttl_us: 3_600_000_000 };
     Check { idempotency: Some(idempotency), ..check(cells) }
 }
 
-async fn decide(store: &impl CounterStore, check: &Check) -> Decision {
+async fn decide(store: &impl CounterStore, check: &Check<'_>) -> Decision {
     store.decide(check).get().await.expect("decided")
 }
 
@@ -68,7 +70,7 @@ fn remaining(decision: &Decision) -> SmallVec<[u64; 4]> {
     decision.outcomes.iter().map(|outcome| outcome.remaining).collect()
 }
 
-async fn left(store: &impl CounterStore, cells: &[CellCheck]) -> SmallVec<[u64; 4]> {
+async fn left(store: &impl CounterStore, cells: &[CellCheck<'static>]) -> SmallVec<[u64; 4]> {
     remaining(&decide(store, &Check { charge: false, ..check(cells) }).await)
 }
 
@@ -198,7 +200,7 @@ pub(crate) async fn denial_is_not_remembered(store: impl CounterStore) {
     let retried = idempotent(&cells, "forgiving-key", 7);
     assert!(!decide(&store, &retried).await.admitted);
     store
-        .reset(&[CellReset { key: cells[0].key.clone(), layout: cells[0].layout.clone(), rule: None }])
+        .reset(&[CellReset { key: cells[0].key.clone(), layout: Arc::clone(cells[0].layout), rule: None }])
         .get()
         .await
         .expect("reset");
@@ -233,7 +235,7 @@ pub(crate) async fn replay_after_exhaustion_is_admitted(store: impl CounterStore
 pub(crate) async fn reset_clears_one_rule_or_all(store: impl CounterStore) {
     let cell = cell("reset", &ALGORITHMS.map(|algorithm| hourly(algorithm, 5)));
     let cells = [CellCheck { cost: 4, ..cell }];
-    let reset = |rule| CellReset { key: cells[0].key.clone(), layout: cells[0].layout.clone(), rule };
+    let reset = |rule| CellReset { key: cells[0].key.clone(), layout: Arc::clone(cells[0].layout), rule };
     store
         .reset(&[reset(None), reset(Some(2))])
         .get()

@@ -16,7 +16,7 @@ use tidegate_chassis::{
 
 use self::shard::{Shard, ShardMetrics, Slot};
 use super::{Answer, CellReset, CounterStore, StoreError};
-use crate::domain::{Cells, Check, Decision, decide};
+use crate::domain::{CellCheck, Cells, Check, Decision, decide};
 
 /// Independent parts, each with its own lock.
 const SHARDS: usize = 128;
@@ -58,9 +58,50 @@ impl MemoryStore {
         }
     }
 
-    fn decide_now(&self, check: &Check) -> Result<Decision, StoreError> {
+    /// Decides `check` at `now_us`, in Unix microseconds. Nothing is waited for but the locks of its shards.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Full`].
+    pub(crate) fn decide_at(&self, check: &Check<'_>, now_us: u64) -> Result<Decision, StoreError> {
+        match (&check.cells[..], &check.idempotency) {
+            ([cell], None) => self.decide_one(check, cell, now_us),
+            _ => self.decide_many(check, now_us),
+        }
+    }
+
+    /// Decides a check that has no more than one cell, as most do: one lock, one slot.
+    #[inline]
+    fn decide_one(
+        &self,
+        check: &Check<'_>,
+        cell: &CellCheck<'_>,
+        now_us: u64,
+    ) -> Result<Decision, StoreError> {
+        let place = self.place(&cell.key);
+        let mut shard = self.shard(place);
+        if let Some(slot) = shard.find(place.fingerprint) {
+            let slot = shard.fit(slot, cell.layout);
+            return Ok(decide(check, &mut shard.cell(slot), now_us, false));
+        }
+        if !check.charge {
+            return Ok(decide(check, &mut UnusedCell, now_us, false));
+        }
+        let made = shard.insert(place.fingerprint, cell.layout.words(), now_us, &[]);
+        let slot = made.ok_or(StoreError::Full).inspect_err(|_| shard.count_refused())?;
+        cell.layout.prepare(shard.state_mut(slot));
+        let decision = decide(check, &mut shard.cell(slot), now_us, false);
+        if decision.admitted {
+            shard.sweep(now_us);
+        } else {
+            shard.remove(slot);
+        }
+        Ok(decision)
+    }
+
+    /// Decides any check: all of its shards are locked together.
+    fn decide_many(&self, check: &Check<'_>, now_us: u64) -> Result<Decision, StoreError> {
         let mut locked = self.lock(check);
-        let now_us = self.clock.now_us();
 
         let record = match locked.record {
             Some(place) => locked.shard(place).find(place.fingerprint),
@@ -98,7 +139,7 @@ impl MemoryStore {
     fn reset_now(&self, cells: &[CellReset]) {
         for cell in cells {
             let place = self.place(&cell.key);
-            let mut shard = self.shards[place.shard].lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = self.shard(place);
             let Some(slot) = shard.find(place.fingerprint) else { continue };
             match cell.rule {
                 None => shard.remove(slot),
@@ -118,9 +159,14 @@ impl MemoryStore {
         Place { shard: (hash.h2 % SHARDS as u64) as usize, fingerprint: [hash.h1, hash.h2] }
     }
 
+    #[inline]
+    fn shard(&self, place: Place) -> MutexGuard<'_, Shard> {
+        self.shards[place.shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Locks the shards of all cells, in the order of their numbers so that no two checks wait for
     /// each other.
-    fn lock(&self, check: &Check) -> Locked<'_> {
+    fn lock(&self, check: &Check<'_>) -> Locked<'_> {
         let places: SmallVec<[Place; 3]> = check.cells.iter().map(|cell| self.place(&cell.key)).collect();
         let record = check.idempotency.as_ref().map(|idempotency| self.place(&idempotency.key));
         let mut numbers: SmallVec<[usize; 3]> =
@@ -137,12 +183,8 @@ impl MemoryStore {
 
 impl CounterStore for MemoryStore {
     #[inline]
-    fn decide<'a>(&'a self, check: &'a Check) -> Answer<'a, Decision> {
-        Answer::Ready(self.decide_now(check))
-    }
-
-    fn answers_at_once(&self) -> bool {
-        true
+    fn decide(&self, check: &Check<'_>) -> Answer<'static, Decision> {
+        Answer::Ready(self.decide_at(check, self.clock.now_us()))
     }
 
     fn reset<'a>(&'a self, cells: &'a [CellReset]) -> Answer<'a, ()> {
@@ -182,10 +224,10 @@ impl Locked<'_> {
 
     /// Finds the slot of each cell; if they are to be `charged`, makes the missing ones, so that a full
     /// store is noticed before anything has changed.
-    fn find_slots(&mut self, check: &Check, charged: bool, now_us: u64) -> Result<(), StoreError> {
+    fn find_slots(&mut self, check: &Check<'_>, charged: bool, now_us: u64) -> Result<(), StoreError> {
         for index in 0..check.cells.len() {
             let place = self.places[index];
-            let layout = &check.cells[index].layout;
+            let layout = check.cells[index].layout;
             let slot = match self.shard(place).find(place.fingerprint) {
                 Some(slot) => Some(self.shard(place).fit(slot, layout)),
                 None if charged => {
@@ -230,7 +272,7 @@ impl Locked<'_> {
 
     /// Remembers the admission of a check. Without room it is not remembered, and a retry is charged: too
     /// little is admitted then, never too much.
-    fn keep_record(&mut self, check: &Check, now_us: u64) {
+    fn keep_record(&mut self, check: &Check<'_>, now_us: u64) {
         let (Some(place), Some(idempotency)) = (self.record, &check.idempotency) else { return };
         let shard = self.shard(place);
         let known = shard.find(place.fingerprint);
@@ -271,6 +313,21 @@ impl Cells for Locked<'_> {
             self.shard(place).set_idle_at(slot, idle_at_us);
         }
     }
+}
+
+/// A cell that is only looked at, and new.
+struct UnusedCell;
+
+impl Cells for UnusedCell {
+    fn peek(&mut self, _: usize) -> &[u64] {
+        &UNUSED_STATE
+    }
+
+    fn update(&mut self, _: usize) -> &mut [u64] {
+        unreachable!("a check that charges makes its cell")
+    }
+
+    fn keep_until(&mut self, _: usize, _: u64) {}
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the halves are what is asked for")]

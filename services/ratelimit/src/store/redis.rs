@@ -101,15 +101,11 @@ pub struct RedisStore {
 }
 
 impl CounterStore for RedisStore {
-    fn decide<'a>(&'a self, check: &'a Check) -> Answer<'a, Decision> {
+    fn decide(&self, check: &Check<'_>) -> Answer<'static, Decision> {
         match self.queue.push(check) {
             Ok(pending) => Answer::Pending(Box::pin(pending)),
             Err(error) => Answer::Ready(Err(error)),
         }
-    }
-
-    fn answers_at_once(&self) -> bool {
-        false
     }
 
     fn reset<'a>(&'a self, cells: &'a [CellReset]) -> Answer<'a, ()> {

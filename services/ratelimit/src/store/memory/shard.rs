@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use tidegate_chassis::metrics::Metrics;
 
-use crate::domain::Layout;
+use crate::domain::{Cells, Layout};
 
 /// Slots that are allocated together, as a power of two, unless they are large.
 const MAX_CHUNK_SHIFT: u32 = 5;
@@ -113,6 +113,12 @@ impl Shard {
         self.index
             .find(fingerprint[0], |slot| self.slabs[usize::from(slot.slab)].fingerprint(*slot) == fingerprint)
             .copied()
+    }
+
+    /// A slot as the only cell of a check.
+    #[inline]
+    pub(super) fn cell(&mut self, slot: Slot) -> SlotCell<'_> {
+        SlotCell(self.slabs[usize::from(slot.slab)].words_mut(slot))
     }
 
     /// State of a slot.
@@ -294,6 +300,26 @@ impl Shard {
             self.hand = Slot { slab: u16::try_from(next).expect("layouts have few sizes"), index: 0 };
         }
         None
+    }
+}
+
+/// The words of one slot, header and all.
+pub(super) struct SlotCell<'a>(&'a mut [u64]);
+
+impl Cells for SlotCell<'_> {
+    #[inline]
+    fn peek(&mut self, _: usize) -> &[u64] {
+        &self.0[HEADER_WORDS..]
+    }
+
+    #[inline]
+    fn update(&mut self, _: usize) -> &mut [u64] {
+        &mut self.0[HEADER_WORDS..]
+    }
+
+    #[inline]
+    fn keep_until(&mut self, _: usize, idle_at_us: u64) {
+        self.0[IDLE_AT] = idle_at_us;
     }
 }
 

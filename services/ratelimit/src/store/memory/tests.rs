@@ -11,6 +11,12 @@ fn store(max_bytes: u64) -> (MemoryStore, tidegate_chassis::clock::ManualClock) 
 
 counter_store_conformance!(store(64 << 20));
 
+impl MemoryStore {
+    fn decide_now(&self, check: &Check<'_>) -> Result<Decision, StoreError> {
+        self.decide_at(check, self.clock.now_us())
+    }
+}
+
 fn keys(store: &MemoryStore) -> usize {
     store.shards.iter().map(|shard| shard.lock().expect("no panic").len()).sum()
 }
@@ -95,7 +101,7 @@ fn denied_new_keys_are_not_kept() {
     assert_eq!(keys(&store), 1);
 }
 
-fn keyed(key: &str, idempotency_key: &str) -> Check {
+fn keyed(key: &str, idempotency_key: &str) -> Check<'static> {
     let idempotency = crate::domain::Idempotency {
         key: idempotency_key.as_bytes().into(),
         digest: 7,

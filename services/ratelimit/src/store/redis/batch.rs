@@ -60,7 +60,7 @@ impl Batch {
     /// # Errors
     ///
     /// As [`Encoder::push`].
-    pub(super) fn push(&self, check: &Check, deadline: Instant) -> Result<usize, StoreError> {
+    pub(super) fn push(&self, check: &Check<'_>, deadline: Instant) -> Result<usize, StoreError> {
         let mut state = self.lock();
         let encoder = state.encoder.as_mut().expect("a batch is sent after it has left the queue");
         encoder.push(check)?;
@@ -139,20 +139,19 @@ impl Batch {
 
 /// A check in a batch, until it is answered. If it is dropped before it was sent, it is not sent.
 #[derive(Debug)]
-pub(super) struct Pending<'a> {
-    check: &'a Check,
+pub(super) struct Pending {
     batch: Arc<Batch>,
     index: usize,
     answered: bool,
 }
 
-impl<'a> Pending<'a> {
-    pub(super) fn new(check: &'a Check, batch: Arc<Batch>, index: usize) -> Self {
-        Self { check, batch, index, answered: false }
+impl Pending {
+    pub(super) fn new(batch: Arc<Batch>, index: usize) -> Self {
+        Self { batch, index, answered: false }
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for Pending {
     fn drop(&mut self) {
         if self.answered {
             return;
@@ -165,7 +164,7 @@ impl Drop for Pending<'_> {
     }
 }
 
-impl Future for Pending<'_> {
+impl Future for Pending {
     type Output = Result<Decision, StoreError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -187,7 +186,7 @@ impl Future for Pending<'_> {
             }
             Some(Ok(answers)) => {
                 let answer = &answers[entry.offset..entry.offset + entry.length];
-                Poll::Ready(encode::decode(this.check, answer))
+                Poll::Ready(encode::decode(answer))
             }
             Some(Err(error)) => Poll::Ready(Err(*error)),
         }

@@ -43,7 +43,7 @@ impl Encoder {
     /// # Errors
     ///
     /// [`StoreError::Protocol`] if the check has more cells or rules than the script takes.
-    pub(super) fn push(&mut self, check: &Check) -> Result<(), StoreError> {
+    pub(super) fn push(&mut self, check: &Check<'_>) -> Result<(), StoreError> {
         let rules: usize = check.cells.iter().map(|cell| cell.layout.rules().len()).sum();
         let cells = u8::try_from(check.cells.len()).map_err(|_| StoreError::Protocol)?;
         if rules > MAX_RULES {
@@ -57,7 +57,7 @@ impl Encoder {
             self.push_key(&idempotency.key);
         }
         for cell in &check.cells {
-            let layout = self.layout_number(&cell.layout);
+            let layout = self.layout_number(cell.layout);
             let cost = u32::try_from(cell.cost).expect("a cost is at most a capacity, which has 32 bits");
             let mut bytes = [0; 7];
             bytes[..2].copy_from_slice(&layout.to_le_bytes());
@@ -138,12 +138,12 @@ pub(super) fn answer_len(rules: usize) -> usize {
     (1 + 3 * rules) * NUMBER
 }
 
-/// Reads the answer to `check`, exactly [`answer_len`] bytes.
+/// Reads the answer to a check, exactly [`answer_len`] of its rules.
 ///
 /// # Errors
 ///
 /// [`StoreError::Protocol`] if a key holds something else, [`StoreError::Full`] if there is no memory.
-pub(super) fn decode(check: &Check, answer: &[u8]) -> Result<Decision, StoreError> {
+pub(super) fn decode(answer: &[u8]) -> Result<Decision, StoreError> {
     let mut numbers = answer.chunks_exact(NUMBER).map(number);
     let status = numbers.next().ok_or(StoreError::Protocol)?;
     let (admitted, replayed) = match status {
@@ -163,7 +163,6 @@ pub(super) fn decode(check: &Check, answer: &[u8]) -> Result<Decision, StoreErro
     {
         outcomes.push(LimitOutcome { remaining, retry_after_us, reset_after_us });
     }
-    debug_assert_eq!(outcomes.len(), check.cells.iter().map(|cell| cell.layout.rules().len()).sum::<usize>());
     Ok(Decision { admitted, replayed, key_reused: false, outcomes })
 }
 

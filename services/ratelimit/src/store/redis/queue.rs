@@ -58,7 +58,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`StoreError::Disconnected`] without a connection; as [`Encoder::push`].
-    pub(super) fn push<'a>(&self, check: &'a Check) -> Result<Pending<'a>, StoreError> {
+    pub(super) fn push(&self, check: &Check<'_>) -> Result<Pending, StoreError> {
         let deadline = Instant::now() + self.deadline;
         let mut state = self.lock();
         if state.closed || matches!(state.link, Link::Down) {
@@ -78,7 +78,7 @@ impl Queue {
         if was_empty {
             self.filled.notify_one();
         }
-        Ok(Pending::new(check, batch, pushed?))
+        Ok(Pending::new(batch, pushed?))
     }
 
     pub(super) async fn filled(&self) {

@@ -23,7 +23,7 @@ fn impatient(url: &str) -> RedisStoreConfig {
 }
 
 /// Decides until it succeeds; fails if it does not within 20 s.
-async fn recovers(store: &RedisStore, check: &Check) -> Decision {
+async fn recovers(store: &RedisStore, check: &Check<'_>) -> Decision {
     let give_up = Instant::now() + Duration::from_secs(20);
     loop {
         match store.decide(check).get().await {
@@ -34,7 +34,7 @@ async fn recovers(store: &RedisStore, check: &Check) -> Decision {
     }
 }
 
-fn one() -> Check {
+fn one() -> Check<'static> {
     check(&[cell("one", &[hourly(Algorithm::SlidingWindow, 1_000)])])
 }
 

@@ -107,7 +107,7 @@ impl Both {
         Self { redis, script, memory, clock: hand }
     }
 
-    async fn decide(&mut self, now_us: u64, checks: &[Check]) -> Vec<(Decision, Decision)> {
+    async fn decide(&mut self, now_us: u64, checks: &[Check<'_>]) -> Vec<(Decision, Decision)> {
         let mut encoder = Encoder::default();
         for check in checks {
             encoder.push(check).expect("few cells");
@@ -120,7 +120,7 @@ impl Both {
         let mut both = Vec::new();
         for (index, check) in checks.iter().enumerate() {
             let end = start + answer_len(encoder.rules(index));
-            let by_redis = decode(check, &answer[start..end]).expect("decided");
+            let by_redis = decode(&answer[start..end]).expect("decided");
             both.push((by_redis, self.memory.decide(check).get().await.expect("decided")));
             start = end;
         }
@@ -129,13 +129,13 @@ impl Both {
     }
 }
 
-fn build(case: u64, layouts: &[[Arc<Layout>; 2]], step: &Step) -> Check {
-    let cells: SmallVec<[CellCheck; 2]> = [Some(step.first), step.second]
+fn build<'l>(case: u64, layouts: &'l [[Arc<Layout>; 2]], step: &Step) -> Check<'l> {
+    let cells: SmallVec<[CellCheck<'l>; 2]> = [Some(step.first), step.second]
         .into_iter()
         .flatten()
         .zip(step.enforced)
         .map(|(cell, enforced)| {
-            let layout = Arc::clone(&layouts[cell][usize::from(step.changed)]);
+            let layout = &layouts[cell][usize::from(step.changed)];
             let capacity = layout.rules().iter().map(Rule::capacity).min().expect("a rule");
             let key = format!("{case}/{cell}").as_bytes().into();
             CellCheck { key, layout, cost: step.cost.min(capacity), enforced }

@@ -123,3 +123,6 @@ impl Encoded<CheckBatchRequest> {
         Ok(views)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,9 @@ mod codec;
 mod encoded;
 pub mod fields;
 pub mod view;
+mod writer;
 
-pub use self::encoded::Encoded;
+pub use self::{encoded::Encoded, writer::Writer};
 
 /// Domain of every `google.rpc.ErrorInfo` that Tidegate sends; its reasons are listed in the proto files.
 pub const ERROR_DOMAIN: &str = "tidegate.dev";

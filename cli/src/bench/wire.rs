@@ -4,14 +4,10 @@
 //! that is being measured. This reads `allowed` and steps over the rest.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tidegate_proto::fields::{self, Fields, Value};
 
 /// Length of the prefix of a gRPC message: one flag byte and the length of the message.
 pub(crate) const PREFIX: usize = 5;
-
-const VARINT: u64 = 0;
-const FIXED64: u64 = 1;
-const LENGTH: u64 = 2;
-const FIXED32: u64 = 5;
 
 /// What an answer said of its checks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,6 +50,12 @@ impl Decided {
 #[error("the answer is not what the contract says")]
 pub(crate) struct Malformed;
 
+impl From<fields::Malformed> for Malformed {
+    fn from(_: fields::Malformed) -> Self {
+        Self
+    }
+}
+
 /// Appends one gRPC message whose bytes `write` appends.
 pub(crate) fn frame(buffer: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     let begin = buffer.len();
@@ -66,7 +68,7 @@ pub(crate) fn frame(buffer: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
 /// Reads a `CheckResponse`, or the answer of another [`Protocol`](super::protocol::Protocol).
 pub(crate) fn check_response(message: &[u8]) -> Result<Decided, Malformed> {
     let mut allowed = false;
-    for field in Fields(message) {
+    for field in Fields::of(message) {
         if let (1, Value::Varint(value)) = field? {
             allowed = value == 1;
             // Later fields are of no interest, and encoders write fields in order.
@@ -79,7 +81,7 @@ pub(crate) fn check_response(message: &[u8]) -> Result<Decided, Malformed> {
 /// Reads a `CheckBatchResponse`.
 pub(crate) fn batch_response(message: &[u8]) -> Result<Decided, Malformed> {
     let mut all = Decided::default();
-    for field in Fields(message) {
+    for field in Fields::of(message) {
         if let (1, Value::Bytes(result)) = field? {
             all.add(batch_result(result)?);
         }
@@ -89,7 +91,7 @@ pub(crate) fn batch_response(message: &[u8]) -> Result<Decided, Malformed> {
 
 /// Reads a `CheckBatchResult`.
 fn batch_result(result: &[u8]) -> Result<Decided, Malformed> {
-    match Fields(result).next().ok_or(Malformed)?? {
+    match Fields::of(result).next().ok_or(Malformed)?? {
         (1, Value::Bytes(result)) => check_response(result),
         (2, Value::Bytes(error)) => reason(error).map(Decided::refused),
         _ => Err(Malformed),
@@ -100,7 +102,7 @@ fn batch_result(result: &[u8]) -> Result<Decided, Malformed> {
 pub(crate) fn stream_response(message: &[u8]) -> Result<(u64, Decided), Malformed> {
     let mut id = 0;
     let mut outcome = None;
-    for field in Fields(message) {
+    for field in Fields::of(message) {
         match field? {
             (1, Value::Varint(value)) => id = value,
             (2, Value::Bytes(result)) => outcome = Some(check_response(result)?),
@@ -114,60 +116,12 @@ pub(crate) fn stream_response(message: &[u8]) -> Result<(u64, Decided), Malforme
 /// The `reason` of a `CheckError`.
 fn reason(error: &[u8]) -> Result<String, Malformed> {
     let mut reason = String::new();
-    for field in Fields(error) {
+    for field in Fields::of(error) {
         if let (2, Value::Bytes(text)) = field? {
             reason = String::from_utf8_lossy(text).into_owned();
         }
     }
     Ok(reason)
-}
-
-enum Value<'a> {
-    Varint(u64),
-    Bytes(&'a [u8]),
-    Fixed,
-}
-
-/// The top-level fields of a message.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn varint(&mut self) -> Result<u64, Malformed> {
-        if let [byte @ 0..=127, rest @ ..] = self.0 {
-            self.0 = rest;
-            return Ok(u64::from(*byte));
-        }
-        prost::encoding::decode_varint(&mut self.0).map_err(|_| Malformed)
-    }
-
-    fn field(&mut self) -> Result<(u64, Value<'a>), Malformed> {
-        let key = self.varint()?;
-        let value = match key & 7 {
-            VARINT => Value::Varint(self.varint()?),
-            LENGTH => {
-                let length = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
-                Value::Bytes(self.take(length)?)
-            }
-            FIXED64 => self.take(8).map(|_| Value::Fixed)?,
-            FIXED32 => self.take(4).map(|_| Value::Fixed)?,
-            _ => return Err(Malformed),
-        };
-        Ok((key >> 3, value))
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(u64, Value<'a>), Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        (!self.0.is_empty()).then(|| self.field())
-    }
 }
 
 /// Cuts a byte stream into gRPC messages.

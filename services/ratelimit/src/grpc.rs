@@ -10,8 +10,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tidegate_chassis::clock::Random;
 use tidegate_proto::{
-    Encoded,
-    fields::Writer,
+    Encoded, Writer,
     ratelimit::v1::{self as pb, rate_limit_service_server::RateLimitService},
 };
 use tonic::{Request, Response, Status, Streaming};

@@ -19,9 +19,27 @@ const OTHER_UNARY: [Shape; 2] = [
     ("unary 64x1", &["--connections", "64", "--in-flight", "1"]),
 ];
 const STEADY: Shape = ("unary 10,000/s", &["--connections", "4", "--rate", "10000"]);
+/// As many streams, and batches in flight, as there are calls in [`UNARY`].
 const MANY_A_CALL: [Shape; 2] = [
-    ("stream, window 64", &["--mode", "stream", "--window", "64"]),
-    ("batch of 64", &["--mode", "batch", "--batch-size", "64"]),
+    (
+        "stream 4x32, window 64",
+        &["--mode", "stream", "--window", "64", "--connections", "4", "--in-flight", "32"],
+    ),
+    (
+        "batch 4x32, of 64",
+        &["--mode", "batch", "--batch-size", "64", "--connections", "4", "--in-flight", "32"],
+    ),
+];
+/// One of them a connection, where client and server wait for each other.
+const FEW_AT_A_TIME: [Shape; 2] = [
+    (
+        "stream 4x1, window 64",
+        &["--mode", "stream", "--window", "64", "--connections", "4", "--in-flight", "1"],
+    ),
+    (
+        "batch 4x1, of 64",
+        &["--mode", "batch", "--batch-size", "64", "--connections", "4", "--in-flight", "1"],
+    ),
 ];
 
 /// Three sliding windows, admitted: counters in memory and in Redis.
@@ -60,6 +78,9 @@ pub(super) fn run(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
             for server in [&ceiling, &memory, &redis] {
                 results.measure(bench, shape, server)?;
             }
+        }
+        for shape in FEW_AT_A_TIME {
+            results.measure(bench, shape, &memory)?;
         }
         for shape in MANY_A_CALL {
             results.measure(bench, shape, &redis)?;

@@ -1,7 +1,7 @@
 //! Verdicts as answers.
 
 use tidegate_chassis::clock::{Random, uuid_v7};
-use tidegate_proto::{fields::Writer, ratelimit::v1 as pb};
+use tidegate_proto::{Writer, ratelimit::v1 as pb};
 
 use crate::{
     domain::{Algorithm, Period},

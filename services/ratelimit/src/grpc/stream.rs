@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Stream, stream::FuturesOrdered};
-use tidegate_proto::{Encoded, fields::Writer, ratelimit::v1 as pb, view::StreamCheckView};
+use tidegate_proto::{Encoded, Writer, ratelimit::v1 as pb, view::StreamCheckView};
 use tonic::{Status, Streaming};
 
 use super::{ANSWER_BYTES, Shared, parse, refused};

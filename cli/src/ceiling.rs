@@ -5,25 +5,32 @@
 //! current-thread runtime per core) and none of what it adds, so the ratio of the two is what the limiter,
 //! the chassis and the metrics cost.
 
-use std::{net::SocketAddr, process::ExitCode, sync::mpsc, thread};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{Arc, mpsc},
+    task::{Context as TaskContext, Poll},
+    thread,
+};
 
 use anyhow::Context;
 use bytes::Bytes;
 use clap::Args;
-use tidegate_proto::{
-    Encoded,
-    ratelimit::v1::{
-        Algorithm, CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, CheckStreamRequest,
-        CheckStreamResponse, Code, GetUsageRequest, GetUsageResponse, LimitStatus, PeekRequest, PeekResponse,
-        ResetRequest, ResetResponse,
-        rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
-    },
+use http::{Request, Response};
+use tidegate_proto::ratelimit::v1::{
+    Algorithm, CheckRequest, CheckResponse, Code, LimitStatus, rate_limit_service_server::SERVICE_NAME,
 };
 use tokio::net::TcpSocket;
 use tonic::{
-    Request, Response, Status, Streaming,
+    Status,
+    body::Body,
+    codegen::BoxFuture,
+    server::{Grpc, NamedService, UnaryService},
     transport::server::{Server, TcpIncoming},
 };
+use tonic_prost::ProstCodec;
+use tower::Service;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -56,13 +63,49 @@ fn serve(listen: SocketAddr) -> anyhow::Result<()> {
         socket.set_reuseport(true)?;
         socket.bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
         let incoming = TcpIncoming::from(socket.listen(BACKLOG)?).with_nodelay(Some(true));
-        let service = RateLimitServiceServer::new(Ceiling { answer: answer() });
+        let service = Ceiling { answer: Arc::new(answer()) };
         Ok(Server::builder().add_service(service).serve_with_incoming(incoming).await?)
     })
 }
 
+/// What the generated code of tonic does for a service of one method, with the codec and the messages of prost.
+#[derive(Clone)]
 struct Ceiling {
-    answer: CheckResponse,
+    answer: Arc<CheckResponse>,
+}
+
+impl NamedService for Ceiling {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl Service<Request<Body>> for Ceiling {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            if request.uri().path() != "/tidegate.ratelimit.v1.RateLimitService/Check" {
+                return Ok(Status::unimplemented("the yardstick answers Check only").into_http());
+            }
+            Ok(Grpc::new(ProstCodec::default()).unary(this, request).await)
+        })
+    }
+}
+
+impl UnaryService<CheckRequest> for Ceiling {
+    type Response = CheckResponse;
+    type Future = BoxFuture<tonic::Response<CheckResponse>, Status>;
+
+    fn call(&mut self, _: tonic::Request<CheckRequest>) -> Self::Future {
+        let answer = Arc::clone(&self.answer);
+        Box::pin(async move { Ok(tonic::Response::new(CheckResponse::clone(&answer))) })
+    }
 }
 
 /// An answer of the size that a check of an enterprise organization has.
@@ -88,48 +131,4 @@ fn answer() -> CheckResponse {
         decision_id: Bytes::from_static(&[0x01; 16]),
         ..CheckResponse::default()
     }
-}
-
-#[tonic::async_trait]
-impl RateLimitService for Ceiling {
-    type CheckStreamStream = tokio_stream::Empty<Result<Encoded<CheckStreamResponse>, Status>>;
-
-    async fn check(
-        &self,
-        request: Request<Encoded<CheckRequest>>,
-    ) -> Result<Response<Encoded<CheckResponse>>, Status> {
-        // As a plain tonic server would, by the generated code both ways.
-        request.get_ref().decode()?;
-        Ok(Response::new(Encoded::from(&self.answer)))
-    }
-
-    async fn check_batch(
-        &self,
-        _: Request<Encoded<CheckBatchRequest>>,
-    ) -> Result<Response<Encoded<CheckBatchResponse>>, Status> {
-        Err(only_check())
-    }
-
-    async fn check_stream(
-        &self,
-        _: Request<Streaming<Encoded<CheckStreamRequest>>>,
-    ) -> Result<Response<Self::CheckStreamStream>, Status> {
-        Err(only_check())
-    }
-
-    async fn peek(&self, _: Request<PeekRequest>) -> Result<Response<Encoded<PeekResponse>>, Status> {
-        Err(only_check())
-    }
-
-    async fn reset(&self, _: Request<ResetRequest>) -> Result<Response<ResetResponse>, Status> {
-        Err(only_check())
-    }
-
-    async fn get_usage(&self, _: Request<GetUsageRequest>) -> Result<Response<GetUsageResponse>, Status> {
-        Err(only_check())
-    }
-}
-
-fn only_check() -> Status {
-    Status::unimplemented("the yardstick answers Check only")
 }

@@ -4,9 +4,11 @@ use std::{fmt, marker::PhantomData};
 
 use bytes::Bytes;
 use prost::Message;
-use tonic::Status;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
+    ERROR_DOMAIN,
     codec::invalid_request,
     fields::Malformed,
     ratelimit::v1::{CheckBatchRequest, CheckRequest, CheckStreamRequest},
@@ -48,8 +50,15 @@ impl<M: Message + Default> Encoded<M> {
     /// What is wrong with a message that a view of it refused.
     #[cold]
     fn refusal(&self) -> Status {
-        self.decode().err().unwrap_or_else(|| Status::internal("a view and the generated code disagree"))
+        self.decode().err().unwrap_or_else(disagreement)
     }
+}
+
+/// A view refused what the generated code takes: a defect, which a property test looks for.
+#[cold]
+fn disagreement() -> Status {
+    let details = ErrorDetails::with_error_info("INTERNAL", ERROR_DOMAIN, []);
+    Status::with_error_details(Code::Internal, "a view and the generated code disagree", details)
 }
 
 impl<M: Message> From<&M> for Encoded<M> {

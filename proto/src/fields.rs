@@ -50,7 +50,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The fields of one message, in the order in which they were sent: number and value.
+/// The fields of one message, in the order in which they were sent: number and value. Ends after [`Malformed`].
 #[derive(Debug, Clone)]
 pub struct Fields<'a>(&'a [u8]);
 
@@ -99,13 +99,32 @@ impl<'a> Iterator for Fields<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        (!self.0.is_empty()).then(|| self.field())
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_err() {
+            self.0 = &[];
+        }
+        Some(field)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_read_behind_what_is_malformed() {
+        assert_eq!(Fields::of(&[0xff; 12]).collect::<Vec<_>>(), [Err(Malformed)]);
+        assert_eq!(
+            Fields::of(&[8, 1, 0, 8, 1]).collect::<Vec<_>>(),
+            [Ok((1, Value::Varint(1))), Err(Malformed)]
+        );
+    }
+
+    /// Where the fields of the message below end.
+    const ENDS: [usize; 6] = [3, 7, 16, 21, 25, 31];
 
     #[test]
     fn fields_of_every_kind_are_met_in_order() {
@@ -130,7 +149,9 @@ mod tests {
         assert_eq!(fields.as_deref(), Ok(&expected[..]));
         for end in 0..message.len() {
             let cut: Vec<_> = Fields::of(&message[..end]).collect();
-            let whole = cut.iter().filter(|field| field.is_ok()).count();
+            let whole = ENDS.iter().filter(|whole| **whole <= end).count();
+            assert_eq!(cut.len() > whole, !ENDS.contains(&end) && end > 0, "cut after {end}");
+            assert_eq!(cut.get(whole).copied().unwrap_or(Err(Malformed)), Err(Malformed), "cut after {end}");
             assert_eq!(cut[..whole], expected[..whole].iter().map(|field| Ok(*field)).collect::<Vec<_>>());
         }
     }

@@ -1,7 +1,8 @@
 //! Requests of the hot path, read where they lie: no text is copied, and nothing is allocated for a check of up to
 //! eight attributes.
 //!
-//! A view accepts what the generated code accepts, field by field; a property test holds the two against each other.
+//! A view accepts what the generated code accepts, and a property test holds the two against each other. One thing differs:
+//! unknown groups may be nested a level or two deeper within a message of a message before they are refused.
 
 use smallvec::SmallVec;
 
@@ -44,7 +45,7 @@ impl<'a> CheckView<'a> {
     ///
     /// [`Malformed`]; some fields may have been read.
     #[inline]
-    pub fn merge(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
+    pub(crate) fn merge(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
         for field in Fields::of(message) {
             let (number, value) = field?;
             match number {
@@ -77,7 +78,7 @@ fn entry(message: &[u8]) -> Result<(&str, &str), Malformed> {
 
 /// The encoded checks of a [`CheckBatchRequest`](crate::ratelimit::v1::CheckBatchRequest), one by one.
 #[inline]
-pub fn checks(message: &[u8]) -> impl Iterator<Item = Result<&[u8], Malformed>> {
+pub(crate) fn checks(message: &[u8]) -> impl Iterator<Item = Result<&[u8], Malformed>> {
     Fields::of(message).filter_map(|field| match field {
         Ok((1, value)) => Some(value.bytes()),
         Ok(_) => None,

@@ -1,6 +1,3 @@
-use tonic::Code;
-use tonic_types::StatusExt;
-
 use super::*;
 
 fn batch(checks: &[&[u8]]) -> Encoded<CheckBatchRequest> {

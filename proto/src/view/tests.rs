@@ -2,8 +2,9 @@ use proptest::{collection::vec, option, prelude::*};
 use prost::Message;
 
 use super::*;
-use crate::ratelimit::v1::{
-    CheckBatchRequest, CheckRequest, CheckStreamRequest, check_request::AttributesEntry,
+use crate::{
+    Encoded,
+    ratelimit::v1::{CheckBatchRequest, CheckRequest, CheckStreamRequest, check_request::AttributesEntry},
 };
 
 fn as_read(check: &CheckRequest) -> CheckView<'_> {
@@ -29,9 +30,9 @@ fn agree(message: &[u8]) -> Result<(), TestCaseError> {
     prop_assert_eq!(StreamCheckView::of(message).ok(), expected);
 
     let batch = CheckBatchRequest::decode(message);
-    let views: Result<Vec<_>, _> = checks(message).map(|check| CheckView::of(check?)).collect();
+    let encoded = Encoded::<CheckBatchRequest>::from_bytes(message.to_vec());
     let expected: Option<Vec<_>> = batch.as_ref().ok().map(|sent| sent.checks.iter().map(as_read).collect());
-    prop_assert_eq!(views.ok(), expected);
+    prop_assert_eq!(encoded.views().ok(), expected);
     Ok(())
 }
 

@@ -24,6 +24,9 @@ use crate::{
 /// Room for an answer with the limits of a plan; others take more.
 const ANSWER_BYTES: usize = 256;
 
+/// Checks of a batch that are decided as of one time, if the store answers at once.
+const AT_ONE_TIME: usize = 64;
+
 /// Numbers of the fields of `CheckBatchResponse` and `CheckBatchResult`.
 const RESULTS: u8 = 1;
 const RESULT: u8 = 1;
@@ -50,34 +53,22 @@ impl RateLimitApi {
 }
 
 impl Shared {
-    /// Counts what was decided, and writes the fields of a `CheckResponse`.
+    /// Counts what was decided.
     #[inline]
-    fn answer(&self, decided: &Decided<'_>, out: &mut Writer<'_>) -> Result<(), Status> {
+    fn count(&self, decided: &Decided<'_>) {
         match decided {
-            Ok(verdict) => {
-                self.stats.record(verdict);
-                self.renderer.check(verdict, out);
-                Ok(())
-            }
-            Err(error) => {
-                self.stats.record_error();
-                Err(to_status(error))
-            }
+            Ok(verdict) => self.stats.record(verdict),
+            Err(_) => self.stats.record_error(),
         }
     }
 
-    /// Counts what was decided of one check of many, and writes its `result` as the field of that number, or its
-    /// `error` as the field after it.
+    /// Writes what was decided of one check of many: its `result` as the field of that number, or its `error` as the
+    /// field after it.
     #[inline]
     fn outcome(&self, decided: &Decided<'_>, result: u8, out: &mut Writer<'_>) {
-        let mut answer = Ok(());
-        if decided.is_ok() {
-            out.long_message(result, |out| answer = self.answer(decided, out));
-        } else {
-            answer = self.answer(decided, out);
-        }
-        if let Err(status) = answer {
-            refused(&status, result, out);
+        match decided {
+            Ok(verdict) => out.long_message(result, |out| self.renderer.check(verdict, out)),
+            Err(error) => refused(&to_status(error), result, out),
         }
     }
 }
@@ -100,12 +91,11 @@ impl RateLimitService for RateLimitApi {
         let asked = parse::check(&view)?;
         let limiter = &self.shared.limiter;
         let policies = limiter.policies();
-        let decided = match limiter.at_once() {
-            Some(limiter) => limiter.check(&policies, &asked),
-            None => limiter.check(&policies, asked).await,
-        };
+        let decided = limiter.check(&policies, asked).await;
+        self.shared.count(&decided);
+        let verdict = decided.map_err(|error| to_status(&error))?;
         let mut answer = Vec::with_capacity(ANSWER_BYTES);
-        self.shared.answer(&decided, &mut Writer::new(&mut answer))?;
+        self.shared.renderer.check(&verdict, &mut Writer::new(&mut answer));
         Ok(Response::new(Encoded::from_bytes(answer)))
     }
 
@@ -122,12 +112,22 @@ impl RateLimitService for RateLimitApi {
         let limiter = &self.shared.limiter;
         let policies = limiter.policies();
         if let Some(limiter) = limiter.at_once() {
-            for view in &checks {
-                write(&limiter.check(&policies, &parse::asked(view)));
+            for views in checks.chunks(AT_ONE_TIME) {
+                let limiter = limiter.now();
+                for view in views {
+                    let decided = limiter.check(&policies, &parse::asked(view));
+                    self.shared.count(&decided);
+                    write(&decided);
+                }
             }
         } else {
             // All of them are under way at once, so that a store that batches sees them together.
-            let decided = checks.iter().map(|view| limiter.check(&policies, parse::asked(view)));
+            let decided = checks.iter().map(|view| async {
+                let decided = limiter.check(&policies, parse::asked(view)).await;
+                // Here, and so also if the caller gives up before all are decided.
+                self.shared.count(&decided);
+                decided
+            });
             join_all(decided).await.iter().for_each(write);
         }
         Ok(Response::new(Encoded::from_bytes(answer)))
@@ -149,7 +149,7 @@ impl RateLimitService for RateLimitApi {
         let policies = self.shared.limiter.policies();
         let verdict = self.shared.limiter.peek(&policies, asked).await.map_err(|error| to_status(&error))?;
         let mut answer = Vec::with_capacity(ANSWER_BYTES);
-        Writer::new(&mut answer).message(1, |out| self.shared.renderer.check(&verdict, out));
+        Writer::new(&mut answer).long_message(1, |out| self.shared.renderer.check(&verdict, out));
         Ok(Response::new(Encoded::from_bytes(answer)))
     }
 
@@ -179,3 +179,6 @@ impl RateLimitService for RateLimitApi {
         Ok(Response::new(self.shared.renderer.usage(&verdict)))
     }
 }
+
+#[cfg(test)]
+mod tests;

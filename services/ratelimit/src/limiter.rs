@@ -137,20 +137,23 @@ impl Limiter {
     where
         A: Attributes + ?Sized + Sync,
     {
-        let now_us = self.clock.now_us();
+        if let Some(limiter) = self.at_once() {
+            return limiter.check(policies, &question);
+        }
         let matches = self.matches(policies, &question)?;
         let check = self.store_check(&matches, &question);
         if check.cells.is_empty() {
-            return Ok(Verdict::unlimited(now_us));
+            return Ok(Verdict::unlimited(self.clock.now_us()));
         }
-        let answer = self.decide(&check, now_us).await;
-        self.verdict(&matches, check, answer, now_us)
+        let answer = self.store().decide(&check).get().await;
+        // Not before: this replica may have to decide by itself, and now it is later.
+        self.verdict(&matches, check, answer, self.clock.now_us())
     }
 
-    async fn decide(&self, check: &Check<'_>, now_us: u64) -> Result<Decision, StoreError> {
+    fn store(&self) -> &dyn CounterStore {
         match &self.counters {
-            Counters::Memory(store) => store.decide_at(check, now_us),
-            Counters::Shared { store, .. } => store.decide(check).get().await,
+            Counters::Memory(store) => &**store,
+            Counters::Shared { store, .. } => &**store,
         }
     }
 
@@ -188,14 +191,13 @@ impl Limiter {
     where
         A: Attributes + ?Sized + Sync,
     {
-        let now_us = self.clock.now_us();
         let matches = self.matches(policies, &question)?;
         let check = self.store_check(&matches, &Question { dry_run: true, ..question });
         if check.cells.is_empty() {
-            return Ok(Verdict::unlimited(now_us));
+            return Ok(Verdict::unlimited(self.clock.now_us()));
         }
-        let decision = self.decide(&check, now_us).await?;
-        Ok(Verdict::decided(&matches, &decision, now_us))
+        let decision = self.store().decide(&check).get().await?;
+        Ok(Verdict::decided(&matches, &decision, self.clock.now_us()))
     }
 
     /// Clears every limit that applies, or the one named `limit`. Answers what was cleared.
@@ -238,10 +240,7 @@ impl Limiter {
         if let (Some(name), true) = (limit, cells.is_empty()) {
             return Err(CheckError::LimitNotFound(name.to_owned()));
         }
-        match &self.counters {
-            Counters::Memory(store) => store.reset(&cells).get().await?,
-            Counters::Shared { store, .. } => store.reset(&cells).get().await?,
-        }
+        self.store().reset(&cells).get().await?;
         Ok(cleared)
     }
 
@@ -311,6 +310,12 @@ pub struct AtOnce<'l> {
 }
 
 impl AtOnce<'_> {
+    /// The same, at this moment.
+    #[must_use]
+    pub fn now(self) -> Self {
+        Self { now_us: self.limiter.clock.now_us(), ..self }
+    }
+
     /// As [`Limiter::check`].
     ///
     /// # Errors

@@ -78,7 +78,8 @@ pub trait Cells {
     fn peek(&mut self, cell: usize) -> &[u64];
     /// State of a cell to be charged.
     fn update(&mut self, cell: usize) -> &mut [u64];
-    /// Keeps the cell until `idle_at_us`, in Unix microseconds; then it is as good as new.
+    /// Keeps the cell until `idle_at_us`, in Unix microseconds, or as long as it was to be kept before, if that is
+    /// longer; then it is as good as new.
     fn keep_until(&mut self, cell: usize, idle_at_us: u64);
 }
 

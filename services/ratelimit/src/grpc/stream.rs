@@ -80,6 +80,7 @@ impl Answers {
     fn take(&mut self, request: Request) -> Result<Option<Response>, Status> {
         let view = request.view()?;
         if let Some(limiter) = self.shared.limiter.at_once() {
+            debug_assert!(self.under_way.is_empty(), "what is answered at once is answered in order");
             self.answer.clear();
             answer_at_once(&self.shared, limiter, &view, &mut self.answer);
             return Ok(Some(Encoded::from_bytes(Bytes::copy_from_slice(&self.answer))));
@@ -123,11 +124,21 @@ impl Answers {
 
 /// Decides one check, and writes a `CheckStreamResponse`.
 #[inline]
-fn answer_at_once(shared: &Shared, limiter: AtOnce<'_>, view: &StreamCheckView<'_>, response: &mut Vec<u8>) {
+pub(super) fn answer_at_once(
+    shared: &Shared,
+    limiter: AtOnce<'_>,
+    view: &StreamCheckView<'_>,
+    response: &mut Vec<u8>,
+) {
     let mut out = Writer::new(response);
     out.number(ID, view.id);
     match parse::streamed(view) {
-        Ok(asked) => shared.outcome(&limiter.check(&shared.limiter.policies(), &asked), RESULT, &mut out),
+        Ok(asked) => {
+            let policies = shared.limiter.policies();
+            let decided = limiter.check(&policies, &asked);
+            shared.count(&decided);
+            shared.outcome(&decided, RESULT, &mut out);
+        }
         Err(status) => refused(&status, RESULT, &mut out),
     }
 }
@@ -142,6 +153,7 @@ async fn answer_later(shared: Arc<Shared>, request: Request) -> Response {
         Ok(asked) => {
             let policies = shared.limiter.policies();
             let decided = shared.limiter.check(&policies, asked).await;
+            shared.count(&decided);
             shared.outcome(&decided, RESULT, &mut out);
         }
         Err(status) => refused(&status, RESULT, &mut out),

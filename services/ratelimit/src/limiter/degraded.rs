@@ -18,6 +18,7 @@ const RETRY_US: u64 = 1_000_000;
 /// `local` ones are decided in this replica's memory against its share; `open` ones have no say and
 /// are not listed, since nothing is known of them. Shadow policies never deny.
 ///
+/// `now_us`, in Unix microseconds, is when the store had failed to answer: this replica decides at that time.
 /// `check` is what the store could not decide, with one cell per limited match. Its charge may have
 /// happened if the answer was lost; nothing here gives it back.
 ///

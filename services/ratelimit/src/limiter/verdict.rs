@@ -24,7 +24,7 @@ pub struct Verdict<'p> {
     pub degraded: bool,
     /// Whether the idempotency key had been admitted before.
     pub replayed: bool,
-    /// When it was asked, in Unix microseconds by the clock of this process.
+    /// When this process knew it, in Unix microseconds by its clock.
     pub at_us: u64,
 }
 

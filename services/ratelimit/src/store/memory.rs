@@ -58,7 +58,8 @@ impl MemoryStore {
         }
     }
 
-    /// Decides `check` at `now_us`, in Unix microseconds. Nothing is waited for but the locks of its shards.
+    /// Decides `check` at `now_us`, in Unix microseconds: when it was taken up, which may be a little before another
+    /// check that was decided sooner. Nothing is waited for but the locks of its shards.
     ///
     /// # Errors
     ///
@@ -70,7 +71,7 @@ impl MemoryStore {
         }
     }
 
-    /// Decides a check that has no more than one cell, as most do: one lock, one slot.
+    /// Decides a check of one cell, as most are: one lock, one slot.
     #[inline]
     fn decide_one(
         &self,
@@ -80,6 +81,8 @@ impl MemoryStore {
     ) -> Result<Decision, StoreError> {
         let place = self.place(&cell.key);
         let mut shard = self.shard(place);
+        let now_us = shard.not_before_latest(now_us);
+        shard.set_latest(now_us);
         if let Some(slot) = shard.find(place.fingerprint) {
             let slot = shard.fit(slot, cell.layout);
             return Ok(decide(check, &mut shard.cell(slot), now_us, false));
@@ -102,6 +105,7 @@ impl MemoryStore {
     /// Decides any check: all of its shards are locked together.
     fn decide_many(&self, check: &Check<'_>, now_us: u64) -> Result<Decision, StoreError> {
         let mut locked = self.lock(check);
+        let now_us = locked.agree_on_time(now_us);
 
         let record = match locked.record {
             Some(place) => locked.shard(place).find(place.fingerprint),
@@ -222,6 +226,16 @@ impl Locked<'_> {
         guard
     }
 
+    /// The time of the check: not before that of the last one in any of the shards.
+    fn agree_on_time(&mut self, now_us: u64) -> u64 {
+        let times = self.guards.iter().map(|(_, shard)| shard.not_before_latest(now_us));
+        let now_us = times.max().unwrap_or(now_us);
+        for (_, shard) in &mut self.guards {
+            shard.set_latest(now_us);
+        }
+        now_us
+    }
+
     /// Finds the slot of each cell; if they are to be `charged`, makes the missing ones, so that a full
     /// store is noticed before anything has changed.
     fn find_slots(&mut self, check: &Check<'_>, charged: bool, now_us: u64) -> Result<(), StoreError> {
@@ -310,7 +324,8 @@ impl Cells for Locked<'_> {
     fn keep_until(&mut self, cell: usize, idle_at_us: u64) {
         let place = self.places[cell];
         if let Some(slot) = self.slots[cell] {
-            self.shard(place).set_idle_at(slot, idle_at_us);
+            let shard = self.shard(place);
+            shard.set_idle_at(slot, idle_at_us.max(shard.idle_at(slot)));
         }
     }
 }

@@ -12,7 +12,7 @@ use tidegate_tests::tools::workspace;
 const SHARED: [&str; 3] = ["tidegate-chassis", "tidegate-proto", "tidegate-migrations"];
 
 /// Crates without network, store, runtime, clock or log, which a domain may use.
-const PURE: [&str; 10] = [
+const PURE: [&str; 9] = [
     "cel",
     "hashbrown",
     "proptest",
@@ -22,7 +22,6 @@ const PURE: [&str; 10] = [
     "smallvec",
     "thiserror",
     "allocation-counter",
-    "criterion",
 ];
 
 #[test]

@@ -24,6 +24,9 @@ const IDLE_AT: usize = 2;
 const SWEEP_SLOTS: usize = 4;
 /// Slots looked at before a new key is refused.
 const LAST_SWEEP_SLOTS: usize = 256;
+/// By how much the times of two checks may be in another order than the checks, in microseconds. More than that is a
+/// clock that was set back.
+const REORDERED_US: u64 = 1_000_000;
 /// Bytes of the index per entry, with its spare room.
 const INDEX_BYTES: usize = 16;
 
@@ -82,6 +85,8 @@ pub(super) struct Shard {
     bytes: usize,
     /// Where the sweep goes on.
     hand: Slot,
+    /// Time of the last check.
+    latest_us: u64,
     metrics: ShardMetrics,
 }
 
@@ -103,8 +108,24 @@ impl Shard {
             max_bytes,
             bytes: 0,
             hand: Slot { slab: 0, index: 0 },
+            latest_us: 0,
             metrics,
         }
+    }
+
+    /// The time of a check that read the clock at `now_us`, in Unix microseconds: never before that of the check before
+    /// it, which may have been the later one to read the clock. What it swept was idle then, and must not have counted
+    /// at a time before. If the clock was set back, time goes on from there.
+    #[inline]
+    pub(super) fn not_before_latest(&self, now_us: u64) -> u64 {
+        let ahead = self.latest_us.saturating_sub(now_us);
+        if ahead <= REORDERED_US { now_us + ahead } else { now_us }
+    }
+
+    /// Notes the time of a check.
+    #[inline]
+    pub(super) fn set_latest(&mut self, now_us: u64) {
+        self.latest_us = now_us;
     }
 
     /// The slot of a key.
@@ -319,7 +340,7 @@ impl Cells for SlotCell<'_> {
 
     #[inline]
     fn keep_until(&mut self, _: usize, idle_at_us: u64) {
-        self.0[IDLE_AT] = idle_at_us;
+        self.0[IDLE_AT] = self.0[IDLE_AT].max(idle_at_us);
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::Algorithm;
+use crate::domain::{Algorithm, Limit, LimitSpec, Period};
 use crate::store::conformance::{ALGORITHMS, cell, check, counter_store_conformance, hourly};
 
 const NOW_US: u64 = 1_800_000_000_000_000;
@@ -156,4 +156,67 @@ fn small_store_has_room_for_large_values_too() {
         store.decide_now(&check(&[cell(&format!("log{n}"), &rules)])).is_ok_and(|decision| decision.admitted)
     });
     assert!(admitted.count() > 100);
+}
+
+/// `key` at 2 tokens a second by a log.
+fn two_a_second(key: &str) -> Check<'static> {
+    let spec = LimitSpec {
+        name: "second".into(),
+        algorithm: Algorithm::SlidingLog,
+        limit: 2,
+        period: Period::Micros(1_000_000),
+        burst: None,
+    };
+    check(&[cell(key, &[Limit::new(spec).expect("valid").rule])])
+}
+
+/// Has every shard look at all of its slots, and more.
+fn sweep_all(store: &MemoryStore, now_us: u64) {
+    for n in 0..20_000 {
+        store.decide_at(&two_a_second(&format!("other{n}")), now_us).expect("room");
+    }
+}
+
+#[test]
+fn counter_charged_late_in_time_order_outlives_its_last_token() {
+    // Two workers read the clock, and take the lock in the other order; or the clock is set back for good.
+    for back_us in [1, 500_000, 900_000, 2_000_000] {
+        let (store, _) = store(64 << 20);
+        assert!(store.decide_at(&two_a_second("late"), NOW_US).expect("room").admitted);
+        assert!(store.decide_at(&two_a_second("late"), NOW_US - back_us).expect("room").admitted);
+        let nearly_over = NOW_US + 999_999;
+        sweep_all(&store, nearly_over);
+        let third = store.decide_at(&two_a_second("late"), nearly_over).expect("known");
+        assert!(!third.admitted, "a third token within a second, {back_us} µs back");
+    }
+}
+
+#[test]
+fn check_that_is_decided_after_a_sweep_is_not_before_it() {
+    let (store, _) = store(64 << 20);
+    let take = |now_us| store.decide_at(&two_a_second("swept"), now_us).expect("room").admitted;
+    assert!(take(NOW_US) && take(NOW_US));
+    let over = NOW_US + 1_000_000;
+    sweep_all(&store, over);
+    // Taken up 5 ms before the sweep, and decided behind it: these two count from then on, not from before.
+    assert!(take(over - 5_000) && take(over - 5_000));
+    assert!(!take(over + 1_000_000 - 1));
+    assert!(take(over + 1_000_000));
+}
+
+#[test]
+fn one_cell_is_decided_as_one_of_many() {
+    let (one, hand) = store(64 << 20);
+    let (many, _) = store(64 << 20);
+    let limits = ALGORITHMS.map(|algorithm| hourly(algorithm, 9));
+    let random = Random::seeded(3);
+    for _ in 0..3_000 {
+        let key = format!("key{}", random.below(20));
+        let cell = CellCheck { cost: 1 + random.below(4), ..cell(&key, &limits) };
+        let check = Check { charge: random.below(4) > 0, ..check(&[cell]) };
+        hand.advance(std::time::Duration::from_secs(random.below(300)));
+        let now_us = one.clock.now_us() - random.below(2_000);
+        assert_eq!(one.decide_at(&check, now_us), many.decide_many(&check, now_us), "{check:?}");
+    }
+    assert_eq!(keys(&one), keys(&many));
 }

@@ -65,7 +65,7 @@ async fn redis_that_comes_late_is_found() {
     let store = open(&impatient(&server.url()));
     let reset = [CellReset {
         key: one().cells[0].key.clone(),
-        layout: Arc::clone(&one().cells[0].layout),
+        layout: Arc::clone(one().cells[0].layout),
         rule: None,
     }];
     assert!(store.decide(&one()).get().await.is_err());

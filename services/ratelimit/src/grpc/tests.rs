@@ -1,0 +1,100 @@
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tidegate_chassis::{clock::Clock, metrics::Metrics};
+
+use super::*;
+use crate::{
+    limiter::{Counters, LimiterSettings},
+    metrics::CheckMetrics,
+    policies,
+    store::{MemoryStore, MemoryStoreConfig},
+};
+
+fn api() -> (RateLimitApi, Metrics) {
+    let (metrics, random) = (Metrics::new(), Random::seeded(1));
+    let config = MemoryStoreConfig { max_bytes: 16 << 20 };
+    let store = MemoryStore::new(&config, Clock::system(), &random, &metrics);
+    let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 60_000_000 };
+    let policies = Arc::new(ArcSwap::from_pointee(policies::builtin(1)));
+    let limiter = Limiter::new(policies, Counters::Memory(Arc::new(store)), Clock::system(), settings);
+    let stats = CheckMetrics::register(&metrics).for_worker();
+    (RateLimitApi::new(limiter, random, stats), metrics)
+}
+
+fn check(namespace: &str) -> pb::CheckRequest {
+    let entry = |key: &str, value: &str| pb::check_request::AttributesEntry {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    };
+    pb::CheckRequest {
+        namespace: namespace.to_owned(),
+        attributes: vec![entry("organization", "acme"), entry("plan", "enterprise")],
+        ..pb::CheckRequest::default()
+    }
+}
+
+/// What `encoded` says, if it is written as the generated code writes it.
+fn canonical<M: prost::Message + Default>(encoded: &Encoded<M>) -> M {
+    let message = encoded.decode().expect("an answer decodes");
+    assert_eq!(Encoded::from(&message).as_bytes(), encoded.as_bytes());
+    message
+}
+
+#[tokio::test]
+async fn batch_is_answered_as_the_generated_code_writes_it_and_every_check_is_counted_once() {
+    let (api, metrics) = api();
+    let checks =
+        [check(""), check("nowhere"), pb::CheckRequest { cost: Some(1_000_000), ..check("") }, check("")];
+    let request = pb::CheckBatchRequest { checks: checks.to_vec() };
+    let answer = api.check_batch(Request::new(Encoded::from(&request))).await.expect("answered");
+    let reasons = canonical(answer.get_ref()).results.into_iter().map(|result| match result.outcome {
+        Some(pb::check_batch_result::Outcome::Result(result)) => {
+            format!("{} left", result.limits[0].remaining)
+        }
+        Some(pb::check_batch_result::Outcome::Error(error)) => error.reason,
+        None => "nothing".to_owned(),
+    });
+    let reasons: Vec<_> = reasons.collect();
+    assert_eq!(reasons, ["499 left", "NAMESPACE_NOT_FOUND", "COST_ABOVE_CAPACITY", "498 left"]);
+    let text = metrics.encode();
+    assert!(text.contains("rate_limit_requests_total{status=\"allowed\"} 2"), "{text}");
+    assert!(text.contains("rate_limit_requests_total{status=\"error\"} 2"), "{text}");
+}
+
+#[tokio::test]
+async fn check_and_peek_are_answered_as_the_generated_code_writes_them() {
+    let (api, metrics) = api();
+    let answer = api.check(Request::new(Encoded::from(&check("")))).await.expect("answered");
+    let checked = canonical(answer.get_ref());
+    assert_eq!((checked.allowed, checked.limits.len(), checked.decision_id.len()), (true, 3, 16));
+    let attributes = check("")
+        .attributes
+        .into_iter()
+        .map(|entry| pb::peek_request::AttributesEntry { key: entry.key, value: entry.value });
+    let request = pb::PeekRequest { attributes: attributes.collect(), ..pb::PeekRequest::default() };
+    let answer = api.peek(Request::new(request)).await.expect("answered");
+    let peeked = canonical(answer.get_ref()).result.expect("a result");
+    assert_eq!(peeked.limits[0].remaining, checked.limits[0].remaining, "a peek charges nothing");
+    assert!(metrics.encode().contains("rate_limit_requests_total{status=\"allowed\"} 1"));
+}
+
+#[test]
+fn outcomes_of_a_stream_are_written_as_the_generated_code_writes_them() {
+    let (api, _) = api();
+    let shared = &api.shared;
+    let limiter = shared.limiter.at_once().expect("counters in memory");
+    for request in [
+        pb::CheckStreamRequest { id: u64::MAX, check: Some(check("")) },
+        pb::CheckStreamRequest { id: 0, check: Some(check("nowhere")) },
+        pb::CheckStreamRequest { id: 300, check: None },
+        pb::CheckStreamRequest { id: 7, check: Some(check("not a name")) },
+    ] {
+        let encoded = Encoded::from(&request);
+        let mut written = Vec::new();
+        stream::answer_at_once(shared, limiter, &encoded.view().expect("it decodes"), &mut written);
+        let response = canonical(&Encoded::<pb::CheckStreamResponse>::from_bytes(written));
+        let is_result = matches!(response.outcome, Some(pb::check_stream_response::Outcome::Result(_)));
+        assert_eq!((response.id, is_result), (request.id, request.id == u64::MAX), "{response:?}");
+    }
+}

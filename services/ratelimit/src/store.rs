@@ -19,7 +19,8 @@ pub use redis::{RedisBackend, RedisStore, RedisStoreConfig};
 /// Not an `async fn`: a store in memory answers at once, and a boxed future for each check of the hot
 /// path would cost more than the decision.
 pub trait CounterStore: Send + Sync + 'static {
-    /// Decides `check` by the store's own clock and charges what it admits.
+    /// Decides `check` by the store's own clock and charges what it admits. In memory the hot path gives the time
+    /// itself, and does not pass here: `MemoryStore::decide_at`.
     ///
     /// Atomic: checks that share a cell act as if made one after another, and a denial changes
     /// nothing in any cell. A key never seen, or idle for as long as its limits look back, counts as

@@ -1,6 +1,7 @@
 //! Counters in the memory of this process.
 
 mod shard;
+mod slab;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +15,10 @@ use tidegate_chassis::{
     metrics::Metrics,
 };
 
-use self::shard::{Shard, ShardMetrics, Slot};
+use self::{
+    shard::{Shard, ShardMetrics},
+    slab::Slot,
+};
 use super::{Answer, CellReset, CounterStore, StoreError};
 use crate::domain::{CellCheck, Cells, Check, Decision, decide};
 

@@ -6,19 +6,13 @@ use hashbrown::HashTable;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use tidegate_chassis::metrics::Metrics;
 
-use crate::domain::{Cells, Layout};
+use super::slab::{HEADER_WORDS, IDLE_AT, Slab, Slot, SlotCell};
+use crate::domain::Layout;
 
-/// Slots that are allocated together, as a power of two, unless they are large.
-const MAX_CHUNK_SHIFT: u32 = 5;
-/// What slots that are allocated together should not exceed, so that even a small shard has room for some.
-const CHUNK_BYTES: usize = 8_192;
 /// Words of an idempotency record: the digest, and one that keeps records apart from counters of two words.
 pub(super) const RECORD_WORDS: usize = 3;
 /// The part of the bound that records may take: they are many and long-lived, and must not crowd out counters.
 const RECORD_SHARE: usize = 4;
-/// Words before the state of a slot: fingerprint, and when the key is idle.
-const HEADER_WORDS: usize = 3;
-const IDLE_AT: usize = 2;
 /// Slots looked at for each new key. More than one, so that a stream of new keys frees faster than it
 /// fills; few, so that no check pays for a scan.
 const SWEEP_SLOTS: usize = 4;
@@ -27,16 +21,6 @@ const LAST_SWEEP_SLOTS: usize = 256;
 /// By how much the times of two checks may be in another order than the checks, in microseconds. More than that is a
 /// clock that was set back.
 const REORDERED_US: u64 = 1_000_000;
-/// Bytes of the index per entry, with its spare room.
-const INDEX_BYTES: usize = 16;
-
-/// A slot: which slab, and which of its slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot {
-    slab: u16,
-    index: u32,
-}
-
 /// What all shards count together.
 #[derive(Clone)]
 pub(super) struct ShardMetrics {
@@ -88,16 +72,6 @@ pub(super) struct Shard {
     /// Time of the last check.
     latest_us: u64,
     metrics: ShardMetrics,
-}
-
-/// Slots of one size. A slot is its fingerprint, when it is idle, and its state; a free slot has a
-/// fingerprint of zeros.
-struct Slab {
-    state_words: usize,
-    /// Slots of a chunk, as a power of two.
-    chunk_shift: u32,
-    chunks: Vec<Box<[u64]>>,
-    free: Vec<u32>,
 }
 
 impl Shard {
@@ -285,10 +259,9 @@ impl Shard {
     /// Gives back the memory of sizes that no key has any more, as after a change of policies.
     fn drop_empty_slabs(&mut self) {
         for slab in &mut self.slabs {
-            if !slab.chunks.is_empty() && slab.free.len() == slab.slots() {
+            if slab.slots() > 0 && slab.free.len() == slab.slots() {
                 let bytes = slab.bytes();
-                slab.chunks = Vec::new();
-                slab.free = Vec::new();
+                slab.clear();
                 self.bytes -= bytes;
                 self.metrics.bytes.dec_by(bytes as i64);
             }
@@ -321,83 +294,6 @@ impl Shard {
             self.hand = Slot { slab: u16::try_from(next).expect("layouts have few sizes"), index: 0 };
         }
         None
-    }
-}
-
-/// The words of one slot, header and all.
-pub(super) struct SlotCell<'a>(&'a mut [u64]);
-
-impl Cells for SlotCell<'_> {
-    #[inline]
-    fn peek(&mut self, _: usize) -> &[u64] {
-        &self.0[HEADER_WORDS..]
-    }
-
-    #[inline]
-    fn update(&mut self, _: usize) -> &mut [u64] {
-        &mut self.0[HEADER_WORDS..]
-    }
-
-    #[inline]
-    fn keep_until(&mut self, _: usize, idle_at_us: u64) {
-        self.0[IDLE_AT] = self.0[IDLE_AT].max(idle_at_us);
-    }
-}
-
-impl Slab {
-    fn new(state_words: usize) -> Self {
-        let stride_bytes = (HEADER_WORDS + state_words) * size_of::<u64>();
-        let chunk_shift = (CHUNK_BYTES / stride_bytes).max(1).ilog2().min(MAX_CHUNK_SHIFT);
-        Self { state_words, chunk_shift, chunks: Vec::new(), free: Vec::new() }
-    }
-
-    fn stride(&self) -> usize {
-        HEADER_WORDS + self.state_words
-    }
-
-    fn slots(&self) -> usize {
-        self.chunks.len() << self.chunk_shift
-    }
-
-    fn chunk_bytes(&self) -> usize {
-        (self.stride() * size_of::<u64>() + INDEX_BYTES) << self.chunk_shift
-    }
-
-    fn bytes(&self) -> usize {
-        self.chunks.len() * self.chunk_bytes()
-    }
-
-    /// The chunk of a slot, and where the slot starts in it.
-    #[inline]
-    fn place(&self, slot: Slot) -> (usize, usize) {
-        let index = slot.index as usize;
-        (index >> self.chunk_shift, (index & ((1 << self.chunk_shift) - 1)) * self.stride())
-    }
-
-    fn add_chunk(&mut self) {
-        let first = u32::try_from(self.slots()).expect("the memory bound keeps slots below 2^32");
-        self.chunks.push(vec![0; self.stride() << self.chunk_shift].into_boxed_slice());
-        let last = u32::try_from(self.slots()).expect("the memory bound keeps slots below 2^32");
-        self.free.extend((first..last).rev());
-    }
-
-    #[inline]
-    fn words(&self, slot: Slot) -> &[u64] {
-        let (chunk, start) = self.place(slot);
-        &self.chunks[chunk][start..start + self.stride()]
-    }
-
-    #[inline]
-    fn words_mut(&mut self, slot: Slot) -> &mut [u64] {
-        let (chunk, start) = self.place(slot);
-        let stride = self.stride();
-        &mut self.chunks[chunk][start..start + stride]
-    }
-
-    #[inline]
-    fn fingerprint(&self, slot: Slot) -> [u64; 2] {
-        let words = self.words(slot);
-        [words[0], words[1]]
     }
 }
 

@@ -4,9 +4,10 @@
 //! A view accepts what the generated code accepts, and a property test holds the two against each other. One thing differs:
 //! unknown groups may be nested a level or two deeper within a message of a message before they are refused.
 
+use prost::encoding::WireType;
 use smallvec::SmallVec;
 
-use crate::fields::{Fields, Malformed};
+use crate::fields::{Fields, Malformed, Value};
 
 /// Attributes as they were sent: names and values, repeated names included.
 pub type AttributesView<'a> = SmallVec<[(&'a str, &'a str); 8]>;
@@ -64,6 +65,9 @@ impl<'a> CheckView<'a> {
 /// One entry of a map.
 #[inline]
 fn entry(message: &[u8]) -> Result<(&str, &str), Malformed> {
+    if let Some((name, text)) = usual_entry(message) {
+        return Ok((Value::Bytes(name).text()?, Value::Bytes(text).text()?));
+    }
     let (mut name, mut text) = ("", "");
     for field in Fields::of(message) {
         let (number, value) = field?;
@@ -74,6 +78,17 @@ fn entry(message: &[u8]) -> Result<(&str, &str), Malformed> {
         }
     }
     Ok((name, text))
+}
+
+/// Name and value of an entry as nearly all are written: both are there, in order, and shorter than 128 bytes.
+#[inline]
+fn usual_entry(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    const NAME: u8 = 1 << 3 | WireType::LengthDelimited as u8;
+    const TEXT: u8 = 2 << 3 | WireType::LengthDelimited as u8;
+    let [NAME, length @ 0..=127, rest @ ..] = message else { return None };
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    let [TEXT, length @ 0..=127, text @ ..] = rest else { return None };
+    (text.len() == usize::from(*length)).then_some((name, text))
 }
 
 /// The encoded checks of a [`CheckBatchRequest`](crate::ratelimit::v1::CheckBatchRequest), one by one.

@@ -2,6 +2,11 @@
 
 use prost::encoding::{WireType, encode_varint};
 
+/// The most numbers that are written together.
+const MAX_NUMBERS: usize = 12;
+/// The most bytes of a key and a varint of up to 56 bits.
+const KEYED_BYTES: usize = 9;
+
 /// Appends the fields of a message to a buffer.
 ///
 /// As in proto3, what is zero or empty is not written; [`present`](Self::present) and
@@ -24,12 +29,28 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// A boolean.
+    /// Several numbers, enumerations or booleans, at most twelve: numbers of fields and values.
     #[inline]
-    pub fn boolean(&mut self, field: u8, value: bool) {
-        if value {
-            self.0.extend_from_slice(&[key(field, WireType::Varint), 1]);
+    pub fn numbers<const N: usize>(&mut self, fields: [(u8, u64); N]) {
+        const { assert!(N <= MAX_NUMBERS, "there is room for twelve") };
+        if fields.iter().any(|(_, value)| *value >= 1 << 56) {
+            return fields.into_iter().for_each(|(field, value)| self.number(field, value));
         }
+        // Room for all of them at once; what they do not need is taken back.
+        let begin = self.0.len();
+        self.0.extend_from_slice(&[0; MAX_NUMBERS * KEYED_BYTES]);
+        let piece =
+            self.0[begin..].first_chunk_mut::<{ MAX_NUMBERS * KEYED_BYTES }>().expect("just appended");
+        let mut end = 0;
+        for (field, value) in fields {
+            if value > 0 {
+                let (bytes, length) = varint_of_56_bits(value);
+                piece[end] = key(field, WireType::Varint);
+                piece[end + 1..end + KEYED_BYTES].copy_from_slice(&bytes);
+                end += 1 + length;
+            }
+        }
+        self.0.truncate(begin + end);
     }
 
     /// A number, zero or not: of a field with presence.
@@ -91,15 +112,8 @@ impl<'b> Writer<'b> {
     /// A key and the varint behind it.
     #[inline]
     fn keyed(&mut self, key: u8, value: u64) {
-        if value < 1 << 7 {
-            #[expect(clippy::cast_possible_truncation, reason = "below 128")]
-            self.0.extend_from_slice(&[key, value as u8]);
-        } else if value < 1 << 56 {
-            let ([a, b, c, d, e, f, g, h], length) = varint_of_56_bits(value);
-            let begin = self.0.len();
-            // All of them at once; what is too much is taken back.
-            self.0.extend_from_slice(&[key, a, b, c, d, e, f, g, h]);
-            self.0.truncate(begin + 1 + length);
+        if let Ok(value @ 0..=127) = u8::try_from(value) {
+            self.0.extend_from_slice(&[key, value]);
         } else {
             self.0.push(key);
             encode_varint(value, self.0);
@@ -141,6 +155,14 @@ mod tests {
             Writer::new(&mut ours).present(3, value);
             encode_varint(value, &mut theirs);
             assert_eq!(ours, theirs, "{value}");
+            if value > 0 {
+                ours.clear();
+                Writer::new(&mut ours).numbers([(1, 0), (3, value), (4, 0)]);
+                assert_eq!(ours, theirs, "{value}");
+                ours.clear();
+                Writer::new(&mut ours).numbers([(3, value); 12]);
+                assert_eq!(ours, theirs.repeat(12), "{value}");
+            }
         }
     }
 
@@ -166,7 +188,7 @@ mod tests {
         let mut buffer = Vec::new();
         let mut out = Writer::new(&mut buffer);
         out.number(1, 0);
-        out.boolean(2, false);
+        out.numbers([(2, 0), (6, 0)]);
         out.bytes(3, b"");
         out.present(4, 0);
         out.message(5, |_| {});

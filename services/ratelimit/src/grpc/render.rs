@@ -22,17 +22,18 @@ impl Renderer {
     #[inline]
     pub(super) fn check(&self, verdict: &Verdict<'_>, out: &mut Writer<'_>) {
         let now_us = verdict.at_us;
-        out.boolean(1, verdict.allowed);
-        out.number(2, enumerated(code(verdict.reason)));
+        out.numbers([(1, verdict.allowed.into()), (2, enumerated(code(verdict.reason)))]);
         for limit in &verdict.limits {
             out.message(3, |out| status(limit, now_us, out));
         }
         if let Some(binding) = verdict.binding {
             out.present(4, binding as u64);
         }
-        out.boolean(5, verdict.degraded);
-        out.boolean(6, verdict.replayed);
-        out.number(7, millis(verdict.retry_after_us));
+        out.numbers([
+            (5, verdict.degraded.into()),
+            (6, verdict.replayed.into()),
+            (7, millis(verdict.retry_after_us)),
+        ]);
         out.bytes(8, uuid_v7(now_us, &self.random).as_bytes());
     }
 
@@ -63,14 +64,16 @@ impl Renderer {
 fn status(found: &LimitVerdict<'_>, now_us: u64, out: &mut Writer<'_>) {
     let limit = &found.limit.limit;
     out.bytes(1, found.limit.full_name.as_bytes());
-    out.number(2, enumerated(algorithm(limit.algorithm)));
-    out.number(3, limit.limit.into());
-    out.number(4, found.outcome.remaining);
-    out.number(5, millis(found.outcome.reset_after_us));
-    out.number(6, millis(found.outcome.retry_after_us));
-    out.number(7, period_ms(limit.period, now_us));
-    out.boolean(8, found.outcome.exceeded());
-    out.boolean(9, found.is_shadow());
+    out.numbers([
+        (2, enumerated(algorithm(limit.algorithm))),
+        (3, limit.limit.into()),
+        (4, found.outcome.remaining),
+        (5, millis(found.outcome.reset_after_us)),
+        (6, millis(found.outcome.retry_after_us)),
+        (7, period_ms(limit.period, now_us)),
+        (8, found.outcome.exceeded().into()),
+        (9, found.is_shadow().into()),
+    ]);
 }
 
 fn period_ms(period: Period, now_us: u64) -> u64 {

@@ -6,11 +6,17 @@ use bytes::{Buf, BufMut, Bytes};
 use prost::{DecodeError, Message};
 use tonic::{
     Code, Status,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::{ERROR_DOMAIN, Encoded};
+use crate::{
+    ERROR_DOMAIN, Encoded,
+    ratelimit::v1::{
+        CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, CheckStreamRequest,
+        CheckStreamResponse, PeekResponse,
+    },
+};
 
 /// The longest message that is copied out of the buffer it came in, in bytes.
 const MAX_COPIED: usize = 1_024;
@@ -30,13 +36,25 @@ impl<T, U> Default for ServerCodec<T, U> {
     }
 }
 
+/// How large the buffer for one message is at first, in bytes. tonic's 8 KiB, twice for each unary call, are more than
+/// the caches hold of the calls of one worker.
+const ONE_MESSAGE: usize = 512;
+/// How large the buffer for many checks is at first, in bytes: tonic's default.
+const MANY_CHECKS: usize = 8 * 1_024;
+/// After how many bytes tonic passes on what was written: its default.
+const YIELD_THRESHOLD: usize = 32 * 1_024;
+
 /// What a server takes in.
 pub(crate) trait Taken: Sized + Send + 'static {
+    const BUFFER: usize = ONE_MESSAGE;
+
     fn take(buffer: &mut DecodeBuf<'_>) -> Result<Self, Status>;
 }
 
 /// What a server gives out.
 pub(crate) trait Given: Send + 'static {
+    const BUFFER: usize = ONE_MESSAGE;
+
     fn give(self, buffer: &mut EncodeBuf<'_>) -> Result<(), Status>;
 }
 
@@ -52,7 +70,28 @@ impl<M: Message + 'static> Given for M {
     }
 }
 
-impl<M: 'static> Taken for Encoded<M> {
+/// A hot message.
+pub(crate) trait Hot: 'static {
+    const BUFFER: usize;
+}
+
+macro_rules! hot {
+    ($($message:ident: $buffer:expr),+) => { $(
+        impl Hot for $message {
+            const BUFFER: usize = $buffer;
+        }
+    )+ };
+}
+
+hot! {
+    CheckRequest: ONE_MESSAGE, CheckResponse: ONE_MESSAGE, PeekResponse: ONE_MESSAGE,
+    CheckBatchRequest: MANY_CHECKS, CheckBatchResponse: MANY_CHECKS,
+    CheckStreamRequest: MANY_CHECKS, CheckStreamResponse: MANY_CHECKS
+}
+
+impl<M: Hot> Taken for Encoded<M> {
+    const BUFFER: usize = M::BUFFER;
+
     #[inline]
     fn take(buffer: &mut DecodeBuf<'_>) -> Result<Self, Status> {
         let length = buffer.remaining();
@@ -68,7 +107,9 @@ impl<M: 'static> Taken for Encoded<M> {
     }
 }
 
-impl<M: 'static> Given for Encoded<M> {
+impl<M: Hot> Given for Encoded<M> {
+    const BUFFER: usize = M::BUFFER;
+
     #[inline]
     fn give(self, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         buffer.put_slice(self.as_bytes());
@@ -103,6 +144,10 @@ impl<T: Given> Encoder for AnswerEncoder<T> {
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         item.give(buffer)
     }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(T::BUFFER, YIELD_THRESHOLD)
+    }
 }
 
 /// Decodes the messages of a request.
@@ -116,6 +161,10 @@ impl<U: Taken> Decoder for RequestDecoder<U> {
     #[inline]
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         U::take(buffer).map(Some)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(U::BUFFER, YIELD_THRESHOLD)
     }
 }
 

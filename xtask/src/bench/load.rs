@@ -43,9 +43,12 @@ impl Load {
     /// Measures `server` with the given arguments of `tidegate bench`.
     ///
     /// # Errors
-    /// The generator fails, or a check could not be decided: a figure with errors in it is none.
+    /// The generator fails, or a check could not be decided or was denied: a figure with errors in it is none.
     pub(super) fn measure(&self, server: &Server, args: &[&str]) -> anyhow::Result<Sample> {
-        self.run(server, args, self.duration.as_secs(), "1s")
+        let sample = self.run(server, args, self.duration.as_secs(), "1s")?;
+        let denied = sample.report["denied"].as_u64().context("the report says how many were denied")?;
+        ensure!(denied == 0, "{}: {denied} checks were denied, by limits that no run reaches", server.name);
+        Ok(sample)
     }
 
     /// Runs load for a number of seconds after `warmup`.

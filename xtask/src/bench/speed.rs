@@ -79,11 +79,11 @@ pub(super) fn run(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
                 results.measure(bench, shape, server)?;
             }
         }
+        // With 8,192 checks in flight Redis would not answer within its deadline, and the policies would for it.
         for shape in FEW_AT_A_TIME {
-            results.measure(bench, shape, &memory)?;
-        }
-        for shape in MANY_A_CALL {
-            results.measure(bench, shape, &redis)?;
+            for server in [&memory, &redis] {
+                results.measure(bench, shape, server)?;
+            }
         }
     }
     ensure!(

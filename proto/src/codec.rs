@@ -36,8 +36,8 @@ impl<T, U> Default for ServerCodec<T, U> {
     }
 }
 
-/// How large the buffer for one message is at first, in bytes. tonic's 8 KiB, twice for each unary call, are more than
-/// the caches hold of the calls of one worker.
+/// How large the buffer for one message is at first, in bytes; it grows. With tonic's 8 KiB, twice for each unary call, a
+/// check was measured to cost 2 % more.
 const ONE_MESSAGE: usize = 512;
 /// How large the buffer for many checks is at first, in bytes: tonic's default.
 const MANY_CHECKS: usize = 8 * 1_024;
@@ -70,7 +70,7 @@ impl<M: Message + 'static> Given for M {
     }
 }
 
-/// A hot message.
+/// What may be [`Encoded`].
 pub(crate) trait Hot: 'static {
     const BUFFER: usize;
 }

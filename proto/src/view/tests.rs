@@ -116,3 +116,29 @@ fn fields_of_a_later_version_are_stepped_over() {
     assert_eq!(CheckView::of(&message), Ok(as_read(&check)));
     agree(&message).unwrap();
 }
+
+#[test]
+fn entries_in_every_form_are_read_as_the_generated_code_reads_them() {
+    let forms: [&[u8]; 11] = [
+        &[0x0a, 1, b'n', 0x12, 1, b'v'],
+        &[0x12, 1, b'v', 0x0a, 1, b'n'],
+        &[0x0a, 1, b'n'],
+        &[0x12, 1, b'v'],
+        &[],
+        &[0x0a, 1, b'n', 0x12, 1, b'v', 0x18, 7],
+        &[0x0a, 1, b'n', 0x12, 1, b'v', 0x12, 1, b'w'],
+        &[0x0a, 1, b'n', 0x0a, 1, b'm', 0x12, 1, b'v'],
+        &[0x0a, 0x81, 0x00, b'n', 0x12, 0x81, 0x00, b'v'],
+        &[0x0a, 1, b'n', 0x12, 2, b'v'],
+        &[0x0a, 1, 0xff, 0x12, 1, b'v'],
+    ];
+    for form in forms {
+        agree(&[&[0x12, u8::try_from(form.len()).expect("short")], form].concat()).unwrap();
+    }
+    for length in [0, 1, 126, 127, 128, 129, 300] {
+        for (key, value) in [("n".repeat(length), "v".to_owned()), ("n".to_owned(), "v".repeat(length))] {
+            let attributes = vec![AttributesEntry { key, value }];
+            agree(&CheckRequest { attributes, ..CheckRequest::default() }.encode_to_vec()).unwrap();
+        }
+    }
+}

@@ -5,21 +5,51 @@ use tidegate_chassis::{clock::Clock, metrics::Metrics};
 
 use super::*;
 use crate::{
+    domain::{Check, Decision},
     limiter::{Counters, LimiterSettings},
     metrics::CheckMetrics,
     policies,
-    store::{MemoryStore, MemoryStoreConfig},
+    store::{Answer, CellReset, CounterStore, MemoryStore, MemoryStoreConfig},
 };
 
-fn api() -> (RateLimitApi, Metrics) {
+/// A store that answers in its own time, as one behind a network does; to a check of `stuck` never.
+struct Later(Arc<MemoryStore>);
+
+impl CounterStore for Later {
+    fn decide(&self, check: &Check<'_>) -> Answer<'static, Decision> {
+        let is_stuck = check.cells[0].key.windows(5).any(|part| part == b"stuck");
+        let answer = self.0.decide_at(check, Clock::system().now_us());
+        Answer::Pending(Box::pin(async move {
+            tokio::task::yield_now().await;
+            if is_stuck { std::future::pending().await } else { answer }
+        }))
+    }
+
+    fn reset<'a>(&'a self, cells: &'a [CellReset]) -> Answer<'a, ()> {
+        self.0.reset(cells)
+    }
+}
+
+fn api(counters: impl FnOnce(Arc<MemoryStore>) -> Counters) -> (RateLimitApi, Metrics) {
     let (metrics, random) = (Metrics::new(), Random::seeded(1));
     let config = MemoryStoreConfig { max_bytes: 16 << 20 };
-    let store = MemoryStore::new(&config, Clock::system(), &random, &metrics);
+    let store = Arc::new(MemoryStore::new(&config, Clock::system(), &random, &metrics));
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 60_000_000 };
     let policies = Arc::new(ArcSwap::from_pointee(policies::builtin(1)));
-    let limiter = Limiter::new(policies, Counters::Memory(Arc::new(store)), Clock::system(), settings);
+    let limiter = Limiter::new(policies, counters(store), Clock::system(), settings);
     let stats = CheckMetrics::register(&metrics).for_worker();
     (RateLimitApi::new(limiter, random, stats), metrics)
+}
+
+fn later(store: Arc<MemoryStore>) -> Counters {
+    Counters::Shared { store: Arc::new(Later(Arc::clone(&store))), local: store }
+}
+
+/// Demands so many checks of that status, exactly.
+fn assert_counted(metrics: &Metrics, status: &str, count: u64) {
+    let text = metrics.encode();
+    let line = format!("rate_limit_requests_total{{status=\"{status}\"}} {count}\n");
+    assert!(text.contains(&line), "{line}{text}");
 }
 
 fn check(namespace: &str) -> pb::CheckRequest {
@@ -43,45 +73,57 @@ fn canonical<M: prost::Message + Default>(encoded: &Encoded<M>) -> M {
 
 #[tokio::test]
 async fn batch_is_answered_as_the_generated_code_writes_it_and_every_check_is_counted_once() {
-    let (api, metrics) = api();
-    let checks =
-        [check(""), check("nowhere"), pb::CheckRequest { cost: Some(1_000_000), ..check("") }, check("")];
-    let request = pb::CheckBatchRequest { checks: checks.to_vec() };
-    let answer = api.check_batch(Request::new(Encoded::from(&request))).await.expect("answered");
-    let reasons = canonical(answer.get_ref()).results.into_iter().map(|result| match result.outcome {
-        Some(pb::check_batch_result::Outcome::Result(result)) => {
-            format!("{} left", result.limits[0].remaining)
-        }
-        Some(pb::check_batch_result::Outcome::Error(error)) => error.reason,
-        None => "nothing".to_owned(),
-    });
-    let reasons: Vec<_> = reasons.collect();
-    assert_eq!(reasons, ["499 left", "NAMESPACE_NOT_FOUND", "COST_ABOVE_CAPACITY", "498 left"]);
-    let text = metrics.encode();
-    assert!(text.contains("rate_limit_requests_total{status=\"allowed\"} 2"), "{text}");
-    assert!(text.contains("rate_limit_requests_total{status=\"error\"} 2"), "{text}");
+    for (api, metrics) in [api(Counters::Memory), api(later)] {
+        let checks =
+            [check(""), check("nowhere"), pb::CheckRequest { cost: Some(1_000_000), ..check("") }, check("")];
+        let request = pb::CheckBatchRequest { checks: checks.to_vec() };
+        let answer = api.check_batch(Request::new(Encoded::from(&request))).await.expect("answered");
+        let reasons = canonical(answer.get_ref()).results.into_iter().map(|result| match result.outcome {
+            Some(pb::check_batch_result::Outcome::Result(result)) => {
+                format!("{} left", result.limits[0].remaining)
+            }
+            Some(pb::check_batch_result::Outcome::Error(error)) => error.reason,
+            None => "nothing".to_owned(),
+        });
+        let reasons: Vec<_> = reasons.collect();
+        assert_eq!(reasons, ["499 left", "NAMESPACE_NOT_FOUND", "COST_ABOVE_CAPACITY", "498 left"]);
+        assert_counted(&metrics, "allowed", 2);
+        assert_counted(&metrics, "error", 2);
+    }
+}
+
+#[tokio::test]
+async fn what_was_decided_of_a_batch_that_is_given_up_is_counted() {
+    let (api, metrics) = api(later);
+    let mut stuck = check("");
+    stuck.attributes[0].value = "stuck".to_owned();
+    let request = pb::CheckBatchRequest { checks: vec![check(""), stuck, check("")] };
+    let call = api.check_batch(Request::new(Encoded::from(&request)));
+    tokio::time::timeout(std::time::Duration::from_millis(50), call).await.expect_err("one is never decided");
+    assert_counted(&metrics, "allowed", 2);
 }
 
 #[tokio::test]
 async fn check_and_peek_are_answered_as_the_generated_code_writes_them() {
-    let (api, metrics) = api();
-    let answer = api.check(Request::new(Encoded::from(&check("")))).await.expect("answered");
-    let checked = canonical(answer.get_ref());
-    assert_eq!((checked.allowed, checked.limits.len(), checked.decision_id.len()), (true, 3, 16));
-    let attributes = check("")
-        .attributes
-        .into_iter()
-        .map(|entry| pb::peek_request::AttributesEntry { key: entry.key, value: entry.value });
-    let request = pb::PeekRequest { attributes: attributes.collect(), ..pb::PeekRequest::default() };
-    let answer = api.peek(Request::new(request)).await.expect("answered");
-    let peeked = canonical(answer.get_ref()).result.expect("a result");
-    assert_eq!(peeked.limits[0].remaining, checked.limits[0].remaining, "a peek charges nothing");
-    assert!(metrics.encode().contains("rate_limit_requests_total{status=\"allowed\"} 1"));
+    for (api, metrics) in [api(Counters::Memory), api(later)] {
+        let answer = api.check(Request::new(Encoded::from(&check("")))).await.expect("answered");
+        let checked = canonical(answer.get_ref());
+        assert_eq!((checked.allowed, checked.limits.len(), checked.decision_id.len()), (true, 3, 16));
+        let attributes = check("")
+            .attributes
+            .into_iter()
+            .map(|entry| pb::peek_request::AttributesEntry { key: entry.key, value: entry.value });
+        let request = pb::PeekRequest { attributes: attributes.collect(), ..pb::PeekRequest::default() };
+        let answer = api.peek(Request::new(request)).await.expect("answered");
+        let peeked = canonical(answer.get_ref()).result.expect("a result");
+        assert_eq!(peeked.limits[0].remaining, checked.limits[0].remaining, "a peek charges nothing");
+        assert_counted(&metrics, "allowed", 1);
+    }
 }
 
 #[test]
 fn outcomes_of_a_stream_are_written_as_the_generated_code_writes_them() {
-    let (api, _) = api();
+    let (api, metrics) = api(Counters::Memory);
     let shared = &api.shared;
     let limiter = shared.limiter.at_once().expect("counters in memory");
     for request in [
@@ -97,4 +139,6 @@ fn outcomes_of_a_stream_are_written_as_the_generated_code_writes_them() {
         let is_result = matches!(response.outcome, Some(pb::check_stream_response::Outcome::Result(_)));
         assert_eq!((response.id, is_result), (request.id, request.id == u64::MAX), "{response:?}");
     }
+    assert_counted(&metrics, "allowed", 1);
+    assert_counted(&metrics, "error", 1);
 }

@@ -24,7 +24,8 @@ pub struct Verdict<'p> {
     pub degraded: bool,
     /// Whether the idempotency key had been admitted before.
     pub replayed: bool,
-    /// When this process knew it, in Unix microseconds by its clock.
+    /// In Unix microseconds by the clock of this process: when the check was taken up, if it was decided at once;
+    /// otherwise when the store had answered.
     pub at_us: u64,
 }
 

@@ -85,7 +85,7 @@ impl MemoryStore {
     ) -> Result<Decision, StoreError> {
         let place = self.place(&cell.key);
         let mut shard = self.shard(place);
-        let now_us = shard.not_before_latest(now_us);
+        let now_us = shard.not_before_latest(now_us, &self.clock);
         shard.set_latest(now_us);
         if let Some(slot) = shard.find(place.fingerprint) {
             let slot = shard.fit(slot, cell.layout);
@@ -109,7 +109,7 @@ impl MemoryStore {
     /// Decides any check: all of its shards are locked together.
     fn decide_many(&self, check: &Check<'_>, now_us: u64) -> Result<Decision, StoreError> {
         let mut locked = self.lock(check);
-        let now_us = locked.agree_on_time(now_us);
+        let now_us = locked.agree_on_time(now_us, &self.clock);
 
         let record = match locked.record {
             Some(place) => locked.shard(place).find(place.fingerprint),
@@ -231,9 +231,14 @@ impl Locked<'_> {
     }
 
     /// The time of the check: not before that of the last one in any of the shards.
-    fn agree_on_time(&mut self, now_us: u64) -> u64 {
-        let times = self.guards.iter().map(|(_, shard)| shard.not_before_latest(now_us));
-        let now_us = times.max().unwrap_or(now_us);
+    fn agree_on_time(&mut self, mut now_us: u64, clock: &Clock) -> u64 {
+        // What one shard adds may bring the time of another within reach.
+        while let Some(later) =
+            self.guards.iter().map(|(_, shard)| shard.not_before_latest(now_us, clock)).max()
+            && later > now_us
+        {
+            now_us = later;
+        }
         for (_, shard) in &mut self.guards {
             shard.set_latest(now_us);
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicI64;
 
 use hashbrown::HashTable;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
-use tidegate_chassis::metrics::Metrics;
+use tidegate_chassis::{clock::Clock, metrics::Metrics};
 
 use super::slab::{HEADER_WORDS, IDLE_AT, Slab, Slot, SlotCell};
 use crate::domain::Layout;
@@ -87,13 +87,19 @@ impl Shard {
         }
     }
 
-    /// The time of a check that read the clock at `now_us`, in Unix microseconds: never before that of the check before
-    /// it, which may have been the later one to read the clock. What it swept was idle then, and must not have counted
-    /// at a time before. If the clock was set back, time goes on from there.
+    /// The time of a check that read `clock` at `now_us`, in Unix microseconds: never before that of the check before it,
+    /// which may have been the later one to read the clock. What it swept was idle then, and must not have counted at a time
+    /// before. Only if the clock was set back does time go on from where it stands.
     #[inline]
-    pub(super) fn not_before_latest(&self, now_us: u64) -> u64 {
-        let ahead = self.latest_us.saturating_sub(now_us);
-        if ahead <= REORDERED_US { now_us + ahead } else { now_us }
+    pub(super) fn not_before_latest(&self, now_us: u64, clock: &Clock) -> u64 {
+        if now_us >= self.latest_us { now_us } else { self.catch_up(now_us, clock) }
+    }
+
+    #[cold]
+    fn catch_up(&self, now_us: u64, clock: &Clock) -> u64 {
+        let is_behind = |at_us: u64| at_us + REORDERED_US < self.latest_us;
+        // A check that is far behind may have been kept waiting for its turn.
+        if is_behind(now_us) && is_behind(clock.now_us()) { now_us } else { self.latest_us }
     }
 
     /// Notes the time of a check.
@@ -305,5 +311,9 @@ impl Shard {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(super) fn latest_us(&self) -> u64 {
+        self.latest_us
     }
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::domain::{Algorithm, Limit, LimitSpec, Period};
 use crate::store::conformance::{ALGORITHMS, cell, check, counter_store_conformance, hourly};
@@ -53,7 +55,7 @@ fn idle_keys_make_room_for_new_ones() {
             let check = check(&[cell(&format!("{round}/{key}"), &[hourly(ALGORITHMS[0], 1)])]);
             assert!(store.decide_now(&check).expect("room").admitted);
         }
-        hand.advance(std::time::Duration::from_secs(2 * 3_600));
+        hand.advance(Duration::from_secs(2 * 3_600));
     }
     assert!(keys(&store) < 8_000, "{} keys are held, most of them idle", keys(&store));
 }
@@ -68,7 +70,7 @@ fn memory_of_a_size_nobody_uses_any_more_is_given_back() {
     };
     let filled = fill(&[hourly(ALGORITHMS[0], 1)], "old");
     assert!(filled > 1_000 && filled < 20_000, "{filled}");
-    hand.advance(std::time::Duration::from_secs(2 * 3_600));
+    hand.advance(Duration::from_secs(2 * 3_600));
     let filled = fill(&[hourly(ALGORITHMS[2], 1)], "new");
     assert!(filled > 5_000, "{filled} keys of the new size found room");
 }
@@ -179,10 +181,11 @@ fn sweep_all(store: &MemoryStore, now_us: u64) {
 
 #[test]
 fn counter_charged_late_in_time_order_outlives_its_last_token() {
-    // Two workers read the clock, and take the lock in the other order; or the clock is set back for good.
-    for back_us in [1, 500_000, 900_000, 2_000_000] {
-        let (store, _) = store(64 << 20);
+    // Up to a second, two workers read the clock and take the lock in the other order; more, the clock is set back.
+    for back_us in [1, 500_000, 900_000, 1_000_001, 2_000_000] {
+        let (store, hand) = store(64 << 20);
         assert!(store.decide_at(&two_a_second("late"), NOW_US).expect("room").admitted);
+        hand.set_us(NOW_US - back_us);
         assert!(store.decide_at(&two_a_second("late"), NOW_US - back_us).expect("room").admitted);
         let nearly_over = NOW_US + 999_999;
         sweep_all(&store, nearly_over);
@@ -193,15 +196,41 @@ fn counter_charged_late_in_time_order_outlives_its_last_token() {
 
 #[test]
 fn check_that_is_decided_after_a_sweep_is_not_before_it() {
-    let (store, _) = store(64 << 20);
-    let take = |now_us| store.decide_at(&two_a_second("swept"), now_us).expect("room").admitted;
-    assert!(take(NOW_US) && take(NOW_US));
-    let over = NOW_US + 1_000_000;
-    sweep_all(&store, over);
-    // Taken up 5 ms before the sweep, and decided behind it: these two count from then on, not from before.
-    assert!(take(over - 5_000) && take(over - 5_000));
-    assert!(!take(over + 1_000_000 - 1));
-    assert!(take(over + 1_000_000));
+    // Taken up 5 ms before the sweep, or kept waiting for longer than a clock may be behind.
+    for late_us in [5_000, 1_200_000] {
+        for beside in [None, Some("beside")] {
+            let (store, hand) = store(64 << 20);
+            let take = |now_us| {
+                let mut check = two_a_second("swept");
+                check.cells.extend(beside.map(|key| two_a_second(key).cells[0].clone()));
+                store.decide_at(&check, now_us).expect("room").admitted
+            };
+            assert!(take(NOW_US) && take(NOW_US));
+            let over = NOW_US + 1_000_000;
+            sweep_all(&store, over);
+            hand.set_us(over);
+            assert!(take(over - late_us) && take(over - late_us), "they count from now on, not from before");
+            assert!(!take(over + 1_000_000 - 1), "{late_us} µs late, {beside:?} beside");
+            assert!(take(over + 1_000_000));
+        }
+    }
+}
+
+#[test]
+fn shards_of_one_check_agree_on_the_latest_time() {
+    let (store, hand) = store(64 << 20);
+    let shard_of = |key: &str| store.place(key.as_bytes()).shard;
+    let other =
+        (0..).map(|n| format!("other{n}")).find(|key| shard_of(key) != shard_of("one")).expect("128 shards");
+    store.decide_at(&two_a_second("one"), NOW_US + 900_000).expect("room");
+    store.decide_at(&two_a_second(&other), NOW_US + 1_200_000).expect("room");
+    hand.set_us(NOW_US);
+    let both = check(&[two_a_second("one").cells[0].clone(), two_a_second(&other).cells[0].clone()]);
+    store.decide_at(&both, NOW_US).expect("room");
+    for key in ["one", &other] {
+        let latest_us = store.shard(store.place(key.as_bytes())).latest_us();
+        assert_eq!(latest_us, NOW_US + 1_200_000, "{key}");
+    }
 }
 
 #[test]
@@ -214,8 +243,9 @@ fn one_cell_is_decided_as_one_of_many() {
         let key = format!("key{}", random.below(20));
         let cell = CellCheck { cost: 1 + random.below(4), ..cell(&key, &limits) };
         let check = Check { charge: random.below(4) > 0, ..check(&[cell]) };
-        hand.advance(std::time::Duration::from_secs(random.below(300)));
-        let now_us = one.clock.now_us() - random.below(2_000);
+        let step = [Duration::from_millis(random.below(3)), Duration::from_secs(random.below(600))];
+        hand.advance(step[usize::from(random.below(2) > 0)]);
+        let now_us = one.clock.now_us() - random.below(5_000);
         assert_eq!(one.decide_at(&check, now_us), many.decide_many(&check, now_us), "{check:?}");
     }
     assert_eq!(keys(&one), keys(&many));

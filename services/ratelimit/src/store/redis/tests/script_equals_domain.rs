@@ -14,7 +14,11 @@ use super::super::{
     script::DECIDE,
 };
 use super::*;
-use crate::domain::{Cells, Layout, Limit, LimitSpec, Period, Rule, decide};
+use crate::{
+    domain::{Cells, Layout, Limit, LimitSpec, Period, Rule, decide},
+    store::{MemoryStore, MemoryStoreConfig},
+};
+use tidegate_chassis::clock::Clock;
 
 const START_US: u64 = 1_800_000_000_000_000;
 
@@ -151,11 +155,18 @@ struct Both {
     redis: MultiplexedConnection,
     script: String,
     domain: Domain,
+    /// As the domain decides if time does not go back, which it does not in one shard.
+    memory: (MemoryStore, Domain),
+    latest_us: u64,
 }
 
 impl Both {
     fn new(redis: MultiplexedConnection, script: String) -> Self {
-        Self { redis, script, domain: Domain::default() }
+        let config = MemoryStoreConfig { max_bytes: 64 << 20 };
+        let memory =
+            MemoryStore::new(&config, Clock::manual(START_US).0, &Random::seeded(1), &Metrics::new());
+        let memory = (memory, Domain::default());
+        Self { redis, script, domain: Domain::default(), memory, latest_us: 0 }
     }
 
     async fn decide(&mut self, now_us: u64, checks: &[Check<'_>]) -> Vec<(Decision, Decision)> {
@@ -167,11 +178,15 @@ impl Both {
         command.arg(now_us / 1_000_000).arg(now_us % 1_000_000);
         let answer: Vec<u8> = command.query_async(&mut self.redis).await.expect("the script runs");
         let mut start = 0;
+        self.latest_us = self.latest_us.max(now_us);
         let mut both = Vec::new();
         for (index, check) in checks.iter().enumerate() {
             let end = start + answer_len(encoder.rules(index));
             let by_redis = decode(&answer[start..end]).expect("decided");
             both.push((by_redis, self.domain.decide(check, now_us)));
+            let (memory, domain) = &mut self.memory;
+            let in_memory = memory.decide_at(check, self.latest_us).expect("room");
+            both.push((in_memory, domain.decide(check, self.latest_us)));
             start = end;
         }
         assert_eq!(start, answer.len());
@@ -243,8 +258,8 @@ fn script_and_domain_decide_the_same() {
         for (moved, steps) in &calls {
             now_us = now_us.saturating_add_signed(moved * 997);
             let checks: Vec<_> = steps.iter().map(|step| build(case.get(), &layouts, step)).collect();
-            for (by_redis, by_domain) in runtime.block_on(both.decide(now_us, &checks)) {
-                prop_assert_eq!(by_redis, by_domain);
+            for (by_store, by_domain) in runtime.block_on(both.decide(now_us, &checks)) {
+                prop_assert_eq!(by_store, by_domain);
             }
         }
         Ok(())

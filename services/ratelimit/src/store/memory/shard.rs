@@ -18,9 +18,10 @@ const RECORD_SHARE: usize = 4;
 const SWEEP_SLOTS: usize = 4;
 /// Slots looked at before a new key is refused.
 const LAST_SWEEP_SLOTS: usize = 256;
-/// By how much the times of two checks may be in another order than the checks, in microseconds. More than that is a
-/// clock that was set back.
+/// By how much the times of two checks may be in another order than the checks, in microseconds. Beyond that the clock
+/// is asked whether it was set back.
 const REORDERED_US: u64 = 1_000_000;
+
 /// What all shards count together.
 #[derive(Clone)]
 pub(super) struct ShardMetrics {

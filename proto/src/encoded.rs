@@ -20,8 +20,8 @@ use crate::{
 ///
 /// What a caller sent need not be an `M` at all; that shows when it is read.
 #[derive(Clone)]
-pub struct Encoded<M> {
-    bytes: Bytes,
+pub struct Encoded<M, B = Bytes> {
+    bytes: B,
     message: PhantomData<fn() -> M>,
 }
 
@@ -30,14 +30,25 @@ impl<M> Encoded<M> {
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Self {
         Self { bytes: bytes.into(), message: PhantomData }
     }
+}
 
-    /// The bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+impl<'b, M> Encoded<M, &'b [u8]> {
+    /// What `bytes` hold, where they lie.
+    #[inline]
+    pub fn borrowed(bytes: &'b [u8]) -> Self {
+        Self { bytes, message: PhantomData }
     }
 }
 
-impl<M: Message + Default> Encoded<M> {
+impl<M, B: AsRef<[u8]>> Encoded<M, B> {
+    /// The bytes.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+}
+
+impl<M: Message + Default, B: AsRef<[u8]>> Encoded<M, B> {
     /// Decodes the whole message.
     ///
     /// # Errors
@@ -67,37 +78,59 @@ impl<M: Message> From<&M> for Encoded<M> {
     }
 }
 
-impl<M> fmt::Debug for Encoded<M> {
+impl<M, B: AsRef<[u8]>> fmt::Debug for Encoded<M, B> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Encoded({} bytes)", self.bytes.len())
+        write!(formatter, "Encoded({} bytes)", self.as_bytes().len())
     }
 }
 
-impl Encoded<CheckRequest> {
+impl<B: AsRef<[u8]>> Encoded<CheckRequest, B> {
     /// Reads the check.
     ///
     /// # Errors
     ///
     /// `INVALID_REQUEST` with the field that does not decode.
-    #[inline]
     pub fn view(&self) -> Result<CheckView<'_>, Status> {
-        CheckView::of(self.as_bytes()).map_err(|Malformed| self.refusal())
+        let mut view = CheckView::default();
+        self.read(&mut view)?;
+        Ok(view)
+    }
+
+    /// Reads the check into an empty view, which is large: it is moved only at a price.
+    ///
+    /// # Errors
+    ///
+    /// As [`view`](Self::view).
+    #[inline]
+    pub fn read<'v>(&'v self, view: &mut CheckView<'v>) -> Result<(), Status> {
+        view.merge(self.as_bytes()).map_err(|Malformed| self.refusal())
     }
 }
 
-impl Encoded<CheckStreamRequest> {
+impl<B: AsRef<[u8]>> Encoded<CheckStreamRequest, B> {
     /// Reads the check and its id.
     ///
     /// # Errors
     ///
     /// `INVALID_REQUEST` with the field that does not decode.
-    #[inline]
     pub fn view(&self) -> Result<StreamCheckView<'_>, Status> {
-        StreamCheckView::of(self.as_bytes()).map_err(|Malformed| self.refusal())
+        let mut view = StreamCheckView::default();
+        self.read(&mut view)?;
+        Ok(view)
+    }
+
+    /// Reads the check and its id into an empty view, which is large: it is moved only at a price.
+    ///
+    /// # Errors
+    ///
+    /// As [`view`](Self::view).
+    #[inline]
+    pub fn read<'v>(&'v self, view: &mut StreamCheckView<'v>) -> Result<(), Status> {
+        view.merge(self.as_bytes()).map_err(|Malformed| self.refusal())
     }
 }
 
-impl Encoded<CheckBatchRequest> {
+impl<B: AsRef<[u8]>> Encoded<CheckBatchRequest, B> {
     /// Counts the checks without reading them.
     ///
     /// # Errors

@@ -7,7 +7,7 @@
 use prost::encoding::WireType;
 use smallvec::SmallVec;
 
-use crate::fields::{Fields, Malformed, Value};
+use crate::fields::{Fields, Malformed};
 
 /// Attributes as they were sent: names and values, repeated names included.
 pub type AttributesView<'a> = SmallVec<[(&'a str, &'a str); 8]>;
@@ -28,23 +28,11 @@ pub struct CheckView<'a> {
 }
 
 impl<'a> CheckView<'a> {
-    /// Reads an encoded `CheckRequest`.
+    /// Reads an encoded `CheckRequest`, or another part of it: a message field that is sent twice counts as one.
     ///
     /// # Errors
     ///
-    /// [`Malformed`]; the generated code says where.
-    #[inline]
-    pub fn of(message: &'a [u8]) -> Result<Self, Malformed> {
-        let mut view = Self::default();
-        view.merge(message)?;
-        Ok(view)
-    }
-
-    /// Reads another part of the same message: a message field that is sent twice counts as one.
-    ///
-    /// # Errors
-    ///
-    /// [`Malformed`]; some fields may have been read.
+    /// [`Malformed`]; the generated code says where. Some fields may have been read.
     #[inline]
     pub(crate) fn merge(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
         for field in Fields::of(message) {
@@ -65,8 +53,8 @@ impl<'a> CheckView<'a> {
 /// One entry of a map.
 #[inline]
 fn entry(message: &[u8]) -> Result<(&str, &str), Malformed> {
-    if let Some((name, text)) = usual_entry(message) {
-        return Ok((Value::Bytes(name).text()?, Value::Bytes(text).text()?));
+    if let Some(usual) = usual_entry(message) {
+        return Ok(usual);
     }
     let (mut name, mut text) = ("", "");
     for field in Fields::of(message) {
@@ -81,14 +69,19 @@ fn entry(message: &[u8]) -> Result<(&str, &str), Malformed> {
 }
 
 /// Name and value of an entry as nearly all are written: both are there, in order, and shorter than 128 bytes.
+///
+/// Keys and lengths are ASCII then, so that all of it is UTF-8 exactly if name and value are.
 #[inline]
-fn usual_entry(message: &[u8]) -> Option<(&[u8], &[u8])> {
+fn usual_entry(message: &[u8]) -> Option<(&str, &str)> {
     const NAME: u8 = 1 << 3 | WireType::LengthDelimited as u8;
     const TEXT: u8 = 2 << 3 | WireType::LengthDelimited as u8;
     let [NAME, length @ 0..=127, rest @ ..] = message else { return None };
-    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
-    let [TEXT, length @ 0..=127, text @ ..] = rest else { return None };
-    (text.len() == usize::from(*length)).then_some((name, text))
+    let [TEXT, text_length @ 0..=127, text @ ..] = rest.get(usize::from(*length)..)? else { return None };
+    if text.len() != usize::from(*text_length) {
+        return None;
+    }
+    let (name, rest) = std::str::from_utf8(message).ok()?.get(2..)?.split_at_checked(usize::from(*length))?;
+    Some((name, rest.get(2..)?))
 }
 
 /// The encoded checks of a [`CheckBatchRequest`](crate::ratelimit::v1::CheckBatchRequest), one by one.
@@ -115,19 +108,18 @@ impl<'a> StreamCheckView<'a> {
     ///
     /// # Errors
     ///
-    /// [`Malformed`]; the generated code says where.
+    /// [`Malformed`]; the generated code says where. Some fields may have been read.
     #[inline]
-    pub fn of(message: &'a [u8]) -> Result<Self, Malformed> {
-        let mut view = Self::default();
+    pub(crate) fn merge(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
         for field in Fields::of(message) {
             let (number, value) = field?;
             match number {
-                1 => view.id = value.varint()?,
-                2 => view.check.get_or_insert_default().merge(value.bytes()?)?,
+                1 => self.id = value.varint()?,
+                2 => self.check.get_or_insert_default().merge(value.bytes()?)?,
                 _ => {}
             }
         }
-        Ok(view)
+        Ok(())
     }
 }
 

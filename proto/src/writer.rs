@@ -21,6 +21,11 @@ impl<'b> Writer<'b> {
         Self(buffer)
     }
 
+    /// Makes room for so many bytes more.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.0.reserve(bytes);
+    }
+
     /// A number or an enumeration.
     #[inline]
     pub fn number(&mut self, field: u8, value: u64) {
@@ -80,6 +85,12 @@ impl<'b> Writer<'b> {
     pub fn long_message(&mut self, field: u8, write: impl FnOnce(&mut Writer<'_>)) {
         self.0.extend_from_slice(&[key(field, WireType::LengthDelimited), 0, 0]);
         self.after_length(2, write);
+    }
+
+    /// Fields that were written before.
+    #[inline]
+    pub fn written(&mut self, fields: &[u8]) {
+        self.0.extend_from_slice(fields);
     }
 
     /// A message of the generated code.

@@ -25,6 +25,7 @@ mod accept;
 pub mod breaker;
 pub mod clock;
 pub mod config;
+pub mod direct;
 pub mod error;
 pub mod metrics;
 pub mod ops;

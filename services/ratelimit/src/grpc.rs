@@ -1,5 +1,6 @@
 //! `tidegate.ratelimit.v1` on the wire: the only place that knows both proto and domain.
 
+mod direct;
 mod error;
 mod parse;
 mod render;
@@ -23,9 +24,6 @@ use crate::{
 
 /// Room for an answer with the limits of a plan; others take more.
 const ANSWER_BYTES: usize = 256;
-
-/// Checks of a batch that are decided as of one time, if the store answers at once.
-const AT_ONE_TIME: usize = 64;
 
 /// Numbers of the fields of `CheckBatchResponse` and `CheckBatchResult`.
 const RESULTS: u8 = 1;
@@ -71,6 +69,12 @@ impl Shared {
             Err(error) => refused(&to_status(error), result, out),
         }
     }
+
+    /// Writes one result of a batch.
+    #[inline]
+    fn batch_result(&self, decided: &Decided<'_>, out: &mut Writer<'_>) {
+        out.long_message(RESULTS, |out| self.outcome(decided, RESULT, out));
+    }
 }
 
 /// Writes that one check of many was refused: as the field after that of its `result`.
@@ -104,31 +108,18 @@ impl RateLimitService for RateLimitApi {
         request: Request<Encoded<pb::CheckBatchRequest>>,
     ) -> Result<Response<Encoded<pb::CheckBatchResponse>>, Status> {
         let checks = parse::batch(request.get_ref())?;
-        let mut answer = Vec::with_capacity(checks.len() * ANSWER_BYTES);
-        let mut out = Writer::new(&mut answer);
-        let mut write = |decided: &Decided<'_>| {
-            out.long_message(RESULTS, |out| self.shared.outcome(decided, RESULT, out));
-        };
         let limiter = &self.shared.limiter;
         let policies = limiter.policies();
-        if let Some(limiter) = limiter.at_once() {
-            for views in checks.chunks(AT_ONE_TIME) {
-                let limiter = limiter.now();
-                for view in views {
-                    let decided = limiter.check(&policies, &parse::asked(view));
-                    self.shared.count(&decided);
-                    write(&decided);
-                }
-            }
-        } else {
-            // All of them are under way at once, so that a store that batches sees them together.
-            let decided = checks.iter().map(|view| async {
-                let decided = limiter.check(&policies, parse::asked(view)).await;
-                // Here, and so also if the caller gives up before all are decided.
-                self.shared.count(&decided);
-                decided
-            });
-            join_all(decided).await.iter().for_each(write);
+        // All of them are under way at once, so that a store that batches sees them together.
+        let decided = checks.iter().map(|view| async {
+            let decided = limiter.check(&policies, parse::asked(view)).await;
+            // Here, and so also if the caller gives up before all are decided.
+            self.shared.count(&decided);
+            decided
+        });
+        let mut answer = Vec::with_capacity(checks.len() * ANSWER_BYTES);
+        for decided in join_all(decided).await {
+            self.shared.batch_result(&decided, &mut Writer::new(&mut answer));
         }
         Ok(Response::new(Encoded::from_bytes(answer)))
     }

@@ -1,39 +1,78 @@
 //! How the key of a counter is written.
 //!
-//! `tg1:<length of v1>:{<v1>}<suffix>` and `:<length>:<value>` for each further value, where `v1` is the
-//! value of the policy's first `key_by` attribute (its namespace if there is none) and the suffix
+//! Where it is stored: `tg1:<length of v1>:{<v1>}<suffix>` and `:<length>:<value>` for each further value, where `v1` is
+//! the value of the policy's first `key_by` attribute (its namespace if there is none) and the suffix
 //! names namespace, policy and what is counted ([`Bundle::key_suffix`]). Lengths come first, so no
 //! two subjects can meet; `tg1` is the version of the stored form; the braces make the first value the
 //! hash tag of Redis Cluster.
+//!
+//! Within this process nobody reads it, and it is hashed for every check: then it is [`Bundle::key_hash`], and each value
+//! after its length.
 
 use smallvec::SmallVec;
 
-use crate::domain::{Bundle, Policy};
+use crate::domain::{Attributes, Match};
 
 /// Bytes of a key; most fit without an allocation.
 pub(crate) type Key = SmallVec<[u8; 64]>;
 
-/// The key of the cell that `policy` counts a subject in. `value_of` gives the subject's value of a
-/// `key_by` attribute, which a matching policy found present.
-pub(crate) fn cell_key<'a>(policy: &'a Policy, bundle: &Bundle, value_of: impl Fn(&str) -> &'a str) -> Key {
-    let mut key = Key::new();
-    let mut names = policy.key_by.iter();
-    push_tag(&mut key, names.next().map_or(&policy.namespace, |name| value_of(name)));
-    key.extend_from_slice(&bundle.key_suffix);
-    for name in names {
-        push_value(&mut key, value_of(name));
-    }
-    key
+/// Who reads the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyForm {
+    /// Every replica, people, and later versions.
+    Stored,
+    /// This process.
+    Internal,
 }
 
-/// The key of an idempotency record, in the same slot of Redis Cluster as `cell`.
-pub(crate) fn record_key(cell: &[u8], namespace: &str, idempotency_key: &str) -> Key {
+impl KeyForm {
+    /// The key of the cell in which the subject that `attributes` tell is counted.
+    #[inline]
+    pub(crate) fn cell<A: Attributes + ?Sized>(self, found: &Match<'_>, attributes: &A) -> Key {
+        let mut key = Key::new();
+        let mut values = values(found, attributes);
+        match self {
+            Self::Internal => {
+                key.extend_from_slice(&found.bundle.key_hash.to_le_bytes());
+                for value in values {
+                    key.extend_from_slice(&(value.len() as u64).to_le_bytes());
+                    key.extend_from_slice(value.as_bytes());
+                }
+            }
+            Self::Stored => {
+                push_tag(&mut key, values.next().unwrap_or(&found.policy.namespace));
+                key.extend_from_slice(&found.bundle.key_suffix);
+                values.for_each(|value| push_value(&mut key, value));
+            }
+        }
+        key
+    }
+}
+
+/// The key of an idempotency record of a check whose first cell is that of `first`: in the same slot of Redis Cluster.
+pub(crate) fn record_key<A: Attributes + ?Sized>(
+    first: &Match<'_>,
+    attributes: &A,
+    namespace: &str,
+    idempotency_key: &str,
+) -> Key {
     let mut key = Key::new();
-    key.extend_from_slice(tag_of(cell));
+    push_tag(&mut key, values(first, attributes).next().unwrap_or(&first.policy.namespace));
     key.push(b'i');
     push_value(&mut key, namespace);
     push_value(&mut key, idempotency_key);
     key
+}
+
+/// The subject's values of the `key_by` attributes, which a policy that matches found present.
+fn values<'a, A: Attributes + ?Sized>(
+    found: &Match<'a>,
+    attributes: &'a A,
+) -> impl Iterator<Item = &'a str> + use<'a, A> {
+    let names = found.policy.key_by.iter();
+    names.map(|name| {
+        attributes.find(name).expect("a policy matches only if the attributes of its key are there")
+    })
 }
 
 fn push_tag(key: &mut Key, value: &str) {
@@ -56,12 +95,4 @@ fn push_number(key: &mut Key, number: usize) {
         push_number(key, number / 10);
     }
     key.push(b'0' + u8::try_from(number % 10).expect("a decimal digit"));
-}
-
-/// `tg1:<length>:{<value>}` at the start of a cell's key.
-fn tag_of(cell: &[u8]) -> &[u8] {
-    let digits = &cell[b"tg1:".len()..];
-    let digits = &digits[..digits.iter().position(|byte| *byte == b':').unwrap_or(0)];
-    let length = digits.iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0'));
-    &cell[..b"tg1:".len() + digits.len() + b":{".len() + length + b"}".len()]
 }

@@ -16,7 +16,7 @@ use crate::{
         Attributes, BundleLimit, CellCheck, Check, Decision, Enforcement, Idempotency, Match, PolicySet,
         UnknownPlan,
     },
-    key::{Key, cell_key, record_key},
+    key::{KeyForm, record_key},
     store::{CellReset, CounterStore, MemoryStore, StoreError},
 };
 
@@ -124,6 +124,12 @@ impl Limiter {
         }
     }
 
+    /// Whether there is an [`at_once`](Self::at_once).
+    #[inline]
+    pub fn is_at_once(&self) -> bool {
+        matches!(self.counters, Counters::Memory(_))
+    }
+
     /// Decides and charges. If the store cannot be asked, the failure modes of the policies answer.
     ///
     /// # Errors
@@ -147,7 +153,7 @@ impl Limiter {
         }
         let answer = self.store().decide(&check).get().await;
         // Not before: this replica may have to decide by itself, and now it is later.
-        self.verdict(&matches, check, answer, self.clock.now_us())
+        self.verdict(&matches, &check, answer, self.clock.now_us())
     }
 
     fn store(&self) -> &dyn CounterStore {
@@ -161,7 +167,7 @@ impl Limiter {
     fn verdict<'p>(
         &self,
         matches: &Matches<'p>,
-        check: Check<'p>,
+        check: &Check<'p>,
         answer: Result<Decision, StoreError>,
         now_us: u64,
     ) -> Result<Verdict<'p>, CheckError> {
@@ -232,7 +238,7 @@ impl Limiter {
                     .map(|(_, l)| l),
             );
             cells.push(CellReset {
-                key: key_of(found, attributes),
+                key: self.key_form().cell(found, attributes),
                 layout: Arc::clone(&found.bundle.layout),
                 rule,
             });
@@ -274,6 +280,14 @@ impl Limiter {
     }
 
     #[inline]
+    fn key_form(&self) -> KeyForm {
+        match &self.counters {
+            Counters::Memory(_) => KeyForm::Internal,
+            Counters::Shared { .. } => KeyForm::Stored,
+        }
+    }
+
+    #[inline]
     fn store_check<'p, A: Attributes + ?Sized>(
         &self,
         matches: &Matches<'p>,
@@ -282,16 +296,16 @@ impl Limiter {
         let mut cells = SmallVec::<[CellCheck<'p>; 2]>::new();
         for found in limited(matches) {
             cells.push(CellCheck {
-                key: key_of(found, question.attributes),
+                key: self.key_form().cell(found, question.attributes),
                 layout: &found.bundle.layout,
                 // A policy in shadow may not be the reason of an error: what it could never admit fills it.
                 cost: question.cost.min(found.bundle.min_capacity),
                 enforced: found.policy.enforcement == Enforcement::Enforce,
             });
         }
-        let idempotency = match cells.first() {
+        let idempotency = match limited(matches).next() {
             Some(first) if !question.idempotency_key.is_empty() => Some(Idempotency {
-                key: record_key(&first.key, question.namespace, question.idempotency_key),
+                key: record_key(first, question.attributes, question.namespace, question.idempotency_key),
                 digest: digest(question),
                 ttl_us: self.settings.idempotency_ttl_us,
             }),
@@ -336,19 +350,13 @@ impl AtOnce<'_> {
             return Ok(Verdict::unlimited(self.now_us));
         }
         let answer = self.store.decide_at(&check, self.now_us);
-        self.limiter.verdict(&matches, check, answer, self.now_us)
+        self.limiter.verdict(&matches, &check, answer, self.now_us)
     }
 }
 
 /// The matches that limit anything; each is one cell.
 fn limited<'m, 'p>(matches: &'m Matches<'p>) -> impl Iterator<Item = &'m Match<'p>> {
     matches.iter().filter(|found| !found.bundle.unlimited)
-}
-
-fn key_of<A: Attributes + ?Sized>(found: &Match<'_>, attributes: &A) -> Key {
-    cell_key(found.policy, found.bundle, |name| {
-        attributes.find(name).expect("a policy matches only if the attributes of its key are present")
-    })
 }
 
 /// Version of what [`digest`] hashes. A change makes retries of what an older version admitted look like reused

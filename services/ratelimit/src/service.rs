@@ -6,6 +6,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use tidegate_chassis::{
     clock::{Clock, Random},
+    direct::Direct,
     metrics::Metrics,
     server::{Listeners, Server},
 };
@@ -118,7 +119,9 @@ impl Service {
             };
             let limiter = Limiter::new(Arc::clone(&policies), counters, clock.clone(), settings);
             let api = RateLimitApi::new(limiter, random.clone(), checks.for_worker());
-            RateLimitServiceServer::new(api).max_decoding_message_size(max_message_bytes)
+            let service =
+                RateLimitServiceServer::new(api.clone()).max_decoding_message_size(max_message_bytes);
+            Direct::new(api, service, max_message_bytes)
         };
         server.serve(make, stop).await
     }

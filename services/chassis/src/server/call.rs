@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use tonic::{Code, Status, body::Body};
 use tracing::Span;
 
@@ -23,8 +23,8 @@ use crate::{
     panics::{self, Panic},
 };
 
-const GRPC_STATUS: &str = "grpc-status";
-const GRPC_MESSAGE: &str = "grpc-message";
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// What a caller is told to wait when the process is full.
 const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
 
@@ -127,10 +127,10 @@ impl Call {
 
     /// Finishes with the status in `fields` (headers or trailers), and logs it if it is our fault.
     pub(super) fn finish_with(&mut self, fields: &HeaderMap) {
-        let code = fields.get(GRPC_STATUS).map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
+        let code = fields.get(&GRPC_STATUS).map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
         if is_defect(code) {
             let message =
-                fields.get(GRPC_MESSAGE).and_then(|message| message.to_str().ok()).unwrap_or_default();
+                fields.get(&GRPC_MESSAGE).and_then(|message| message.to_str().ok()).unwrap_or_default();
             self.log(|method, request_id| {
                 tracing::error!(rpc_method = method.name, code = ?code, request_id, status_message = message, "call failed");
             });
@@ -259,7 +259,7 @@ where
 
     fn answer(&mut self, response: Response<Body>) -> Response<CallBody> {
         let Some(mut call) = self.call.take() else { return response.map(CallBody::Whole) };
-        if response.headers().contains_key(GRPC_STATUS) {
+        if response.headers().contains_key(&GRPC_STATUS) {
             call.finish_with(response.headers());
         } else if call.method().streams {
             let deadline = self.stream_deadline.take();

@@ -2,10 +2,10 @@
 
 use std::{pin::Pin, task::Context, time::Duration};
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-const HEADER: &str = "grpc-timeout";
+static HEADER: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Digits that the specification allows.
 const MAX_DIGITS: usize = 8;
 
@@ -16,7 +16,7 @@ pub(super) struct MalformedTimeout;
 
 /// How long the caller will wait, from now.
 pub(super) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, MalformedTimeout> {
-    headers.get(HEADER).map(parse).transpose()
+    headers.get(&HEADER).map(parse).transpose()
 }
 
 fn parse(value: &HeaderValue) -> Result<Duration, MalformedTimeout> {

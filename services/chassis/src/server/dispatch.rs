@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, convert::Infallible, sync::Arc};
 
-use http::{HeaderMap, Method as HttpMethod, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method as HttpMethod, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tonic::{body::Body, server::NamedService, service::Routes};
 use tower::Service;
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{clock::Random, error, trace};
 
-const REQUEST_ID: &str = "x-request-id";
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The services of one connection.
 pub(super) struct Dispatch<S> {
@@ -44,7 +44,7 @@ where
             return CallFuture::Refused(Some(Box::new(response)));
         }
         let method = self.worker.methods.find(path);
-        let request_id = headers.get(REQUEST_ID).cloned();
+        let request_id = headers.get(&REQUEST_ID).cloned();
         let span = trace::request_span(headers, &self.worker.methods.get(method).span_name, &self.random);
         let call = Call::start(&self.worker, method, request_id, span);
         if call.is_too_many() {
@@ -80,7 +80,7 @@ fn not_grpc(method: &HttpMethod, headers: &HeaderMap) -> Option<StatusCode> {
     if *method != HttpMethod::POST {
         return Some(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let is_grpc = headers.get(header::CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()));
+    let is_grpc = headers.get(&header::CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()));
     (!is_grpc).then_some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
 }
 

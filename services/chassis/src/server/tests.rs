@@ -2,5 +2,6 @@
 
 mod calls;
 mod connections;
+mod direct;
 mod fixture;
 mod leave;

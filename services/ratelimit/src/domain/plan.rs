@@ -1,6 +1,9 @@
 //! Named limits, and how they are counted under one policy.
 
-use std::{hash::Hasher, sync::Arc};
+use std::{
+    hash::Hasher,
+    sync::{Arc, OnceLock},
+};
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 
@@ -27,6 +30,8 @@ pub struct BundleLimit {
     pub full_name: Arc<str>,
     /// The limit.
     pub limit: Limit,
+    /// Room for how answers name the limit, which the adapter that writes them computes once.
+    pub label: OnceLock<Box<[u8]>>,
 }
 
 impl Plan {
@@ -43,6 +48,7 @@ impl Plan {
                 .map(|limit| BundleLimit {
                     full_name: format!("{name}/{}", limit.name).into(),
                     limit: limit.clone(),
+                    label: OnceLock::new(),
                 })
                 .collect(),
             layout: Arc::new(Layout::new(rules)),
@@ -81,6 +87,8 @@ pub struct Bundle {
     /// what was counted stays counted when a limit is raised or lowered, or a caller moves to another
     /// plan with the same windows.
     pub key_suffix: Box<[u8]>,
+    /// Hash of `key_suffix`, for stores that hold nothing longer than this process does.
+    pub key_hash: u128,
 }
 
 impl Bundle {
@@ -103,9 +111,16 @@ impl Bundle {
             unlimited: plan.is_unlimited(),
             min_capacity,
             min_capacity_limit,
+            key_hash: hash(key_suffix.as_bytes()),
             key_suffix: key_suffix.into_bytes().into(),
         }
     }
+}
+
+fn hash(bytes: &[u8]) -> u128 {
+    let mut hasher = SipHasher24::new();
+    hasher.write(bytes);
+    hasher.finish128().as_u128()
 }
 
 /// Keys of counters are made of this: the same on every replica, in every version. Changing what is

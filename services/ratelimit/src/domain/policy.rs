@@ -6,14 +6,14 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::{
-    Bundle, Expression, Plan, Tariff, UnknownPlan,
+    Bundle, Expression, Names, Plan, Tariff, UnknownPlan,
     matcher::{Attributes, Condition, Index},
 };
 
 /// Every policy in force, as one immutable value: a reload makes a new one.
 #[derive(Debug, Default)]
 pub struct PolicySet {
-    namespaces: HashMap<Box<str>, Namespace>,
+    namespaces: Names<Namespace>,
     plans: Vec<Arc<Plan>>,
     version: u64,
     fingerprint: u128,
@@ -27,8 +27,9 @@ impl PolicySet {
         for policy in policies {
             grouped.entry_ref(&*policy.namespace).or_default().push(policy);
         }
-        let namespaces = grouped.into_iter().map(|(name, list)| (name, Namespace::new(list))).collect();
-        Self { namespaces, plans, version: 1, fingerprint: 0 }
+        let namespaces: HashMap<_, _> =
+            grouped.into_iter().map(|(name, list)| (name, Namespace::new(list))).collect();
+        Self { namespaces: namespaces.into(), plans, version: 1, fingerprint: 0 }
     }
 
     /// The policies of a namespace, or nothing if none is declared in it.
@@ -39,7 +40,7 @@ impl PolicySet {
 
     /// Every namespace with its name, in no particular order.
     pub fn namespaces(&self) -> impl Iterator<Item = (&str, &Namespace)> {
-        self.namespaces.iter().map(|(name, namespace)| (&**name, namespace))
+        self.namespaces.iter()
     }
 
     /// The plans that can be named: the built-in ones first, then in the order of the file.
@@ -49,7 +50,7 @@ impl PolicySet {
 
     /// Number of policies in all namespaces, those that are off included.
     pub fn len(&self) -> usize {
-        self.namespaces.values().map(|namespace| namespace.policies.len()).sum()
+        self.namespaces.iter().map(|(_, namespace)| namespace.policies.len()).sum()
     }
 
     /// Whether there is no policy at all.
@@ -85,13 +86,17 @@ impl PolicySet {
 #[derive(Debug)]
 pub struct Namespace {
     policies: Box<[Policy]>,
-    index: Index,
+    /// Absent if every policy is looked at, since there are [few](FEW).
+    index: Option<Index>,
 }
+
+/// So many policies are looked at sooner than those are found that may apply.
+const FEW: usize = 4;
 
 impl Namespace {
     fn new(mut policies: Vec<Policy>) -> Self {
         policies.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { index: Index::new(&policies), policies: policies.into() }
+        Self { index: (policies.len() > FEW).then(|| Index::new(&policies)), policies: policies.into() }
     }
 
     /// Every policy, those that are off included, in the order of their names.
@@ -115,13 +120,17 @@ impl Namespace {
         cost: u64,
         found: &mut SmallVec<[Match<'p>; 4]>,
     ) -> Result<(), UnknownPlan> {
-        let mut candidates = SmallVec::<[u32; 16]>::new();
-        self.index.candidates(attributes, &mut candidates);
-        for position in candidates {
-            let policy = &self.policies[position as usize];
+        let mut look_at = |policy: &'p Policy| {
             if policy.applies(attributes, cost) {
                 found.push(Match { policy, bundle: policy.tariff.bundle(policy, attributes)? });
             }
+            Ok(())
+        };
+        let Some(index) = &self.index else { return self.policies.iter().try_for_each(look_at) };
+        let mut candidates = SmallVec::<[u32; 16]>::new();
+        index.candidates(attributes, &mut candidates);
+        for position in candidates {
+            look_at(&self.policies[position as usize])?;
         }
         Ok(())
     }
@@ -159,9 +168,10 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether every attribute of the key is there and everything asked of a request holds.
+    /// Whether it is on, every attribute of the key is there, and everything asked of a request holds.
     pub(super) fn applies<A: Attributes + ?Sized + Sync>(&self, attributes: &A, cost: u64) -> bool {
-        self.key_by.iter().all(|name| attributes.find(name).is_some())
+        self.enforcement != Enforcement::Off
+            && self.key_by.iter().all(|name| attributes.find(name).is_some())
             && self.conditions.iter().all(|condition| condition.holds(attributes))
             && self.when.as_ref().is_none_or(|when| when.holds(attributes, cost))
     }

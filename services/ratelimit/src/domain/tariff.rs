@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Bundle, Policy, matcher::Attributes};
+use super::{Bundle, Names, Policy, matcher::Attributes};
 
 /// Where a policy takes its limits from.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub struct PlanChoice {
     /// The limits of each plan under this policy, by position.
     pub bundles: Box<[Bundle]>,
     /// Positions of the plans by name, the same for every policy.
-    pub names: Arc<PlanNames>,
+    pub names: Arc<Names<usize>>,
     /// Assigned plans, the same for every policy.
     pub assignments: Arc<Assignments>,
 }

@@ -28,7 +28,9 @@ pub(super) fn check<'v>(view: &'v CheckView<'_>) -> Result<Asked<'v>, Status> {
 }
 
 /// The checks of a batch; one wrong field refuses them all.
-pub(super) fn batch(request: &Encoded<pb::CheckBatchRequest>) -> Result<Vec<CheckView<'_>>, Status> {
+pub(super) fn batch<B: AsRef<[u8]>>(
+    request: &Encoded<pb::CheckBatchRequest, B>,
+) -> Result<Vec<CheckView<'_>>, Status> {
     let mut violations = Violations::default();
     let count = request.count()?;
     if count == 0 || count > MAX_BATCH {
@@ -138,5 +140,16 @@ fn attribute(name: &str, value: &str, violations: &mut Violations) {
 
 #[inline]
 fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+    IS_NAME[usize::from(byte)]
 }
+
+/// A-Z a-z 0-9 . _ -
+static IS_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        byte += 1;
+    }
+    table
+};

@@ -4,7 +4,7 @@ use tidegate_chassis::clock::{Random, uuid_v7};
 use tidegate_proto::{Writer, ratelimit::v1 as pb};
 
 use crate::{
-    domain::{Algorithm, Period},
+    domain::{Algorithm, BundleLimit, Period},
     limiter::{LimitVerdict, Reason, Verdict},
 };
 
@@ -62,18 +62,24 @@ impl Renderer {
 /// Writes the fields of a `LimitStatus`.
 #[inline]
 fn status(found: &LimitVerdict<'_>, now_us: u64, out: &mut Writer<'_>) {
-    let limit = &found.limit.limit;
-    out.bytes(1, found.limit.full_name.as_bytes());
+    out.written(found.limit.label.get_or_init(|| label(found.limit)));
     out.numbers([
-        (2, enumerated(algorithm(limit.algorithm))),
-        (3, limit.limit.into()),
         (4, found.outcome.remaining),
         (5, millis(found.outcome.reset_after_us)),
         (6, millis(found.outcome.retry_after_us)),
-        (7, period_ms(limit.period, now_us)),
+        (7, period_ms(found.limit.limit.period, now_us)),
         (8, found.outcome.exceeded().into()),
         (9, found.is_shadow().into()),
     ]);
+}
+
+/// The fields of a `LimitStatus` that are the same in every answer.
+fn label(limit: &BundleLimit) -> Box<[u8]> {
+    let mut label = Vec::new();
+    let mut out = Writer::new(&mut label);
+    out.bytes(1, limit.full_name.as_bytes());
+    out.numbers([(2, enumerated(algorithm(limit.limit.algorithm))), (3, limit.limit.limit.into())]);
+    label.into()
 }
 
 fn period_ms(period: Period, now_us: u64) -> u64 {

@@ -1,4 +1,4 @@
-//! `CheckStream`: answers in the order of the checks, as many under way as the store needs.
+//! `CheckStream` on a store that is waited for: answers in the order of the checks, as many under way as the store needs.
 
 use std::{
     pin::Pin,
@@ -6,13 +6,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use futures_util::{Stream, stream::FuturesOrdered};
-use tidegate_proto::{Encoded, Writer, ratelimit::v1 as pb, view::StreamCheckView};
+use tidegate_proto::{Encoded, Writer, ratelimit::v1 as pb};
 use tonic::{Status, Streaming};
 
 use super::{ANSWER_BYTES, Shared, parse, refused};
-use crate::limiter::AtOnce;
 
 /// Checks of one stream under way at once; the next is read when one has been answered, so a caller
 /// that sends without reading is held back by flow control.
@@ -22,8 +20,8 @@ const MAX_IN_FLIGHT: usize = 256;
 const IN_A_ROW: u32 = 64;
 
 /// Numbers of the fields of `CheckStreamResponse`.
-const ID: u8 = 1;
-const RESULT: u8 = 2;
+pub(super) const ID: u8 = 1;
+pub(super) const RESULT: u8 = 2;
 
 type Request = Encoded<pb::CheckStreamRequest>;
 type Response = Encoded<pb::CheckStreamResponse>;
@@ -31,14 +29,7 @@ type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// The answers to the checks of `inbound`. Ends when it ends and all are answered, or with its error.
 pub(super) fn answers(shared: Arc<Shared>, inbound: Streaming<Request>) -> Answers {
-    Answers {
-        shared,
-        inbound: Some(inbound),
-        under_way: FuturesOrdered::new(),
-        answer: Vec::with_capacity(ANSWER_BYTES),
-        in_a_row: 0,
-        failed: None,
-    }
+    Answers { shared, inbound: Some(inbound), under_way: FuturesOrdered::new(), in_a_row: 0, failed: None }
 }
 
 pub(crate) struct Answers {
@@ -46,8 +37,6 @@ pub(crate) struct Answers {
     /// Absent once it has ended.
     inbound: Option<Streaming<Request>>,
     under_way: FuturesOrdered<Answer>,
-    /// Where answers that are given at once are written.
-    answer: Vec<u8>,
     /// Answers given since the last one that had to be waited for.
     in_a_row: u32,
     /// How `inbound` failed; reported after the answers that are still under way.
@@ -71,23 +60,15 @@ impl Stream for Answers {
 }
 
 impl Answers {
-    /// Answers a check, or sets it under way.
+    /// Sets a check under way.
     ///
     /// # Errors
     ///
     /// If it does not decode: then not even its id is known.
-    #[inline]
-    fn take(&mut self, request: Request) -> Result<Option<Response>, Status> {
-        let view = request.view()?;
-        if let Some(limiter) = self.shared.limiter.at_once() {
-            debug_assert!(self.under_way.is_empty(), "what is answered at once is answered in order");
-            self.answer.clear();
-            answer_at_once(&self.shared, limiter, &view, &mut self.answer);
-            return Ok(Some(Encoded::from_bytes(Bytes::copy_from_slice(&self.answer))));
-        }
-        drop(view);
-        self.under_way.push_back(Box::pin(answer_later(Arc::clone(&self.shared), request)));
-        Ok(None)
+    fn take(&mut self, request: Request) -> Result<(), Status> {
+        request.view()?;
+        self.under_way.push_back(Box::pin(answer(Arc::clone(&self.shared), request)));
+        Ok(())
     }
 
     /// Reads nothing more.
@@ -106,11 +87,11 @@ impl Answers {
                 Poll::Pending => break,
                 Poll::Ready(None) => this.inbound = None,
                 Poll::Ready(Some(Err(status))) => this.fail(status),
-                Poll::Ready(Some(Ok(request))) => match this.take(request) {
-                    Ok(Some(answer)) => return Poll::Ready(Some(Ok(answer))),
-                    Ok(None) => {}
-                    Err(status) => this.fail(status),
-                },
+                Poll::Ready(Some(Ok(request))) => {
+                    if let Err(status) = this.take(request) {
+                        this.fail(status);
+                    }
+                }
             }
         }
         match Pin::new(&mut this.under_way).poll_next(cx) {
@@ -122,29 +103,8 @@ impl Answers {
     }
 }
 
-/// Decides one check, and writes a `CheckStreamResponse`.
-#[inline]
-pub(super) fn answer_at_once(
-    shared: &Shared,
-    limiter: AtOnce<'_>,
-    view: &StreamCheckView<'_>,
-    response: &mut Vec<u8>,
-) {
-    let mut out = Writer::new(response);
-    out.number(ID, view.id);
-    match parse::streamed(view) {
-        Ok(asked) => {
-            let policies = shared.limiter.policies();
-            let decided = limiter.check(&policies, &asked);
-            shared.count(&decided);
-            shared.outcome(&decided, RESULT, &mut out);
-        }
-        Err(status) => refused(&status, RESULT, &mut out),
-    }
-}
-
-/// As [`answer_at_once`], but the store is waited for. `request` is one that decodes.
-async fn answer_later(shared: Arc<Shared>, request: Request) -> Response {
+/// Decides one check. `request` is one that decodes.
+async fn answer(shared: Arc<Shared>, request: Request) -> Response {
     let view = request.view().expect("what was read once is read again");
     let mut response = Vec::with_capacity(ANSWER_BYTES);
     let mut out = Writer::new(&mut response);

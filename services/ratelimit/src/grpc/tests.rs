@@ -1,7 +1,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tidegate_chassis::{clock::Clock, metrics::Metrics};
+use tidegate_chassis::{
+    clock::Clock,
+    direct::{DirectMethods, Shape},
+    metrics::Metrics,
+};
 
 use super::*;
 use crate::{
@@ -71,14 +75,28 @@ fn canonical<M: prost::Message + Default>(encoded: &Encoded<M>) -> M {
     message
 }
 
+/// The answer of a method that does not wait for the store.
+fn direct<Q: prost::Message, A>(api: &RateLimitApi, method: direct::Method, request: &Q) -> Encoded<A> {
+    let mut answer = Vec::new();
+    RateLimitApi::answer(&api.turn(), method, &request.encode_to_vec(), &mut answer).expect("answered");
+    Encoded::from_bytes(answer)
+}
+
 #[tokio::test]
 async fn batch_is_answered_as_the_generated_code_writes_it_and_every_check_is_counted_once() {
-    for (api, metrics) in [api(Counters::Memory), api(later)] {
+    for (is_direct, (api, metrics)) in
+        [(true, api(Counters::Memory)), (false, api(Counters::Memory)), (false, api(later))]
+    {
         let checks =
             [check(""), check("nowhere"), pb::CheckRequest { cost: Some(1_000_000), ..check("") }, check("")];
         let request = pb::CheckBatchRequest { checks: checks.to_vec() };
-        let answer = api.check_batch(Request::new(Encoded::from(&request))).await.expect("answered");
-        let reasons = canonical(answer.get_ref()).results.into_iter().map(|result| match result.outcome {
+        let answer: Encoded<pb::CheckBatchResponse> = match is_direct {
+            true => direct(&api, direct::Method::CheckBatch, &request),
+            false => {
+                api.check_batch(Request::new(Encoded::from(&request))).await.expect("answered").into_inner()
+            }
+        };
+        let reasons = canonical(&answer).results.into_iter().map(|result| match result.outcome {
             Some(pb::check_batch_result::Outcome::Result(result)) => {
                 format!("{} left", result.limits[0].remaining)
             }
@@ -105,9 +123,14 @@ async fn what_was_decided_of_a_batch_that_is_given_up_is_counted() {
 
 #[tokio::test]
 async fn check_and_peek_are_answered_as_the_generated_code_writes_them() {
-    for (api, metrics) in [api(Counters::Memory), api(later)] {
-        let answer = api.check(Request::new(Encoded::from(&check("")))).await.expect("answered");
-        let checked = canonical(answer.get_ref());
+    for (is_direct, (api, metrics)) in
+        [(true, api(Counters::Memory)), (false, api(Counters::Memory)), (false, api(later))]
+    {
+        let answer: Encoded<pb::CheckResponse> = match is_direct {
+            true => direct(&api, direct::Method::Check, &check("")),
+            false => api.check(Request::new(Encoded::from(&check("")))).await.expect("answered").into_inner(),
+        };
+        let checked = canonical(&answer);
         assert_eq!((checked.allowed, checked.limits.len(), checked.decision_id.len()), (true, 3, 16));
         let attributes = check("")
             .attributes
@@ -124,21 +147,38 @@ async fn check_and_peek_are_answered_as_the_generated_code_writes_them() {
 #[test]
 fn outcomes_of_a_stream_are_written_as_the_generated_code_writes_them() {
     let (api, metrics) = api(Counters::Memory);
-    let shared = &api.shared;
-    let limiter = shared.limiter.at_once().expect("counters in memory");
     for request in [
         pb::CheckStreamRequest { id: u64::MAX, check: Some(check("")) },
         pb::CheckStreamRequest { id: 0, check: Some(check("nowhere")) },
         pb::CheckStreamRequest { id: 300, check: None },
         pb::CheckStreamRequest { id: 7, check: Some(check("not a name")) },
     ] {
-        let encoded = Encoded::from(&request);
-        let mut written = Vec::new();
-        stream::answer_at_once(shared, limiter, &encoded.view().expect("it decodes"), &mut written);
-        let response = canonical(&Encoded::<pb::CheckStreamResponse>::from_bytes(written));
+        let response: Encoded<pb::CheckStreamResponse> = direct(&api, direct::Method::CheckStream, &request);
+        let response = canonical(&response);
         let is_result = matches!(response.outcome, Some(pb::check_stream_response::Outcome::Result(_)));
         assert_eq!((response.id, is_result), (request.id, request.id == u64::MAX), "{response:?}");
     }
     assert_counted(&metrics, "allowed", 1);
     assert_counted(&metrics, "error", 1);
+}
+
+#[test]
+fn method_is_direct_only_if_the_store_is_not_waited_for() {
+    let path = |name: &str| format!("/tidegate.ratelimit.v1.RateLimitService/{name}");
+    let found = |api: &RateLimitApi, path: &str| api.find(path).map(|(_, shape)| shape);
+    let (memory, _) = api(Counters::Memory);
+    let (shared, _) = api(later);
+    for (name, shape) in [
+        ("Check", Some(Shape::Unary)),
+        ("CheckBatch", Some(Shape::Unary)),
+        ("CheckStream", Some(Shape::BidiStreaming)),
+        ("Peek", None),
+        ("Reset", None),
+        ("GetUsage", None),
+        ("", None),
+    ] {
+        assert_eq!(found(&memory, &path(name)), shape, "{name}");
+        assert_eq!(found(&shared, &path(name)), None, "{name}");
+    }
+    assert_eq!(found(&memory, "/Check"), None);
 }

@@ -25,10 +25,11 @@ const RETRY_US: u64 = 1_000_000;
 /// # Errors
 ///
 /// [`CheckError::IdempotencyKeyReused`], as far as this replica remembers the key.
+#[cold]
 pub(super) fn verdict<'p>(
     local: Option<&MemoryStore>,
     matches: &Matches<'p>,
-    check: Check<'p>,
+    check: &Check<'p>,
     error: StoreError,
     now_us: u64,
 ) -> Result<Verdict<'p>, CheckError> {
@@ -38,11 +39,11 @@ pub(super) fn verdict<'p>(
     // Which of the limits this replica decides by itself, and whether another one denies without asking.
     let mut counted = SmallVec::<[usize; 4]>::new();
     let mut unknown_denies = false;
-    for (found, cell) in limited(matches).zip(check.cells) {
+    for (found, cell) in limited(matches).zip(&check.cells) {
         let share = match found.policy.failure_mode {
             FailureMode::Open => continue,
             FailureMode::Closed => None,
-            FailureMode::Local => local.and_then(|_| share(found, &cell)),
+            FailureMode::Local => local.and_then(|_| share(found, cell)),
         };
         if share.is_none() && found.policy.enforcement == Enforcement::Shadow {
             continue;
@@ -56,7 +57,7 @@ pub(super) fn verdict<'p>(
         match share {
             Some((layout, cost)) => {
                 counted.extend(first..limits.len());
-                cells.push(CellCheck { layout, cost, ..cell });
+                cells.push(CellCheck { layout, cost, ..cell.clone() });
             }
             None => unknown_denies = true,
         }
@@ -65,7 +66,7 @@ pub(super) fn verdict<'p>(
     let mut replayed = false;
     if let (Some(local), false) = (local, cells.is_empty()) {
         let charge = check.charge && admitted;
-        let local_check = Check { cells, charge, idempotency: check.idempotency };
+        let local_check = Check { cells, charge, idempotency: check.idempotency.clone() };
         match local.decide_at(&local_check, now_us) {
             Ok(decision) if decision.key_reused => return Err(CheckError::IdempotencyKeyReused),
             Ok(decision) => {

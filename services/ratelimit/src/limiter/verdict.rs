@@ -71,8 +71,17 @@ impl<'p> Verdict<'p> {
     /// What the store decided; `decision` has one outcome per limit of the limited matches, in order.
     #[inline]
     pub(super) fn decided(matches: &[Match<'p>], decision: &Decision, at_us: u64) -> Self {
-        let mut verdict =
-            Self { allowed: decision.admitted, replayed: decision.replayed, ..Self::unlimited(at_us) };
+        // Not from `unlimited`: a verdict is large, and moved only at a price.
+        let mut verdict = Self {
+            allowed: decision.admitted,
+            reason: Reason::Ok,
+            limits: SmallVec::new(),
+            binding: None,
+            retry_after_us: 0,
+            degraded: false,
+            replayed: decision.replayed,
+            at_us,
+        };
         let mut outcomes = decision.outcomes.iter();
         for found in matches {
             for (limit, outcome) in found.bundle.limits.iter().zip(outcomes.by_ref()) {

@@ -7,7 +7,7 @@ use super::{
     file::{PlanEntry, PolicyEntry, PolicyFile, TariffEntry},
     reader::Faults,
 };
-use crate::domain::{Assignments, Bundle, Plan, PlanChoice, PlanNames, Policy, PolicySet, Tariff};
+use crate::domain::{Assignments, Bundle, Names, Plan, PlanChoice, PlanNames, Policy, PolicySet, Tariff};
 
 /// The most pairs of a plan and a policy that takes its plan from an attribute: for each the limits and the
 /// beginning of the keys are kept ready, some 130 bytes.
@@ -70,7 +70,7 @@ pub(super) fn compile(
     }
     let plans: Vec<_> = plans.iter().map(|plan| Arc::new(build_plan(plan, replicas))).collect();
     let shared =
-        Shared { plans: &plans, names: Arc::new(names), assignments: Arc::new(assignments), replicas };
+        Shared { plans: &plans, names: Arc::new(names.into()), assignments: Arc::new(assignments), replicas };
     let policies: Vec<_> = policies.into_iter().map(|policy| shared.build_policy(policy)).collect();
     Some(PolicySet::new(policies, plans))
 }
@@ -148,7 +148,7 @@ fn build_plan(entry: &PlanEntry, replicas: u32) -> Plan {
 /// What all policies of a set have in common.
 struct Shared<'a> {
     plans: &'a [Arc<Plan>],
-    names: Arc<PlanNames>,
+    names: Arc<Names<usize>>,
     assignments: Arc<Assignments>,
     replicas: u32,
 }

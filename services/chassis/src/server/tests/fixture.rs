@@ -66,7 +66,7 @@ impl Gate {
 }
 
 /// The namespace of a check says what its handler does.
-struct Told(Gate);
+pub(super) struct Told(Gate);
 
 fn admitted() -> CheckResponse {
     CheckResponse { allowed: true, ..CheckResponse::default() }
@@ -139,7 +139,29 @@ impl Drop for Running {
     }
 }
 
+/// Serves what does as it is told.
 pub(super) async fn start(set: impl FnOnce(&mut ServerConfig)) -> Running {
+    start_with(set, told).await
+}
+
+/// A service that does as it is told.
+pub(super) fn told(gate: &Gate) -> RateLimitServiceServer<Told> {
+    RateLimitServiceServer::new(Told(gate.clone()))
+}
+
+/// Serves what `make` makes.
+pub(super) async fn start_with<S>(
+    set: impl FnOnce(&mut ServerConfig),
+    make: impl Fn(&Gate) -> S + Send + Sync + 'static,
+) -> Running
+where
+    S: Service<HttpRequest<Incoming>, Response = HttpResponse<Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Unpin + Send + 'static,
+{
     let mut config = ServerConfig { workers: 1, lame_duck: Duration::ZERO.into(), ..ServerConfig::default() };
     set(&mut config);
     let listeners = Listeners::bind(&config).await.unwrap();
@@ -155,8 +177,7 @@ pub(super) async fn start(set: impl FnOnce(&mut ServerConfig)) -> Running {
         environment: Environment::Development,
     };
     let told = gate.clone();
-    let make = move |_| RateLimitServiceServer::new(Told(told.clone()));
-    let server = tokio::spawn(server.serve(make, stop.clone()));
+    let server = tokio::spawn(server.serve(move |_| make(&told), stop.clone()));
     let running = Running { address, ops_address, stop, gate, metrics, server };
     // Connections are accepted by the system at once, and calls wait there.
     assert_eq!(running.client().await.call(HEALTH, &[], &[]).await.status.code(), tonic::Code::Ok);

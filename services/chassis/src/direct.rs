@@ -1,0 +1,139 @@
+//! Hot methods, answered without the layers of a general server.
+//!
+//! tonic takes a call apart in a dozen steps that suit every codec, compression and interceptor: on this machine they cost
+//! more than twice what a rate-limit decision does. [`Direct`] stands before a generated service and answers the calls of
+//! [`DirectMethods`] itself, from the bytes of a request to the bytes of its answer; whatever else comes goes on to the
+//! generated service: other methods, compressed requests, and unary requests that are not one whole message.
+//! `docs/adr/0011-hot-methods-on-hyper.md` has the measurements.
+
+mod frames;
+mod replayed;
+mod stream;
+mod unary;
+
+use std::{
+    convert::Infallible,
+    future,
+    task::{Context, Poll},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::CONTENT_TYPE};
+use hyper::body::Incoming;
+use tonic::{Status, body::Body, codegen::BoxFuture, server::NamedService};
+use tower::Service;
+
+use self::{replayed::Replayed, stream::Stream};
+
+static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// Methods whose answers wait for nothing: each message of a request gives one message of the answer.
+pub trait DirectMethods: Clone + Send + Unpin + 'static {
+    /// One of the methods.
+    type Method: Copy + Send + Unpin + 'static;
+    /// What the answers share that are given one after the other, without waiting in between: all of their messages had
+    /// arrived when it began. At most [`ANSWERS_PER_TURN`].
+    type Turn<'a>;
+
+    /// The method of a path, if its calls can be answered so.
+    fn find(&self, path: &str) -> Option<(Self::Method, Shape)>;
+
+    /// Begins a turn.
+    fn turn(&self) -> Self::Turn<'_>;
+
+    /// Answers `message` by appending the encoded answer to `answer`.
+    ///
+    /// # Errors
+    ///
+    /// The status of the call. It ends a stream once the answers before it are sent.
+    fn answer(
+        turn: &Self::Turn<'_>,
+        method: Self::Method,
+        message: &[u8],
+        answer: &mut Vec<u8>,
+    ) -> Result<(), Status>;
+}
+
+/// The most answers of one [turn](DirectMethods::Turn); then other calls have theirs.
+pub const ANSWERS_PER_TURN: usize = 64;
+
+/// How many messages a request and its answer have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One each.
+    Unary,
+    /// Any number; answers come in the order of the messages they answer.
+    BidiStreaming,
+}
+
+/// Answers direct methods, and passes everything else on to a generated service.
+#[derive(Clone, Debug)]
+pub struct Direct<M, S> {
+    methods: M,
+    service: S,
+    max_message_bytes: usize,
+}
+
+impl<M, S> Direct<M, S> {
+    /// Stands before `service`, which must refuse messages of more than `max_message_bytes` as well.
+    pub fn new(methods: M, service: S, max_message_bytes: usize) -> Self {
+        Self { methods, service, max_message_bytes }
+    }
+}
+
+impl<M, S: NamedService> NamedService for Direct<M, S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<M, S> Service<Request<Incoming>> for Direct<M, S>
+where
+    M: DirectMethods,
+    S: Service<
+            Request<Replayed>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future = BoxFuture<Response<Body>, Infallible>,
+        > + Clone
+        + Send
+        + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let found = self.methods.find(request.uri().path()).filter(|_| is_plain(request.headers()));
+        match found {
+            None => self.service.call(request.map(Replayed::untouched)),
+            Some((method, Shape::Unary)) => Box::pin(unary::answer(self.clone(), method, request)),
+            Some((method, Shape::BidiStreaming)) => {
+                let answers =
+                    Stream::new(self.methods.clone(), method, request.into_body(), self.max_message_bytes);
+                Box::pin(future::ready(Ok(ok(Body::new(answers)))))
+            }
+        }
+    }
+}
+
+/// Whether the messages of a request are not compressed.
+fn is_plain(headers: &HeaderMap) -> bool {
+    headers.get(&GRPC_ENCODING).is_none_or(|encoding| encoding == "identity")
+}
+
+/// An answer whose status is in its trailers.
+fn ok(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// The trailers of an answer without a fault.
+fn ok_trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(GRPC_STATUS.clone(), HeaderValue::from_static("0"));
+    trailers
+}

@@ -1,0 +1,68 @@
+//! Values that are found by name.
+
+use hashbrown::HashMap;
+
+/// So many names are compared sooner than one is hashed.
+const FEW: usize = 8;
+
+/// Values by name, made once and looked up often.
+#[derive(Debug)]
+pub enum Names<V> {
+    /// At most [`FEW`].
+    Few(Box<[(Box<str>, V)]>),
+    /// More.
+    Many(HashMap<Box<str>, V>),
+}
+
+impl<V> Names<V> {
+    /// The value of a name.
+    #[inline]
+    pub fn get(&self, name: &str) -> Option<&V> {
+        match self {
+            Self::Few(values) => values.iter().find(|(known, _)| **known == *name).map(|(_, value)| value),
+            Self::Many(values) => values.get(name),
+        }
+    }
+
+    /// Every name with its value, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
+        let (few, many) = match self {
+            Self::Few(values) => (Some(values), None),
+            Self::Many(values) => (None, Some(values)),
+        };
+        let few = few.into_iter().flatten().map(|(name, value)| (&**name, value));
+        few.chain(many.into_iter().flatten().map(|(name, value)| (&**name, value)))
+    }
+}
+
+impl<V> Default for Names<V> {
+    fn default() -> Self {
+        Self::Few([].into())
+    }
+}
+
+impl<V> From<HashMap<Box<str>, V>> for Names<V> {
+    fn from(values: HashMap<Box<str>, V>) -> Self {
+        if values.len() > FEW { Self::Many(values) } else { Self::Few(values.into_iter().collect()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_and_no_other_however_many_there_are() {
+        for count in [0, 1, FEW, FEW + 1, 100] {
+            let values: HashMap<Box<str>, usize> =
+                (0..count).map(|number| (format!("name {number}").into(), number)).collect();
+            let names = Names::from(values.clone());
+            assert_eq!(matches!(names, Names::Few(_)), count <= FEW);
+            assert!(values.iter().all(|(name, value)| names.get(name) == Some(value)), "{count}");
+            assert!([&format!("name {count}"), "", "name"].iter().all(|name| names.get(name).is_none()));
+            let mut found: Vec<_> = names.iter().map(|(name, value)| (name.to_owned(), *value)).collect();
+            found.sort_by_key(|(_, value)| *value);
+            assert!(found.into_iter().eq((0..count).map(|number| (format!("name {number}"), number))));
+        }
+    }
+}

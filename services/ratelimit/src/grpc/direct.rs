@@ -1,0 +1,114 @@
+//! The methods of the hot path, if the store is asked without waiting: answered from bytes to bytes.
+
+use std::sync::Arc;
+
+use arc_swap::Guard;
+use tidegate_chassis::direct::{ANSWERS_PER_TURN, DirectMethods, Shape};
+use tidegate_proto::{
+    Encoded, Writer,
+    ratelimit::v1::{self as pb, rate_limit_service_server::SERVICE_NAME},
+    view::{CheckView, StreamCheckView},
+};
+use tonic::Status;
+
+use super::{ANSWER_BYTES, RateLimitApi, Shared, parse, refused, stream, to_status};
+use crate::{domain::PolicySet, limiter::AtOnce};
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Method {
+    Check,
+    CheckBatch,
+    CheckStream,
+}
+
+/// Checks that are decided by the same policies, as of one time.
+pub(crate) struct Turn<'a> {
+    shared: &'a Shared,
+    limiter: AtOnce<'a>,
+    policies: Guard<Arc<PolicySet>>,
+}
+
+impl DirectMethods for RateLimitApi {
+    type Method = Method;
+    type Turn<'a> = Turn<'a>;
+
+    #[inline]
+    fn find(&self, path: &str) -> Option<(Method, Shape)> {
+        let name = path.strip_prefix('/')?.strip_prefix(SERVICE_NAME)?;
+        let found = match name {
+            "/Check" => (Method::Check, Shape::Unary),
+            "/CheckBatch" => (Method::CheckBatch, Shape::Unary),
+            "/CheckStream" => (Method::CheckStream, Shape::BidiStreaming),
+            _ => return None,
+        };
+        self.shared.limiter.is_at_once().then_some(found)
+    }
+
+    #[inline]
+    fn turn(&self) -> Turn<'_> {
+        let limiter = &self.shared.limiter;
+        let at_once = limiter.at_once().expect("a method is found only if the limiter answers at once");
+        Turn { shared: &self.shared, limiter: at_once, policies: limiter.policies() }
+    }
+
+    #[inline]
+    fn answer(turn: &Turn<'_>, method: Method, message: &[u8], answer: &mut Vec<u8>) -> Result<(), Status> {
+        let mut out = Writer::new(answer);
+        match method {
+            Method::Check => turn.check(&Encoded::borrowed(message), &mut out),
+            Method::CheckBatch => turn.check_batch(&Encoded::borrowed(message), &mut out),
+            Method::CheckStream => turn.check_streamed(&Encoded::borrowed(message), &mut out),
+        }
+    }
+}
+
+impl Turn<'_> {
+    #[inline]
+    fn check(&self, request: &Encoded<pb::CheckRequest, &[u8]>, out: &mut Writer<'_>) -> Result<(), Status> {
+        let mut view = CheckView::default();
+        request.read(&mut view)?;
+        let decided = self.limiter.check(&self.policies, &parse::check(&view)?);
+        self.shared.count(&decided);
+        let verdict = decided.map_err(|error| to_status(&error))?;
+        self.shared.renderer.check(&verdict, out);
+        Ok(())
+    }
+
+    fn check_batch(
+        &self,
+        request: &Encoded<pb::CheckBatchRequest, &[u8]>,
+        out: &mut Writer<'_>,
+    ) -> Result<(), Status> {
+        let checks = parse::batch(request)?;
+        out.reserve(checks.len() * ANSWER_BYTES);
+        for views in checks.chunks(ANSWERS_PER_TURN) {
+            let limiter = self.limiter.now();
+            for view in views {
+                let decided = limiter.check(&self.policies, &parse::asked(view));
+                self.shared.count(&decided);
+                self.shared.batch_result(&decided, out);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn check_streamed(
+        &self,
+        request: &Encoded<pb::CheckStreamRequest, &[u8]>,
+        out: &mut Writer<'_>,
+    ) -> Result<(), Status> {
+        let mut view = StreamCheckView::default();
+        request.read(&mut view)?;
+        out.number(stream::ID, view.id);
+        match parse::streamed(&view) {
+            Ok(asked) => {
+                let decided = self.limiter.check(&self.policies, &asked);
+                self.shared.count(&decided);
+                self.shared.outcome(&decided, stream::RESULT, out);
+            }
+            Err(status) => refused(&status, stream::RESULT, out),
+        }
+        Ok(())
+    }
+}

@@ -1,10 +1,9 @@
 //! Hot methods, answered without the layers of a general server.
 //!
-//! tonic takes a call apart in a dozen steps that suit every codec, compression and interceptor: on this machine they cost
-//! more than twice what a rate-limit decision does. [`Direct`] stands before a generated service and answers the calls of
+//! tonic takes a call apart in a dozen steps that suit every codec, compression and interceptor; together they cost more
+//! than a rate-limit decision does. [`Direct`] stands before a generated service and answers the calls of
 //! [`DirectMethods`] itself, from the bytes of a request to the bytes of its answer; whatever else comes goes on to the
 //! generated service: other methods, compressed requests, and unary requests that are not one whole message.
-//! `docs/adr/0011-hot-methods-on-hyper.md` has the measurements.
 
 mod frames;
 mod replayed;
@@ -13,6 +12,7 @@ mod unary;
 
 use std::{
     convert::Infallible,
+    fmt::Display,
     future,
     task::{Context, Poll},
 };
@@ -22,7 +22,8 @@ use hyper::body::Incoming;
 use tonic::{Status, body::Body, codegen::BoxFuture, server::NamedService};
 use tower::Service;
 
-use self::{replayed::Replayed, stream::Stream};
+pub use self::replayed::Replayed;
+use self::stream::Stream;
 
 static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -32,7 +33,8 @@ pub trait DirectMethods: Clone + Send + Unpin + 'static {
     /// One of the methods.
     type Method: Copy + Send + Unpin + 'static;
     /// What the answers share that are given one after the other, without waiting in between: all of their messages had
-    /// arrived when it began. At most [`ANSWERS_PER_TURN`].
+    /// arrived when it began. At most [`ANSWERS_PER_TURN`], and
+    /// fewer if they are long.
     type Turn<'a>;
 
     /// The method of a path, if its calls can be answered so.
@@ -45,7 +47,7 @@ pub trait DirectMethods: Clone + Send + Unpin + 'static {
     ///
     /// # Errors
     ///
-    /// The status of the call. It ends a stream once the answers before it are sent.
+    /// The status of the call. It ends a stream once the answers before it are sent. (A panic loses those of its turn.)
     fn answer(
         turn: &Self::Turn<'_>,
         method: Self::Method,
@@ -137,3 +139,12 @@ fn ok_trailers() -> HeaderMap {
     trailers.insert(GRPC_STATUS.clone(), HeaderValue::from_static("0"));
     trailers
 }
+
+/// The request cannot be read to its end: its peer has left.
+#[cold]
+fn lost(error: &impl Display) -> Status {
+    Status::cancelled(format!("the request broke off: {error}"))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -22,6 +23,15 @@ pub fn status(
         details.set_retry_info(retry_after);
     }
     Status::with_error_details(code, message, details)
+}
+
+/// The trailers that tell `status`.
+#[must_use]
+pub(crate) fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // Fails only for details too large for a header; then the answer ends without a status.
+    let _ = status.add_header(&mut trailers);
+    trailers
 }
 
 /// One wrong field of a request.

@@ -6,6 +6,7 @@
 //! | [`telemetry`], [`trace`] | JSON logs, W3C trace context, OTLP |
 //! | [`metrics`], [`ops`] | OpenMetrics on the ops port, with `/live` and `/ready` |
 //! | [`server`], [`tls`] | the gRPC server: workers, health, reflection, deadlines, drain, TLS |
+//! | [`direct`] | hot methods without the layers of a general server |
 //! | [`shutdown`] | SIGTERM and SIGINT as a token |
 //! | [`error`] | statuses with rich details |
 //! | [`breaker`] | a circuit breaker, pure |

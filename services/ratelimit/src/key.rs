@@ -2,12 +2,12 @@
 //!
 //! Where it is stored: `tg1:<length of v1>:{<v1>}<suffix>` and `:<length>:<value>` for each further value, where `v1` is
 //! the value of the policy's first `key_by` attribute (its namespace if there is none) and the suffix
-//! names namespace, policy and what is counted ([`Bundle::key_suffix`]). Lengths come first, so no
+//! names namespace, policy and what is counted ([`Bundle::key_suffix`](crate::domain::Bundle::key_suffix)). Lengths come first, so no
 //! two subjects can meet; `tg1` is the version of the stored form; the braces make the first value the
 //! hash tag of Redis Cluster.
 //!
-//! Within this process nobody reads it, and it is hashed for every check: then it is [`Bundle::key_hash`], and each value
-//! after its length.
+//! Within this process nobody reads it, and it is hashed for every check: then it is a byte that no stored key begins
+//! with, [`Bundle::key_hash`](crate::domain::Bundle::key_hash), and each value after its length.
 
 use smallvec::SmallVec;
 
@@ -15,6 +15,9 @@ use crate::domain::{Attributes, Match};
 
 /// Bytes of a key; most fit without an allocation.
 pub(crate) type Key = SmallVec<[u8; 64]>;
+
+/// First byte of an internal key of a cell; records of idempotency have the stored form beside it.
+const INTERNAL: u8 = 0;
 
 /// Who reads the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,7 @@ impl KeyForm {
         let mut values = values(found, attributes);
         match self {
             Self::Internal => {
+                key.push(INTERNAL);
                 key.extend_from_slice(&found.bundle.key_hash.to_le_bytes());
                 for value in values {
                     key.extend_from_slice(&(value.len() as u64).to_le_bytes());
@@ -96,3 +100,6 @@ fn push_number(key: &mut Key, number: usize) {
     }
     key.push(b'0' + u8::try_from(number % 10).expect("a decimal digit"));
 }
+
+#[cfg(test)]
+mod tests;

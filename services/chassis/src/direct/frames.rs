@@ -20,7 +20,9 @@ impl Received {
     /// Forgets the first `forgotten` bytes, and takes in another piece.
     #[inline]
     pub(super) fn push(&mut self, forgotten: usize, piece: Bytes) {
-        if forgotten == self.bytes().len() {
+        if forgotten == 0 && piece.is_empty() {
+            // Many clients end a request by an empty piece.
+        } else if forgotten == self.bytes().len() {
             *self = Self { piece, joined: Vec::new() };
         } else {
             self.join(forgotten, &piece);
@@ -29,7 +31,9 @@ impl Received {
 
     fn join(&mut self, forgotten: usize, piece: &[u8]) {
         if self.joined.is_empty() {
-            self.joined = self.piece[forgotten..].to_vec();
+            let begun = &self.piece[forgotten..];
+            self.joined = Vec::with_capacity(begun.len() + piece.len());
+            self.joined.extend_from_slice(begun);
             self.piece = Bytes::new();
         } else {
             self.joined.drain(..forgotten);

@@ -1,6 +1,7 @@
 //! Messages in, messages out, one for each and in their order.
 
 use std::{
+    fmt::Display,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -8,22 +9,25 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
-use hyper::body::Incoming;
 use tonic::Status;
 
 use super::{
     ANSWERS_PER_TURN, DirectMethods,
     frames::{Received, cut, frame, message},
-    ok_trailers,
+    lost, ok_trailers,
 };
+use crate::error;
+
+/// Bytes of answers after which a turn ends: so much may wait for a peer that takes nothing, beside one more answer.
+const TURN_BYTES: usize = 32 << 10;
 
 /// The answers to a stream of messages. Those of one turn leave as one frame.
 ///
 /// Nothing is read while the peer does not take what was answered: then this is not polled.
-pub(super) struct Stream<M: DirectMethods> {
+pub(super) struct Stream<M: DirectMethods, B> {
     methods: M,
     method: M::Method,
-    request: Request,
+    request: Request<B>,
     /// How long the frame before was, in bytes: most are alike.
     answer_bytes: usize,
     /// Whether the last turn had the most answers, so that others have theirs now.
@@ -33,17 +37,23 @@ pub(super) struct Stream<M: DirectMethods> {
     is_ended: bool,
 }
 
-struct Request {
-    body: Incoming,
+struct Request<B> {
+    /// Absent once it has ended, or is not read to its end.
+    body: Option<B>,
     received: Received,
     /// Up to where `received` was answered.
     answered: usize,
     max_message_bytes: usize,
 }
 
-impl<M: DirectMethods> Stream<M> {
-    pub(super) fn new(methods: M, method: M::Method, body: Incoming, max_message_bytes: usize) -> Self {
-        let request = Request { body, received: Received::default(), answered: 0, max_message_bytes };
+impl<M, B> Stream<M, B>
+where
+    M: DirectMethods,
+    B: Body<Data = Bytes, Error: Display> + Unpin,
+{
+    pub(super) fn new(methods: M, method: M::Method, body: B, max_message_bytes: usize) -> Self {
+        let request =
+            Request { body: Some(body), received: Received::default(), answered: 0, max_message_bytes };
         Self { methods, method, request, answer_bytes: 0, must_yield: false, trailers: None, is_ended: false }
     }
 
@@ -62,13 +72,16 @@ impl<M: DirectMethods> Stream<M> {
                 methods.turn()
             });
             frame(answers, |answer| M::answer(turn, *method, message, answer))?;
+            if answers.len() >= TURN_BYTES {
+                break;
+            }
         }
         self.must_yield = true;
         Ok(())
     }
 }
 
-impl Request {
+impl<B: Body<Data = Bytes, Error: Display> + Unpin> Request<B> {
     /// The next message; nothing until more has come.
     ///
     /// # Errors
@@ -80,14 +93,18 @@ impl Request {
             if let Some(range) = message(self.received.bytes(), self.answered, self.max_message_bytes)? {
                 break range;
             }
-            match Pin::new(&mut self.body).poll_frame(context) {
-                Poll::Pending => return Ok(None),
+            let Some(body) = &mut self.body else { return Err(None) };
+            match Pin::new(body).poll_frame(context) {
+                Poll::Pending => {
+                    self.release();
+                    return Ok(None);
+                }
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(piece) = frame.into_data() {
                         self.received.push(std::mem::take(&mut self.answered), piece);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => return Err(Some(Status::from_error(Box::new(error)))),
+                Poll::Ready(Some(Err(error))) => return Err(Some(lost(&error))),
                 Poll::Ready(None) => {
                     let is_cut = self.answered < self.received.bytes().len();
                     return Err(is_cut.then(cut));
@@ -97,9 +114,20 @@ impl Request {
         self.answered = range.end;
         Ok(Some(&self.received.bytes()[range]))
     }
+
+    /// Gives back what was received, if it was answered: a stream may rest for long.
+    fn release(&mut self) {
+        if self.answered == self.received.bytes().len() {
+            *self = Self { body: self.body.take(), received: Received::default(), answered: 0, ..*self };
+        }
+    }
 }
 
-impl<M: DirectMethods> Body for Stream<M> {
+impl<M, B> Body for Stream<M, B>
+where
+    M: DirectMethods,
+    B: Body<Data = Bytes, Error: Display> + Unpin,
+{
     type Data = Bytes;
     type Error = Status;
 
@@ -118,7 +146,9 @@ impl<M: DirectMethods> Body for Stream<M> {
         if this.trailers.is_none() {
             let mut answers = Vec::new();
             if let Err(ended) = this.take_turn(context, &mut answers) {
-                this.trailers = Some(ended.map_or_else(ok_trailers, |status| trailers_of(&status)));
+                // With it goes what is unread, and the window that it takes.
+                this.request.body = None;
+                this.trailers = Some(ended.map_or_else(ok_trailers, |status| error::trailers(&status)));
             }
             if !answers.is_empty() {
                 this.answer_bytes = answers.len();
@@ -139,10 +169,5 @@ impl<M: DirectMethods> Body for Stream<M> {
     }
 }
 
-#[cold]
-fn trailers_of(status: &Status) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    // Fails only for details too large for a header; then the stream ends without a status.
-    let _ = status.add_header(&mut trailers);
-    trailers
-}
+#[cfg(test)]
+mod tests;

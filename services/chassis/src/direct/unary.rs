@@ -17,7 +17,7 @@ use tower::Service;
 use super::{
     Direct, DirectMethods, Replayed,
     frames::{PREFIX, Received, frame, message},
-    ok, ok_trailers,
+    lost, ok, ok_trailers,
 };
 
 /// Room for most answers; others take more.
@@ -42,7 +42,7 @@ where
             Err(_) => Some(false),
         };
         match is_whole {
-            // The service refuses it, so it is not read to its end.
+            // Not for us, whatever comes behind it.
             Some(false) => break false,
             Some(true) if body.is_end_stream() => break true,
             Some(true) | None => {}
@@ -54,7 +54,7 @@ where
                     received.push(0, piece);
                 }
             }
-            Some(Err(error)) => return Ok(Status::from_error(Box::new(error)).into_http()),
+            Some(Err(error)) => return Ok(lost(&error).into_http()),
             None => break is_whole == Some(true),
         }
     };

@@ -6,7 +6,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use tonic::{Status, body::Body};
 
@@ -14,6 +13,7 @@ use super::{
     call::Call,
     deadline::{Deadline, has_passed},
 };
+use crate::error;
 
 /// A unary answer as it is, or a stream that is watched to its end.
 #[derive(Debug)]
@@ -104,9 +104,6 @@ impl Stream {
         self.is_done = true;
         self.body = Body::empty();
         self.call.finish(status.code());
-        let mut trailers = HeaderMap::new();
-        // Fails only for details too large for a header; then the stream ends without a status.
-        let _ = status.add_header(&mut trailers);
-        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+        Poll::Ready(Some(Ok(Frame::trailers(error::trailers(status)))))
     }
 }

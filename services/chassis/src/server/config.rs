@@ -47,7 +47,7 @@ pub struct ServerConfig {
     #[garde(range(min = 1))]
     pub max_connections: usize,
     /// Calls at a time on one connection. It may make the server hold as many messages of
-    /// `max_message_bytes`, for `request_timeout` at most.
+    /// `max_message_bytes`: of unary calls for `request_timeout` at most, of streams while they last.
     #[garde(range(min = 1))]
     pub max_concurrent_streams: u32,
     /// Calls at a time in the process; more are answered `RESOURCE_EXHAUSTED`. Streams of health and

@@ -37,7 +37,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a peer may send before we have read it, per call and per connection. Messages are small: 1 MiB lets a
 /// stream of them run at full speed over any link. This bounds what lies unread, no more: an unfinished message
 /// is read as it comes, and the window is given back. What a connection can make us hold of those is
-/// `max_concurrent_streams` x `max_message_bytes`, for `request_timeout`.
+/// `max_concurrent_streams` x `max_message_bytes`: of unary calls for `request_timeout`, of streams while they last.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 2 << 20;
 

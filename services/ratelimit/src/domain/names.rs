@@ -7,7 +7,10 @@ const FEW: usize = 8;
 
 /// Values by name, made once and looked up often.
 #[derive(Debug)]
-pub enum Names<V> {
+pub struct Names<V>(Kind<V>);
+
+#[derive(Debug)]
+enum Kind<V> {
     /// At most [`FEW`].
     Few(Box<[(Box<str>, V)]>),
     /// More.
@@ -18,17 +21,17 @@ impl<V> Names<V> {
     /// The value of a name.
     #[inline]
     pub fn get(&self, name: &str) -> Option<&V> {
-        match self {
-            Self::Few(values) => values.iter().find(|(known, _)| **known == *name).map(|(_, value)| value),
-            Self::Many(values) => values.get(name),
+        match &self.0 {
+            Kind::Few(values) => values.iter().find(|(known, _)| **known == *name).map(|(_, value)| value),
+            Kind::Many(values) => values.get(name),
         }
     }
 
     /// Every name with its value, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
-        let (few, many) = match self {
-            Self::Few(values) => (Some(values), None),
-            Self::Many(values) => (None, Some(values)),
+        let (few, many) = match &self.0 {
+            Kind::Few(values) => (Some(values), None),
+            Kind::Many(values) => (None, Some(values)),
         };
         let few = few.into_iter().flatten().map(|(name, value)| (&**name, value));
         few.chain(many.into_iter().flatten().map(|(name, value)| (&**name, value)))
@@ -37,13 +40,13 @@ impl<V> Names<V> {
 
 impl<V> Default for Names<V> {
     fn default() -> Self {
-        Self::Few([].into())
+        Self(Kind::Few([].into()))
     }
 }
 
 impl<V> From<HashMap<Box<str>, V>> for Names<V> {
     fn from(values: HashMap<Box<str>, V>) -> Self {
-        if values.len() > FEW { Self::Many(values) } else { Self::Few(values.into_iter().collect()) }
+        Self(if values.len() > FEW { Kind::Many(values) } else { Kind::Few(values.into_iter().collect()) })
     }
 }
 
@@ -57,7 +60,7 @@ mod tests {
             let values: HashMap<Box<str>, usize> =
                 (0..count).map(|number| (format!("name {number}").into(), number)).collect();
             let names = Names::from(values.clone());
-            assert_eq!(matches!(names, Names::Few(_)), count <= FEW);
+            assert_eq!(matches!(names.0, Kind::Few(_)), count <= FEW);
             assert!(values.iter().all(|(name, value)| names.get(name) == Some(value)), "{count}");
             assert!([&format!("name {count}"), "", "name"].iter().all(|name| names.get(name).is_none()));
             let mut found: Vec<_> = names.iter().map(|(name, value)| (name.to_owned(), *value)).collect();

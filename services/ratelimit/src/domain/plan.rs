@@ -24,13 +24,13 @@ pub struct Plan {
 }
 
 /// One limit with the name that answers give it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct BundleLimit {
     /// "plan/limit" or "policy/limit", as `free/minute`.
     pub full_name: Arc<str>,
     /// The limit.
     pub limit: Limit,
-    /// Room for how answers name the limit, which the adapter that writes them computes once.
+    /// Room for what answers say of the limit whatever its state is: the adapter that writes them computes it once.
     pub label: OnceLock<Box<[u8]>>,
 }
 

@@ -53,6 +53,12 @@ key_by = []
 limits = [{ name = "minute", limit = 10, period = "1m" }]
 
 [[policies]]
+name = "pairs"
+namespace = "pairs"
+key_by = ["user", "path"]
+limits = [{ name = "minute", limit = 10, period = "1m" }]
+
+[[policies]]
 name = "trial"
 namespace = "shadow"
 enforcement = "shadow"
@@ -275,4 +281,32 @@ async fn switched_off_it_admits_everything_even_unknown_namespaces() {
     let policies = limiter.policies();
     let verdict = limiter.check(&policies, question("no such namespace", &user())).await.expect("decided");
     assert!(verdict.allowed && verdict.limits.is_empty());
+}
+
+#[tokio::test]
+async fn check_peek_and_reset_mean_the_same_subject() {
+    for limiter in [
+        limiter(Counters::Memory(memory()), 1),
+        limiter(Counters::Shared { store: memory(), local: memory() }, 1),
+    ] {
+        let policies = limiter.policies();
+        let pair = |user: &str, path: &str| [("user", user.to_owned()), ("path", path.to_owned())];
+        let subjects = [pair("ab", "c"), pair("a", "bc"), pair("abc", "d")];
+        let left = async |subject: &[(&'static str, String)]| {
+            let verdict = limiter.peek(&policies, question("pairs", subject)).await.expect("answered");
+            verdict.limits[0].outcome.remaining
+        };
+        for (charges, subject) in (1_u64..).zip(&subjects) {
+            for _ in 0..charges {
+                let verdict = limiter.check(&policies, question("pairs", subject)).await.expect("answered");
+                assert!(verdict.allowed && !verdict.degraded);
+            }
+            assert_eq!(left(subject).await, 10 - charges);
+        }
+        limiter.reset(&policies, "pairs", &subjects[1][..], None).await.expect("answered");
+        assert_eq!(
+            (left(&subjects[0]).await, left(&subjects[1]).await, left(&subjects[2]).await),
+            (9, 10, 7)
+        );
+    }
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::domain::{Assignments, Bundle, Names, Plan, PlanChoice, PlanNames, Policy, PolicySet, Tariff};
 
 /// The most pairs of a plan and a policy that takes its plan from an attribute: for each the limits and the
-/// beginning of the keys are kept ready, some 130 bytes.
+/// beginning of the keys are kept ready, some 150 bytes.
 const MAX_PAIRS: usize = 1_000_000;
 
 /// Puts `file` on top of what is built in: its plans and policies take the place of built-in ones of the

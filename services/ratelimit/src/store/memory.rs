@@ -39,7 +39,7 @@ pub struct MemoryStoreConfig {
 
 /// Counters in memory: sharded, expiring, bounded.
 ///
-/// Keys are known by a 128-bit SipHash-1-3 under a random secret, so nobody can make two keys meet.
+/// Keys are known by a 128-bit SipHash-1-3 under a random secret, so no caller can make two keys meet.
 /// A key idle for as long as its limits look back is forgotten, a few at each new key. At the memory
 /// bound a *new* key is refused with [`StoreError::Full`] and the policy's failure mode speaks;
 /// counters that still count are never dropped to make room, because that would admit too much.

@@ -1,85 +1,45 @@
 //! Calls that are answered without the generated service, and those that are not.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::SendStream;
+use http::HeaderMap;
 use rstest::rstest;
-use tonic::{Code, Status};
+use tonic::Code;
 
-use super::fixture::{Answer, CHECK, Running, STREAM, answer, check, framed, start_with, told, within};
-use crate::direct::{ANSWERS_PER_TURN, Direct, DirectMethods, Shape};
+use super::fixture::{
+    Answer, CHECK, Running, STREAM, answer, check, eventually, framed, rest, start_with, told, within,
+};
+use crate::{
+    direct::{
+        ANSWERS_PER_TURN, Direct,
+        tests::{Echo, echoes},
+    },
+    server::ServerConfig,
+};
 
 const MAX_MESSAGE_BYTES: usize = 40_000;
 const ADMITTED: [u8; 2] = [8, 1];
 
-/// Answers a message with the number of the turn, and the message.
-#[derive(Clone, Default)]
-struct Echo {
-    turns: Arc<AtomicU32>,
-}
-
-impl DirectMethods for Echo {
-    type Method = ();
-    type Turn<'a> = u32;
-
-    fn find(&self, path: &str) -> Option<((), Shape)> {
-        match path {
-            CHECK => Some(((), Shape::Unary)),
-            STREAM => Some(((), Shape::BidiStreaming)),
-            _ => None,
-        }
-    }
-
-    fn turn(&self) -> u32 {
-        self.turns.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn answer(turn: &u32, (): (), message: &[u8], answer: &mut Vec<u8>) -> Result<(), Status> {
-        answer.extend_from_slice(&turn.to_be_bytes());
-        answer.extend_from_slice(message);
-        match message {
-            b"refuse" => Err(Status::not_found("as told")),
-            b"panic" => panic!("as told"),
-            _ => Ok(()),
-        }
-    }
-}
-
 async fn start() -> Running {
-    start_with(
-        |config| config.max_in_flight = 1,
-        |gate| {
-            let service = told(gate).max_decoding_message_size(MAX_MESSAGE_BYTES);
-            Direct::new(Echo::default(), service, MAX_MESSAGE_BYTES)
-        },
-    )
-    .await
+    start_and(|_| {}).await
 }
 
-/// Turns and messages of answers.
-fn echoes(answer: &Answer) -> Vec<(u32, &[u8])> {
-    let mut rest = &answer.messages[..];
-    let mut echoes = Vec::new();
-    while let Some((prefix, behind)) = rest.split_first_chunk::<5>() {
-        let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-        let (message, behind) = behind.split_at(length);
-        let (turn, message) = message.split_first_chunk().expect("the number of the turn");
-        echoes.push((u32::from_be_bytes(*turn), message));
-        rest = behind;
-    }
-    assert!(rest.is_empty(), "{rest:?}");
-    echoes
+async fn start_and(set: impl FnOnce(&mut ServerConfig)) -> Running {
+    let make = |gate: &_| {
+        let service = told(gate).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Direct::new(Echo::default(), service, MAX_MESSAGE_BYTES)
+    };
+    let set = |config: &mut ServerConfig| {
+        config.max_in_flight = 1;
+        set(config);
+    };
+    start_with(set, make).await
 }
 
 fn messages(answer: &Answer) -> Vec<&[u8]> {
-    echoes(answer).into_iter().map(|(_, message)| message).collect()
+    echoes(&answer.messages).into_iter().map(|(_, message)| message).collect()
 }
 
 /// Sends `bytes` as frames of these lengths, and what is left as another.
@@ -105,7 +65,6 @@ async fn sent(running: &Running, path: &str, bytes: &[u8], lengths: &[usize]) ->
 #[case::within_the_prefix(&[3, 4])]
 #[case::in_pieces(&[1, 1, 1, 1, 1, 1, 1, 1])]
 #[case::end_apart(&[11])]
-#[case::empty_pieces(&[0, 6, 0, 5, 0])]
 #[tokio::test]
 async fn message_is_answered_wherever_it_is_cut(#[case] lengths: &[usize]) {
     let server = start().await;
@@ -198,11 +157,11 @@ async fn answers_come_while_the_stream_is_open() {
 }
 
 #[tokio::test]
-async fn turn_is_of_few_answers_and_then_others_have_theirs() {
+async fn messages_that_came_together_are_answered_in_turns_of_few() {
     let server = start().await;
     let bytes: Vec<u8> = (0..1_000_u32).flat_map(|number| framed(&number.to_be_bytes())).collect();
     let answer = sent(&server, STREAM, &bytes, &[]).await;
-    let echoes = echoes(&answer);
+    let echoes = echoes(&answer.messages);
     assert!(
         echoes.iter().map(|(_, message)| *message).eq((0..1_000_u32).map(u32::to_be_bytes)),
         "{echoes:?}"
@@ -215,6 +174,7 @@ async fn turn_is_of_few_answers_and_then_others_have_theirs() {
 #[rstest]
 #[case::refused(&framed(b"refuse"), Code::NotFound)]
 #[case::cut(&framed(b"a word")[..8], Code::Internal)]
+#[case::cut_after_the_prefix(&framed(b"a word")[..5], Code::Internal)]
 #[case::cut_in_the_prefix(&[0, 0], Code::Internal)]
 #[case::compressed(&[1, 0, 0, 0, 0], Code::Internal)]
 #[case::too_long(&framed(&vec![0; MAX_MESSAGE_BYTES + 1])[..5], Code::OutOfRange)]
@@ -269,6 +229,97 @@ async fn caller_that_takes_no_answers_is_read_no_further() {
     }
     assert!(sent < 4 << 20, "{sent} bytes were taken in of a caller that reads nothing");
     request.send_data(Bytes::new(), true).unwrap();
-    let answer = super::fixture::rest(response).await;
+    let answer = rest(response).await;
     assert_eq!((answer.status.code(), messages(&answer).len()), (Code::Ok, sent / message.len()));
+}
+
+#[rstest]
+#[tokio::test]
+async fn message_may_take_its_time(#[values(CHECK, STREAM)] path: &str) {
+    let server = start().await;
+    let (response, mut request) = server.client().await.begin(path, &[]).await;
+    let message = framed(b"a word");
+    for piece in [&message[..3], &message[3..8], &message[8..]] {
+        request.send_data(Bytes::copy_from_slice(piece), false).unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    request.send_data(Bytes::new(), true).unwrap();
+    let answer = answer(response).await;
+    assert_eq!((answer.status.code(), messages(&answer)), (Code::Ok, vec![&b"a word"[..]]));
+}
+
+#[rstest]
+#[tokio::test]
+async fn trailers_of_a_request_end_it(#[values(CHECK, STREAM)] path: &str) {
+    let server = start().await;
+    let (response, mut request) = server.client().await.begin(path, &[]).await;
+    request.send_data(framed(b"a word"), false).unwrap();
+    let trailers = HeaderMap::from_iter([(http::header::ETAG, http::HeaderValue::from_static("x"))]);
+    request.send_trailers(trailers).unwrap();
+    let answer = answer(response).await;
+    assert_eq!((answer.status.code(), messages(&answer)), (Code::Ok, vec![&b"a word"[..]]));
+}
+
+#[tokio::test]
+async fn request_that_never_ends_is_not_waited_for() {
+    let server = start_and(|config| config.request_timeout = Duration::from_millis(100).into()).await;
+    let client = server.client().await;
+    for message in [&framed(b"a word")[..], &[0, 0, 0, 0x10, 0]] {
+        let (response, mut request) = client.begin(CHECK, &[]).await;
+        request.send_data(Bytes::copy_from_slice(message), false).unwrap();
+        assert_eq!(answer(response).await.status.code(), Code::DeadlineExceeded);
+    }
+    assert_eq!(client.check("").await.status.code(), Code::Ok, "its place is free again");
+}
+
+#[tokio::test]
+async fn stream_that_outlasts_its_callers_deadline_ends_with_a_status() {
+    let server = start().await;
+    let (response, mut request) = server.client().await.begin(STREAM, &[("grpc-timeout", "200m")]).await;
+    request.send_data(framed(b"a word"), false).unwrap();
+    let answer = answer(response).await;
+    assert_eq!((answer.status.code(), messages(&answer)), (Code::DeadlineExceeded, vec![&b"a word"[..]]));
+}
+
+#[rstest]
+#[tokio::test]
+async fn caller_that_leaves_is_counted_as_cancelled_and_gives_its_place_back(
+    #[values(CHECK, STREAM)] path: &str,
+    #[values(true, false)] resets: bool,
+) {
+    let server = start().await;
+    let client = server.client().await;
+    let (response, mut request) = client.begin(path, &[]).await;
+    request.send_data(Bytes::copy_from_slice(&framed(b"a word")[..8]), false).unwrap();
+    let method = path.rsplit('/').next().unwrap();
+    let service = "tidegate.ratelimit.v1.RateLimitService";
+    let in_flight = format!(r#"rpc_server_calls_in_flight{{rpc_service="{service}",rpc_method="{method}"}}"#);
+    eventually("it is under way", async || server.metric(&in_flight) == 1).await;
+    if resets {
+        request.send_reset(h2::Reason::CANCEL);
+    } else {
+        client.closed.abort();
+    }
+    eventually("it is counted", async || server.ended(method, "CANCELLED") == 1).await;
+    drop(response);
+    let answer = sent(&server, path, &framed(b"a word"), &[]).await;
+    assert_eq!(answer.status.code(), Code::Ok, "its place is free again");
+}
+
+#[tokio::test]
+async fn stream_ends_by_itself_while_the_server_leaves() {
+    let mut server = start_and(|config| config.drain_timeout = Duration::from_secs(600).into()).await;
+    let client = server.client().await;
+    let (response, mut request) = client.begin(STREAM, &[]).await;
+    request.send_data(framed(b"before"), false).unwrap();
+    let mut answers = within(response).await.unwrap().into_body();
+    within(answers.data()).await.unwrap().unwrap();
+    server.stop.cancel();
+    eventually("it says that it leaves", async || client.is_told_to_go().await).await;
+    request.send_data(framed(b"behind"), true).unwrap();
+    let answer = within(answers.data()).await.unwrap().unwrap();
+    assert_eq!(&answer[9..], b"behind");
+    within(answers.trailers()).await.unwrap().expect("trailers");
+    drop((answers, client));
+    server.left().await;
 }

@@ -17,6 +17,46 @@ pub const ERROR_DOMAIN: &str = "tidegate.dev";
 /// Encoded `FileDescriptorSet` of every proto file here, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
 
+/// Envoy's protocol for global rate limits, as far as a service takes part in it.
+#[expect(
+    missing_docs,
+    unused_qualifications,
+    clippy::all,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
+pub mod envoy {
+    pub mod config {
+        pub mod core {
+            pub mod v3 {
+                include!("generated/envoy.config.core.v3.rs");
+            }
+        }
+    }
+    pub mod extensions {
+        pub mod common {
+            pub mod ratelimit {
+                pub mod v3 {
+                    include!("generated/envoy.extensions.common.ratelimit.v3.rs");
+                }
+            }
+        }
+    }
+    pub mod service {
+        pub mod ratelimit {
+            pub mod v3 {
+                include!("generated/envoy.service.ratelimit.v3.rs");
+            }
+        }
+    }
+    pub mod r#type {
+        pub mod v3 {
+            include!("generated/envoy.r#type.v3.rs");
+        }
+    }
+}
+
 /// The rate-limit service.
 pub mod ratelimit {
     /// Version 1.

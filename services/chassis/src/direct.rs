@@ -19,7 +19,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use hyper::body::Incoming;
-use tonic::{Status, body::Body, codegen::BoxFuture, server::NamedService};
+use tonic::{Status, body::Body, codegen::BoxFuture};
 use tower::Service;
 
 pub use self::replayed::Replayed;
@@ -81,10 +81,6 @@ impl<M, S> Direct<M, S> {
     pub fn new(methods: M, service: S, max_message_bytes: usize) -> Self {
         Self { methods, service, max_message_bytes }
     }
-}
-
-impl<M, S: NamedService> NamedService for Direct<M, S> {
-    const NAME: &'static str = S::NAME;
 }
 
 impl<M, S> Service<Request<Incoming>> for Direct<M, S>

@@ -18,7 +18,7 @@
 //! let config: Config = config::load(&source)?;
 //! let _telemetry = telemetry::install("tidegate-ratelimit", &config.telemetry)?;
 //! let listeners = Listeners::bind(&config.server).await?;
-//! let server = Server { listeners, config: config.server, metrics, clock, random, descriptors, environment };
+//! let server = Server { listeners, config: config.server, metrics, clock, random, services, descriptors, environment };
 //! server.serve(move |_worker| RateLimitServiceServer::new(api.clone()), shutdown::signal()).await
 //! ```
 

@@ -2,7 +2,7 @@
 //!
 //! One acceptor deals connections out to worker threads, each a current-thread runtime: answers that
 //! become ready together leave in one write, and no call crosses a thread. hyper serves HTTP/2
-//! directly; the generated tonic service is called per request without a router in between.
+//! directly; the generated tonic services are called per request without a router in between.
 //!
 //! Every call is counted and timed, bounded by the caller's `grpc-timeout`, by `request_timeout` if its
 //! request is one message, and by `max_in_flight`, and answered INTERNAL if its handler panics. Beside
@@ -35,7 +35,7 @@ use hyper::body::Incoming;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{body::Body, server::NamedService};
+use tonic::body::Body;
 use tower::Service;
 
 pub use self::config::ServerConfig;
@@ -123,7 +123,9 @@ pub struct Server {
     pub clock: Clock,
     /// For sampling and jitter.
     pub random: Random,
-    /// Encoded `FileDescriptorSet` that describes the service: for reflection, and for the methods'
+    /// Names of the services that answer on the gRPC port, as `package.Service`.
+    pub services: &'static [&'static str],
+    /// Encoded `FileDescriptorSet` that describes the services: for reflection, and for the methods'
     /// names in metrics.
     pub descriptors: &'static [u8],
     /// Production turns reflection off.
@@ -140,7 +142,7 @@ impl Server {
     /// [`ServerConfig::max_message_bytes`].
     ///
     /// # Errors
-    /// If the certificates cannot be used, if the descriptors do not describe `S`, or if a worker fails.
+    /// If the certificates cannot be used, if the descriptors do not describe the services, or if a worker fails.
     pub async fn serve<S>(
         self,
         make: impl Fn(usize) -> S + Send + Sync + 'static,
@@ -148,13 +150,12 @@ impl Server {
     ) -> anyhow::Result<()>
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
-            + NamedService
             + Clone
             + Send
             + 'static,
         S::Future: Unpin + Send + 'static,
     {
-        let Self { listeners, config, metrics, clock, random, descriptors, environment } = self;
+        let Self { listeners, config, metrics, clock, random, services, descriptors, environment } = self;
         let identity = config
             .tls
             .as_ref()
@@ -163,8 +164,8 @@ impl Server {
             .context("server.tls")?
             .map(Arc::new);
         let reflect = config.reflection && environment != Environment::Production;
-        let (health, shared) = Health::new(S::NAME, descriptors, reflect).await?;
-        let methods = Arc::new(Methods::read(S::NAME, &health::descriptor_sets(descriptors))?);
+        let (health, shared) = Health::new(services, descriptors, reflect).await?;
+        let methods = Arc::new(Methods::read(services, &health::descriptor_sets(descriptors))?);
         let counters = Counters::register(&metrics, &clock);
         let drain = CancellationToken::new();
         // Dropped half-way, the server must not leave threads behind.
@@ -210,7 +211,7 @@ impl Server {
 
         health.serving(&readiness).await;
         let address = listeners.grpc_addr;
-        tracing::info!(%address, ops_address = %listeners.ops_addr, workers = workers.len(), tls = identity.is_some(), service = S::NAME, "serving");
+        tracing::info!(%address, ops_address = %listeners.ops_addr, workers = workers.len(), tls = identity.is_some(), ?services, "serving");
         let mut acceptor = Acceptor::new(listeners.grpc, "grpc");
         let leave = async {
             stop.cancelled().await;

@@ -7,6 +7,7 @@
 
 mod calendar;
 mod decision;
+mod descriptor;
 mod expression;
 mod fixed_window;
 mod layout;
@@ -22,6 +23,7 @@ mod token_bucket;
 
 pub use calendar::{Calendar, Window};
 pub use decision::{CellCheck, Cells, Check, Decision, Idempotency, LimitOutcome, decide};
+pub use descriptor::Level;
 pub use expression::Expression;
 pub use fixed_window::FixedWindow;
 pub use layout::Layout;
@@ -29,7 +31,7 @@ pub use limit::{Algorithm, Limit, LimitError, LimitSpec, MAX_TOKENS, Period, Rul
 pub use matcher::{Attributes, Condition, Pattern};
 pub use names::Names;
 pub use plan::{Bundle, BundleLimit, Plan};
-pub use policy::{Enforcement, FailureMode, Match, Namespace, Policy, PolicySet};
+pub use policy::{Enforcement, FailureMode, Match, Namespace, NamespaceSettings, Policy, PolicySet};
 pub use sliding_log::SlidingLog;
 pub use sliding_window::SlidingWindow;
 pub use tariff::{Assignments, PlanChoice, PlanNames, Tariff, UnknownPlan};

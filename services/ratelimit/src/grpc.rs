@@ -1,9 +1,11 @@
 //! `tidegate.ratelimit.v1` on the wire: the only place that knows both proto and domain.
 
 mod direct;
+mod envoy;
 mod error;
 mod parse;
 mod render;
+mod services;
 mod stream;
 
 use std::sync::Arc;
@@ -16,7 +18,8 @@ use tidegate_proto::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use self::{error::to_status, render::Renderer};
+pub(crate) use self::services::{NAMES, Services};
+use self::{envoy::EnvoyApi, error::to_status, render::Renderer};
 use crate::{
     limiter::{CheckError, Limiter, Verdict},
     metrics::CheckStats,

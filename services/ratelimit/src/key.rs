@@ -68,14 +68,18 @@ pub(crate) fn record_key<A: Attributes + ?Sized>(
     key
 }
 
-/// The subject's values of the `key_by` attributes, which a policy that matches found present.
+/// The subject's values of the `key_by` attributes, which a policy that matches found present; of a descriptor, those of its
+/// entries, whose keys may be repeated.
 fn values<'a, A: Attributes + ?Sized>(
     found: &Match<'a>,
     attributes: &'a A,
 ) -> impl Iterator<Item = &'a str> + use<'a, A> {
-    let names = found.policy.key_by.iter();
-    names.map(|name| {
-        attributes.find(name).expect("a policy matches only if the attributes of its key are there")
+    let by_place = found.policy.descriptor.is_some();
+    found.policy.key_by.iter().enumerate().map(move |(place, name)| match by_place {
+        true => attributes.get(place).1,
+        false => {
+            attributes.find(name).expect("a policy matches only if the attributes of its key are there")
+        }
     })
 }
 

@@ -1,6 +1,7 @@
 //! The use case: which limits apply to a request, and what the store says to them.
 
 mod degraded;
+mod descriptors;
 mod verdict;
 
 use std::{hash::Hasher, sync::Arc};
@@ -10,6 +11,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use smallvec::SmallVec;
 use tidegate_chassis::clock::Clock;
 
+pub use self::descriptors::Descriptor;
 pub use self::verdict::{LimitVerdict, Reason, Verdict};
 use crate::{
     domain::{

@@ -17,6 +17,7 @@ use siphasher::sip128::SipHasher24;
 use self::{file::PolicyFile, reader::Faults};
 use crate::domain::PolicySet;
 
+pub(crate) use conditions::MAX_LEVELS;
 pub use summary::PolicySummary;
 pub use watch::PolicyWatch;
 

@@ -10,13 +10,12 @@ use tidegate_chassis::{
     metrics::Metrics,
     server::{Listeners, Server},
 };
-use tidegate_proto::ratelimit::v1::rate_limit_service_server::RateLimitServiceServer;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
     domain::PolicySet,
-    grpc::RateLimitApi,
+    grpc::{self, RateLimitApi, Services},
     limiter::{Counters, Limiter, LimiterSettings},
     metrics::CheckMetrics,
     policies::{self, PolicyWatch},
@@ -107,6 +106,7 @@ impl Service {
             metrics,
             clock: clock.clone(),
             random: random.clone(),
+            services: grpc::NAMES,
             descriptors: tidegate_proto::DESCRIPTORS,
             environment: config.environment,
         };
@@ -119,9 +119,8 @@ impl Service {
             };
             let limiter = Limiter::new(Arc::clone(&policies), counters, clock.clone(), settings);
             let api = RateLimitApi::new(limiter, random.clone(), checks.for_worker());
-            let service =
-                RateLimitServiceServer::new(api.clone()).max_decoding_message_size(max_message_bytes);
-            Direct::new(api, service, max_message_bytes)
+            let services = Services::new(api.clone(), max_message_bytes);
+            Direct::new(api, services, max_message_bytes)
         };
         server.serve(make, stop).await
     }

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tonic::{body::Body, server::NamedService};
+use tonic::body::Body;
 use tower::Service;
 
 use super::{config::ServerConfig, dispatch::Dispatch};
@@ -88,7 +88,6 @@ impl Connections {
     ) -> Result<(), HandshakeFailed>
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
-            + NamedService
             + Send
             + 'static,
         S::Future: Unpin + Send + 'static,
@@ -113,7 +112,6 @@ impl Connections {
     async fn serve_io<S, I>(&self, io: I, dispatch: Dispatch<S>) -> Result<(), HandshakeFailed>
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
-            + NamedService
             + Send
             + 'static,
         S::Future: Unpin + Send + 'static,

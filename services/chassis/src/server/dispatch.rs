@@ -4,7 +4,7 @@ use std::{cell::RefCell, convert::Infallible, sync::Arc};
 
 use http::{HeaderMap, HeaderName, Method as HttpMethod, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use tonic::{body::Body, server::NamedService, service::Routes};
+use tonic::{body::Body, service::Routes};
 use tower::Service;
 
 use super::{
@@ -28,7 +28,7 @@ pub(super) struct Dispatch<S> {
 
 impl<S> hyper::service::Service<Request<Incoming>> for Dispatch<S>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + NamedService,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S::Future: Unpin,
 {
     type Response = Response<CallBody>;
@@ -60,19 +60,13 @@ where
                 return CallFuture::refuse(call, status);
             }
         };
-        let handler = if is_own::<S>(path) {
+        let handler = if self.worker.methods.get(method).is_own {
             Handler::Own(self.own.borrow_mut().call(request))
         } else {
             Handler::Shared(Box::pin(self.shared.clone().call(request.map(Body::new))))
         };
         CallFuture::Running(Running { handler, call: Some(call), deadline, stream_deadline })
     }
-}
-
-/// Whether the path lies under `/{S::NAME}/`.
-fn is_own<S: NamedService>(path: &str) -> bool {
-    let rest = path.strip_prefix('/').and_then(|path| path.strip_prefix(S::NAME));
-    rest.is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The HTTP status for a request that is not gRPC at all (gRPC over HTTP/2, "Requests").

@@ -13,7 +13,7 @@ const WHOLE: &str = "";
 #[derive(Clone)]
 pub(super) struct Health {
     reporter: HealthReporter,
-    service: &'static str,
+    services: &'static [&'static str],
 }
 
 impl Health {
@@ -22,12 +22,12 @@ impl Health {
     /// # Errors
     /// If the descriptors cannot be decoded.
     pub(super) async fn new(
-        service: &'static str,
+        services: &'static [&'static str],
         descriptors: &'static [u8],
         reflect: bool,
     ) -> anyhow::Result<(Self, Routes)> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
-        let health = Self { reporter, service };
+        let health = Self { reporter, services };
         health.set(ServingStatus::NotServing).await;
         let mut routes = Routes::new(health_service);
         if reflect {
@@ -55,13 +55,13 @@ impl Health {
 
     /// Ends the streams of `Watch`, which would otherwise last as long as their callers.
     pub(super) async fn end_watches(mut self) {
-        for name in [WHOLE, self.service] {
+        for name in self.services.iter().copied().chain([WHOLE]) {
             self.reporter.clear_service_status(name).await;
         }
     }
 
     async fn set(&self, status: ServingStatus) {
-        for name in [WHOLE, self.service] {
+        for name in self.services.iter().copied().chain([WHOLE]) {
             self.reporter.set_service_status(name, status).await;
         }
     }

@@ -45,20 +45,22 @@ pub(super) struct Method {
     /// Whether the answer is a stream, so that its status comes in trailers.
     pub(super) streams: bool,
     pub(super) budget: Budget,
+    /// Whether it is one of the served services.
+    pub(super) is_own: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Methods {
     list: Vec<Method>,
-    /// Paths of the served service: few and hot, so compared one after the other.
+    /// Paths of the served services: few and hot, so compared one after the other.
     own: Vec<(Box<str>, MethodId)>,
     others: HashMap<Box<str>, MethodId>,
 }
 
 impl Methods {
     /// # Errors
-    /// If a descriptor set cannot be decoded, or none of them describes `service`.
-    pub(super) fn read(service: &str, descriptors: &[&[u8]]) -> anyhow::Result<Self> {
+    /// If a descriptor set cannot be decoded, or they do not describe each of `services`.
+    pub(super) fn read(services: &[&str], descriptors: &[&[u8]]) -> anyhow::Result<Self> {
         let other = Method {
             service: OTHER.to_owned(),
             name: OTHER.to_owned(),
@@ -66,6 +68,7 @@ impl Methods {
             takes_one: true,
             streams: true,
             budget: Budget::Service,
+            is_own: false,
         };
         let mut methods = Self { list: vec![other], own: Vec::new(), others: HashMap::new() };
         for set in descriptors {
@@ -74,11 +77,14 @@ impl Methods {
             for file in &set.file {
                 for described in &file.service {
                     let name = format!("{}.{}", file.package(), described.name());
-                    methods.add_service(&name, name == service, described)?;
+                    methods.add_service(&name, services.contains(&&*name), described)?;
                 }
             }
         }
-        anyhow::ensure!(!methods.own.is_empty(), "the descriptors do not describe the served {service}");
+        for service in services {
+            let is_described = methods.list.iter().any(|method| method.service == *service);
+            anyhow::ensure!(is_described, "the descriptors do not describe the served {service}");
+        }
         Ok(methods)
     }
 
@@ -113,7 +119,7 @@ impl Methods {
                 false => Budget::Beside,
             };
             let (service, name) = (service.to_owned(), method.name().to_owned());
-            self.list.push(Method { service, name, span_name, takes_one, streams, budget });
+            self.list.push(Method { service, name, span_name, takes_one, streams, budget, is_own });
             if is_own {
                 self.own.push((path, id));
             } else {
@@ -131,7 +137,7 @@ mod tests {
     #[test]
     fn knows_own_and_other_methods_and_lumps_the_rest_together() {
         let sets = [tidegate_proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
-        let methods = Methods::read("tidegate.ratelimit.v1.RateLimitService", &sets).expect("descriptors");
+        let methods = Methods::read(&["tidegate.ratelimit.v1.RateLimitService"], &sets).expect("descriptors");
         let check = methods.get(methods.find("/tidegate.ratelimit.v1.RateLimitService/Check"));
         assert_eq!((check.name.as_str(), check.takes_one, check.streams), ("Check", true, false));
         assert_eq!(check.span_name, "tidegate.ratelimit.v1.RateLimitService/Check");
@@ -149,7 +155,7 @@ mod tests {
 
     #[test]
     fn service_that_is_not_described_is_refused() {
-        assert!(Methods::read("no.Such", &[tidegate_proto::DESCRIPTORS]).is_err());
-        assert!(Methods::read("no.Such", &[b"\xff"]).is_err());
+        assert!(Methods::read(&["no.Such"], &[tidegate_proto::DESCRIPTORS]).is_err());
+        assert!(Methods::read(&["no.Such"], &[b"\xff"]).is_err());
     }
 }

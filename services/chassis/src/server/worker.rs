@@ -19,7 +19,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{body::Body, server::NamedService, service::Routes};
+use tonic::{body::Body, service::Routes};
 use tower::Service;
 
 use super::{call::Worker, connection::Connections, dispatch::Dispatch, stats::Counters};
@@ -50,7 +50,6 @@ pub(super) async fn start<S, M>(assignment: Assignment, make: Arc<M>) -> anyhow:
 where
     M: Fn(usize) -> S + Send + Sync + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
-        + NamedService
         + Clone
         + Send
         + 'static,
@@ -85,7 +84,6 @@ async fn run<S>(
     open: Arc<AtomicUsize>,
 ) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
-        + NamedService
         + Clone
         + Send
         + 'static,

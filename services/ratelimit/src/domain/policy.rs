@@ -6,7 +6,8 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::{
-    Bundle, Expression, Names, Plan, Tariff, UnknownPlan,
+    Bundle, Expression, Level, Names, Plan, Tariff, UnknownPlan,
+    descriptor::Tree,
     matcher::{Attributes, Condition, Index},
 };
 
@@ -21,14 +22,24 @@ pub struct PolicySet {
 
 impl PolicySet {
     /// Indexes `policies`; their names differ within a namespace. `plans` are those that can be named,
-    /// in the order in which they are to be listed. The version is 1.
-    pub fn new(policies: impl IntoIterator<Item = Policy>, plans: Vec<Arc<Plan>>) -> Self {
+    /// in the order in which they are to be listed. `settings` are those of namespaces that have any. The version is 1.
+    pub fn new(
+        policies: impl IntoIterator<Item = Policy>,
+        plans: Vec<Arc<Plan>>,
+        settings: &HashMap<String, NamespaceSettings>,
+    ) -> Self {
         let mut grouped: HashMap<Box<str>, Vec<Policy>> = HashMap::new();
         for policy in policies {
             grouped.entry_ref(&*policy.namespace).or_default().push(policy);
         }
         let namespaces: HashMap<_, _> =
-            grouped.into_iter().map(|(name, list)| (name, Namespace::new(list))).collect();
+            grouped
+                .into_iter()
+                .map(|(name, list)| {
+                    let settings = settings.get(&*name).copied().unwrap_or_default();
+                    (name, Namespace::new(list, settings))
+                })
+                .collect();
         Self { namespaces: namespaces.into(), plans, version: 1, fingerprint: 0 }
     }
 
@@ -86,6 +97,8 @@ impl PolicySet {
 #[derive(Debug)]
 pub struct Namespace {
     policies: Box<[Policy]>,
+    descriptors: Tree,
+    settings: NamespaceSettings,
     /// Absent if every policy is looked at, since there are [few](FEW).
     index: Option<Index>,
 }
@@ -94,14 +107,45 @@ pub struct Namespace {
 const FEW: usize = 4;
 
 impl Namespace {
-    fn new(mut policies: Vec<Policy>) -> Self {
+    fn new(mut policies: Vec<Policy>, settings: NamespaceSettings) -> Self {
         policies.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { index: (policies.len() > FEW).then(|| Index::new(&policies)), policies: policies.into() }
+        Self {
+            descriptors: Tree::new(&policies),
+            settings,
+            index: (policies.len() > FEW).then(|| Index::new(&policies)),
+            policies: policies.into(),
+        }
+    }
+
+    /// What holds for the namespace as a whole.
+    pub fn settings(&self) -> NamespaceSettings {
+        self.settings
     }
 
     /// Every policy, those that are off included, in the order of their names.
     pub fn policies(&self) -> &[Policy] {
         &self.policies
+    }
+
+    /// Appends every policy that applies to a descriptor of Envoy's protocol with these entries: those that name it, then those that
+    /// apply to a check with the entries as its attributes.
+    ///
+    /// # Errors
+    ///
+    /// As [`matching`](Self::matching).
+    pub fn matching_descriptor<'p, A: Attributes + ?Sized + Sync>(
+        &'p self,
+        entries: &A,
+        cost: u64,
+        found: &mut SmallVec<[Match<'p>; 4]>,
+    ) -> Result<(), UnknownPlan> {
+        for position in self.descriptors.find(entries) {
+            let policy = &self.policies[*position as usize];
+            if policy.enforcement != Enforcement::Off {
+                found.push(Match { policy, bundle: policy.tariff.bundle(policy, entries)? });
+            }
+        }
+        self.matching(entries, cost, found)
     }
 
     /// Appends every policy that applies to a check of `cost`, in the order of names.
@@ -136,6 +180,14 @@ impl Namespace {
     }
 }
 
+/// What holds for a namespace as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceSettings {
+    /// Each descriptor of a request of Envoy's protocol is charged by itself, also if another one is over its limit. If not, all are
+    /// charged or none.
+    pub envoy_compatible: bool,
+}
+
 /// A policy that applies to a check, with the limits it sets for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Match<'p> {
@@ -152,6 +204,9 @@ pub struct Policy {
     pub name: Arc<str>,
     /// Where it is declared.
     pub namespace: Arc<str>,
+    /// The descriptors that it is for, level by level. If there is one, it applies to requests of Envoy's protocol only, and the key is
+    /// made of all values of the descriptor; conditions there are none.
+    pub descriptor: Option<Box<[Level]>>,
     /// What must hold of a request, all of it.
     pub conditions: Box<[Condition]>,
     /// What must hold as well; asked last, since it is the dearest.
@@ -171,6 +226,7 @@ impl Policy {
     /// Whether it is on, every attribute of the key is there, and everything asked of a request holds.
     pub(super) fn applies<A: Attributes + ?Sized + Sync>(&self, attributes: &A, cost: u64) -> bool {
         self.enforcement != Enforcement::Off
+            && self.descriptor.is_none()
             && self.key_by.iter().all(|name| attributes.find(name).is_some())
             && self.conditions.iter().all(|condition| condition.holds(attributes))
             && self.when.as_ref().is_none_or(|when| when.holds(attributes, cost))

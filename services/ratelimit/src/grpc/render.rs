@@ -18,6 +18,11 @@ impl Renderer {
         Self { random }
     }
 
+    /// Where ids come from.
+    pub(super) fn random(&self) -> &Random {
+        &self.random
+    }
+
     /// Writes the fields of a `CheckResponse`.
     #[inline]
     pub(super) fn check(&self, verdict: &Verdict<'_>, out: &mut Writer<'_>) {

@@ -34,7 +34,7 @@ impl CounterStore for Later {
     }
 }
 
-fn api(counters: impl FnOnce(Arc<MemoryStore>) -> Counters) -> (RateLimitApi, Metrics) {
+pub(super) fn api(counters: impl FnOnce(Arc<MemoryStore>) -> Counters) -> (RateLimitApi, Metrics) {
     let (metrics, random) = (Metrics::new(), Random::seeded(1));
     let config = MemoryStoreConfig { max_bytes: 16 << 20 };
     let store = Arc::new(MemoryStore::new(&config, Clock::system(), &random, &metrics));

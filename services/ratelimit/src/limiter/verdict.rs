@@ -92,6 +92,15 @@ impl<'p> Verdict<'p> {
         verdict
     }
 
+    /// Denies by a limit that could never admit what is asked: the one of that index.
+    pub(super) fn refuse(&mut self, limit: usize) {
+        let binding = &self.limits[limit];
+        self.allowed = false;
+        self.binding = Some(limit);
+        self.reason = binding.denial_reason();
+        self.retry_after_us = binding.outcome.reset_after_us;
+    }
+
     /// What the failure modes say.
     pub(super) fn degraded(
         limits: SmallVec<[LimitVerdict<'p>; 4]>,

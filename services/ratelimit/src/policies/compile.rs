@@ -4,7 +4,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    file::{PlanEntry, PolicyEntry, PolicyFile, TariffEntry},
+    file::{NamespaceEntry, PlanEntry, PolicyEntry, PolicyFile, TariffEntry},
     reader::Faults,
 };
 use crate::domain::{Assignments, Bundle, Names, Plan, PlanChoice, PlanNames, Policy, PolicySet, Tariff};
@@ -64,6 +64,8 @@ pub(super) fn compile(
         assignments.entry_ref(&*entry.attribute).or_default().insert(entry.value.into(), *position);
     }
     check_assignments_are_used(&assignments, &policies, faults);
+    check_namespaces_are_used(&file.namespaces, &policies, faults);
+    let settings = file.namespaces.into_iter().map(|entry| (entry.name, entry.settings)).collect();
 
     if !faults.0.is_empty() {
         return None;
@@ -72,7 +74,7 @@ pub(super) fn compile(
     let shared =
         Shared { plans: &plans, names: Arc::new(names.into()), assignments: Arc::new(assignments), replicas };
     let policies: Vec<_> = policies.into_iter().map(|policy| shared.build_policy(policy)).collect();
-    Some(PolicySet::new(policies, plans))
+    Some(PolicySet::new(policies, plans, &settings))
 }
 
 fn check_plan_names(plans: &[PlanEntry], faults: &mut Faults) {
@@ -135,6 +137,14 @@ fn check_assignments_are_used(assignments: &Assignments, policies: &[PolicyEntry
     }
 }
 
+fn check_namespaces_are_used(namespaces: &[NamespaceEntry], policies: &[PolicyEntry], faults: &mut Faults) {
+    for NamespaceEntry { path, name, .. } in namespaces {
+        if !policies.iter().any(|policy| policy.namespace.as_ref() == Some(name)) {
+            faults.add(path, format!("no policy is declared in namespace {name:?}"));
+        }
+    }
+}
+
 fn unknown_plan(plan: &str, names: &PlanNames) -> String {
     let mut known: Vec<_> = names.keys().map(|name| &**name).collect();
     known.sort_unstable();
@@ -156,7 +166,9 @@ struct Shared<'a> {
 impl Shared<'_> {
     fn build_policy(&self, entry: PolicyEntry) -> Policy {
         let (namespace, name) = (sound(entry.namespace), sound(entry.name));
-        let bundle = |plan: &Plan| Bundle::new(&namespace, &name, &entry.key_by, plan);
+        let levels = entry.descriptor.iter().flatten().map(|level| level.key.to_string());
+        let key_by: Vec<_> = levels.chain(entry.key_by).collect();
+        let bundle = |plan: &Plan| Bundle::new(&namespace, &name, &key_by, plan);
         let tariff = match sound(entry.tariff) {
             TariffEntry::Limits(limits) => Tariff::Fixed(bundle(&Plan::new(&name, &limits, self.replicas))),
             TariffEntry::Plan(plan) => Tariff::Fixed(bundle(&self.plans[self.position(&plan)])),
@@ -171,9 +183,10 @@ impl Shared<'_> {
         Policy {
             name: name.into(),
             namespace: namespace.into(),
+            descriptor: entry.descriptor.map(Into::into),
             conditions: entry.conditions.into(),
             when: entry.when.map(Box::new),
-            key_by: entry.key_by.into_iter().map(Into::into).collect(),
+            key_by: key_by.into_iter().map(Into::into).collect(),
             enforcement: entry.enforcement,
             failure_mode: entry.failure_mode,
             tariff,

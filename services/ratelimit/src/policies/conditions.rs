@@ -6,11 +6,13 @@ use super::{
     names::{check_attribute, check_value},
     reader::{Faults, Fields, numbered, text, wrong_type},
 };
-use crate::domain::{Condition, Expression, Pattern};
+use crate::domain::{Condition, Expression, Level, Pattern};
 
 const MAX_CONDITIONS: usize = 64;
 const MAX_PATTERNS: usize = 1_000;
 const MAX_KEY_ATTRIBUTES: usize = 8;
+/// The most entries of a descriptor.
+pub(crate) const MAX_LEVELS: usize = 16;
 
 /// Reads the table `match`.
 pub(super) fn read_conditions(fields: &mut Fields, faults: &mut Faults) -> Vec<Condition> {
@@ -54,6 +56,34 @@ fn read_pattern(path: &str, value: Value, faults: &mut Faults) -> Option<Pattern
     Some(prefix.map_or_else(|| Pattern::Exact((*text).into()), |prefix| Pattern::Prefix(prefix.into())))
 }
 
+/// Reads the list `descriptor`.
+pub(super) fn read_descriptor(fields: &mut Fields, faults: &mut Faults) -> Option<Vec<Level>> {
+    let path = fields.path_of("descriptor");
+    let levels = fields.tables("descriptor", faults)?;
+    for other in ["match", "when", "key_by"] {
+        if fields.has(other) {
+            faults.add(fields.path_of(other), "does not go with descriptor, which says both what it is for and its key");
+        }
+    }
+    if !(1..=MAX_LEVELS).contains(&levels.len()) {
+        faults.add(path, format!("must be 1 to {MAX_LEVELS} entries, are {}", levels.len()));
+    }
+    let levels = levels.into_iter().filter_map(|mut level| {
+        level.need("key", faults);
+        let key = level.text("key", faults);
+        if let Some(key) = &key {
+            check_value(&level.path_of("key"), key, faults);
+        }
+        let value = match level.value("value") {
+            None => Some(Pattern::Present),
+            Some(value) => read_pattern(&level.path_of("value"), value, faults),
+        };
+        level.finish(faults);
+        Some(Level { key: key?.into(), value: value? })
+    });
+    Some(levels.collect())
+}
+
 /// Reads the expression `when`.
 pub(super) fn read_when(fields: &mut Fields, faults: &mut Faults) -> Option<Expression> {
     let text = fields.text("when", faults)?;
@@ -64,9 +94,9 @@ pub(super) fn read_when(fields: &mut Fields, faults: &mut Faults) -> Option<Expr
     Expression::parse(&text).map_err(noted).ok()
 }
 
-/// Reads the list `key_by`.
-pub(super) fn read_key_by(fields: &mut Fields, faults: &mut Faults) -> Vec<String> {
-    if !fields.has("key_by") && !fields.has("unlimited") {
+/// Reads the list `key_by`, which a policy without limits does not need either.
+pub(super) fn read_key_by(fields: &mut Fields, is_needed: bool, faults: &mut Faults) -> Vec<String> {
+    if is_needed && !fields.has("key_by") && !fields.has("unlimited") {
         let path = fields.path_of("key_by");
         faults.add(path, "is missing; write key_by = [] to count the whole namespace together");
     }

@@ -4,12 +4,12 @@
 use toml::Value;
 
 use super::{
-    conditions::{read_conditions, read_key_by, read_when},
+    conditions::{read_conditions, read_descriptor, read_key_by, read_when},
     limits::read_limits,
     names::{check_attribute, check_namespace, check_value, read_name},
     reader::{Faults, Fields, table, text, wrong_type},
 };
-use crate::domain::{Condition, Enforcement, Expression, FailureMode, Limit};
+use crate::domain::{Condition, Enforcement, Expression, FailureMode, Level, Limit, NamespaceSettings};
 
 /// A whole file. Of what is faulty, and noted as such, the fields are absent.
 pub(super) struct PolicyFile {
@@ -18,6 +18,7 @@ pub(super) struct PolicyFile {
     pub plans: Vec<PlanEntry>,
     pub policies: Vec<PolicyEntry>,
     pub assignments: Vec<AssignmentEntry>,
+    pub namespaces: Vec<NamespaceEntry>,
 }
 
 pub(super) struct PlanEntry {
@@ -31,6 +32,7 @@ pub(super) struct PolicyEntry {
     pub path: String,
     pub name: Option<String>,
     pub namespace: Option<String>,
+    pub descriptor: Option<Vec<Level>>,
     pub conditions: Vec<Condition>,
     pub when: Option<Expression>,
     pub key_by: Vec<String>,
@@ -47,6 +49,13 @@ pub(super) enum TariffEntry {
     },
     /// None at all: unlimited.
     Limits(Vec<Limit>),
+}
+
+/// What the file says of a namespace as a whole.
+pub(super) struct NamespaceEntry {
+    pub path: String,
+    pub name: String,
+    pub settings: NamespaceSettings,
 }
 
 /// One value of an attribute with the plan assigned to it.
@@ -76,6 +85,9 @@ impl PolicyFile {
             assignments: root.table("assignments", faults).map_or_else(Vec::new, |fields| {
                 let attributes = fields.entries();
                 attributes.flat_map(|entry| read_assignments(entry, faults)).collect()
+            }),
+            namespaces: root.table("namespaces", faults).map_or_else(Vec::new, |fields| {
+                fields.entries().filter_map(|entry| read_namespace(entry, faults)).collect()
             }),
         };
         root.finish(faults);
@@ -114,13 +126,17 @@ fn read_policy(
     if let Some(namespace) = &namespace {
         check_namespace(&fields.path_of("namespace"), namespace, faults);
     }
+    // First: what must not stand beside it, and what need not, is told by what is there.
+    let needs_key = !fields.has("descriptor");
+    let descriptor = read_descriptor(&mut fields, faults);
     let entry = PolicyEntry {
         path: fields.path().to_owned(),
         name,
         namespace,
+        descriptor,
         conditions: read_conditions(&mut fields, faults),
         when: read_when(&mut fields, faults),
-        key_by: read_key_by(&mut fields, faults),
+        key_by: read_key_by(&mut fields, needs_key, faults),
         tariff: read_tariff(&mut fields, faults),
         enforcement: fields.word("enforcement", &Enforcement::WORDS, faults).unwrap_or(enforcement),
         failure_mode: fields.word("failure_mode", &FailureMode::WORDS, faults).unwrap_or(failure_mode),
@@ -158,6 +174,15 @@ fn read_plan_of(mut fields: Fields, faults: &mut Faults) -> Option<TariffEntry> 
     let default = fields.text("default", faults);
     fields.finish(faults);
     Some(TariffEntry::PlanOf { attribute: attribute?, default: default? })
+}
+
+fn read_namespace((path, name, value): (String, String, Value), faults: &mut Faults) -> Option<NamespaceEntry> {
+    check_namespace(&path, &name, faults);
+    let mut fields = table(&path, value, faults)?;
+    let settings =
+        NamespaceSettings { envoy_compatible: fields.boolean("envoy_compatible", faults).unwrap_or_default() };
+    fields.finish(faults);
+    Some(NamespaceEntry { path, name, settings })
 }
 
 fn read_assignments(

@@ -1,7 +1,7 @@
 //! Policies in a few words each, for `tidegate policies validate` and for logs.
 
 use super::period;
-use crate::domain::{Algorithm, Bundle, Condition, Limit, Pattern, Policy, PolicySet, Rule, Tariff};
+use crate::domain::{Algorithm, Bundle, Condition, Level, Limit, Pattern, Policy, PolicySet, Rule, Tariff};
 
 /// One policy, every field as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,10 @@ impl PolicySummary {
         Self {
             namespace: policy.namespace.to_string(),
             name: policy.name.to_string(),
-            match_: list(policy.conditions.iter().map(condition).chain(when), ", "),
+            match_: match &policy.descriptor {
+                Some(descriptor) => format!("descriptor {}", list(descriptor.iter().map(level), ", ")),
+                None => list(policy.conditions.iter().map(condition).chain(when), ", "),
+            },
             key_by: list(policy.key_by.iter().map(ToString::to_string), ", "),
             limits: limits(policy),
             enforcement: policy.enforcement.as_str().to_owned(),
@@ -48,12 +51,19 @@ impl PolicySummary {
 }
 
 fn condition(condition: &Condition) -> String {
-    let patterns = condition.patterns().iter().map(|pattern| match pattern {
+    format!("{} = {}", condition.attribute(), list(condition.patterns().iter().map(pattern), " | "))
+}
+
+fn level(level: &Level) -> String {
+    format!("{} = {}", level.key, pattern(&level.value))
+}
+
+fn pattern(pattern: &Pattern) -> String {
+    match pattern {
         Pattern::Exact(value) => value.to_string(),
         Pattern::Prefix(prefix) => format!("{prefix}*"),
         Pattern::Present => "*".to_owned(),
-    });
-    format!("{} = {}", condition.attribute(), list(patterns, " | "))
+    }
 }
 
 fn limits(policy: &Policy) -> String {

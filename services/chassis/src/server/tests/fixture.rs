@@ -156,7 +156,6 @@ pub(super) async fn start_with<S>(
 ) -> Running
 where
     S: Service<HttpRequest<Incoming>, Response = HttpResponse<Body>, Error = Infallible>
-        + NamedService
         + Clone
         + Send
         + 'static,
@@ -173,6 +172,7 @@ where
         metrics: metrics.clone(),
         clock: Clock::system(),
         random: Random::system(),
+        services: &["tidegate.ratelimit.v1.RateLimitService"],
         descriptors: tidegate_proto::DESCRIPTORS,
         environment: Environment::Development,
     };

@@ -186,5 +186,5 @@ fn count<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
 }
 
 fn is_on(policy: &Policy) -> bool {
-    policy.enforcement != Enforcement::Off
+    policy.enforcement != Enforcement::Off && policy.descriptor.is_none()
 }

@@ -1,3 +1,4 @@
+use hashbrown::HashMap;
 use proptest::{prelude::*, sample::select};
 use rstest::rstest;
 use smallvec::SmallVec;
@@ -15,6 +16,7 @@ fn prefix(text: &str) -> Pattern {
 
 fn policy(name: &str, conditions: Vec<Condition>, key_by: &[&str], enforcement: Enforcement) -> Policy {
     Policy {
+        descriptor: None,
         name: name.into(),
         namespace: "test".into(),
         conditions: conditions.into(),
@@ -173,7 +175,7 @@ proptest! {
             let enforcement = if *off { Enforcement::Off } else { Enforcement::Shadow };
             policy(&format!("{position:02}"), conditions.collect(), key_by, enforcement)
         });
-        let set = PolicySet::new(built, Vec::new());
+        let set = PolicySet::new(built, Vec::new(), &HashMap::new());
         let attributes: Vec<_> = attributes.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let found = set.namespace("test").map_or_else(Vec::new, |all| names_matching(all, &attributes));
         prop_assert_eq!(found, expected);

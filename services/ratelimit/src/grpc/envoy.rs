@@ -1,0 +1,206 @@
+//! Envoy's protocol for global rate limits, `envoy.service.ratelimit.v3`.
+
+use smallvec::SmallVec;
+use tidegate_chassis::{clock::uuid_v7, error::Violations};
+use tidegate_proto::envoy::{
+    config::core::v3::HeaderValue,
+    extensions::common::ratelimit::v3::RateLimitDescriptor,
+    service::ratelimit::v3::{
+        RateLimitRequest, RateLimitResponse,
+        rate_limit_response::{Code, DescriptorStatus, RateLimit, rate_limit::Unit},
+        rate_limit_service_server::RateLimitService,
+    },
+};
+use tonic::{Request, Response, Status};
+
+use super::{RateLimitApi, error::invalid, to_status};
+use crate::{
+    domain::{MAX_TOKENS, Period},
+    limiter::{Descriptor, LimitVerdict, Verdict},
+    policies::MAX_LEVELS,
+};
+
+const MAX_DESCRIPTORS: usize = 64;
+const MAX_TEXT_BYTES: usize = 512;
+const SECOND_US: u64 = 1_000_000;
+
+/// The units of the protocol, longest first, with their lengths in microseconds.
+const UNITS: [(Unit, u64); 6] = [
+    (Unit::Year, 365 * 86_400 * SECOND_US),
+    (Unit::Week, 7 * 86_400 * SECOND_US),
+    (Unit::Day, 86_400 * SECOND_US),
+    (Unit::Hour, 3_600 * SECOND_US),
+    (Unit::Minute, 60 * SECOND_US),
+    (Unit::Second, SECOND_US),
+];
+
+/// The service of one worker, for Envoy.
+#[derive(Clone)]
+pub(crate) struct EnvoyApi(pub(crate) RateLimitApi);
+
+#[tonic::async_trait]
+impl RateLimitService for EnvoyApi {
+    async fn should_rate_limit(
+        &self,
+        request: Request<RateLimitRequest>,
+    ) -> Result<Response<RateLimitResponse>, Status> {
+        let shared = &self.0.shared;
+        let request = request.get_ref();
+        let entries: Vec<_> = request.descriptors.iter().map(entries).collect();
+        let descriptors = descriptors(request, &entries)?;
+        let policies = shared.limiter.policies();
+        let decided = shared.limiter.check_descriptors(&policies, &request.domain, &descriptors).await;
+        let verdicts = decided.map_err(|error| {
+            shared.stats.record_error();
+            to_status(&error)
+        })?;
+        verdicts.iter().for_each(|verdict| shared.stats.record(verdict));
+        Ok(Response::new(self.answer(&verdicts)))
+    }
+}
+
+type Entries<'r> = SmallVec<[(&'r str, &'r str); 4]>;
+
+fn entries(descriptor: &RateLimitDescriptor) -> Entries<'_> {
+    descriptor.entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect()
+}
+
+/// What is asked of each descriptor, if all of the request is valid.
+fn descriptors<'e>(
+    request: &RateLimitRequest,
+    entries: &'e [Entries<'_>],
+) -> Result<Vec<Descriptor<'e>>, Status> {
+    let mut violations = Violations::default();
+    if request.domain.is_empty() {
+        violations.add("domain", "must be set");
+    }
+    let count = request.descriptors.len();
+    if !(1..=MAX_DESCRIPTORS).contains(&count) {
+        violations.add("descriptors", format!("must be 1 to {MAX_DESCRIPTORS}, are {count}"));
+    }
+    let of_request = u64::from(request.hits_addend.max(1));
+    let mut descriptors = Vec::with_capacity(count);
+    for (index, (descriptor, entries)) in request.descriptors.iter().zip(entries).enumerate() {
+        let hits = descriptor.hits_addend.unwrap_or(of_request);
+        check_descriptor(descriptor, hits, &format!("descriptors[{index}]"), &mut violations);
+        descriptors.push(Descriptor { entries, hits });
+    }
+    if violations.is_empty() { Ok(descriptors) } else { Err(invalid(violations)) }
+}
+
+fn check_descriptor(descriptor: &RateLimitDescriptor, hits: u64, path: &str, violations: &mut Violations) {
+    let count = descriptor.entries.len();
+    if !(1..=MAX_LEVELS).contains(&count) {
+        violations.add(format!("{path}.entries"), format!("must be 1 to {MAX_LEVELS}, are {count}"));
+    }
+    for (index, entry) in descriptor.entries.iter().enumerate() {
+        for (name, text) in [("key", &entry.key), ("value", &entry.value)] {
+            if !(1..=MAX_TEXT_BYTES).contains(&text.len()) {
+                let description = format!("must be 1 to {MAX_TEXT_BYTES} bytes, is {}", text.len());
+                violations.add(format!("{path}.entries[{index}].{name}"), description);
+            }
+        }
+    }
+    if hits > MAX_TOKENS {
+        violations.add(format!("{path}.hits_addend"), format!("must be at most {MAX_TOKENS}, is {hits}"));
+    }
+    if descriptor.limit.is_some() {
+        violations.add(format!("{path}.limit"), "limits of a request are not known yet");
+    }
+    if descriptor.is_negative_hits {
+        violations.add(format!("{path}.is_negative_hits"), "hits cannot be given back yet");
+    }
+}
+
+impl EnvoyApi {
+    fn answer(&self, verdicts: &[Verdict<'_>]) -> RateLimitResponse {
+        let denied = verdicts.iter().filter(|verdict| !verdict.allowed);
+        let wait_us = denied.map(|verdict| verdict.retry_after_us).max();
+        let mut response = RateLimitResponse {
+            overall_code: code(wait_us.is_none()).into(),
+            statuses: verdicts.iter().map(status).collect(),
+            ..RateLimitResponse::default()
+        };
+        if let Some(wait_us) = wait_us {
+            response.response_headers_to_add.push(header("retry-after", wait_us.div_ceil(SECOND_US)));
+        }
+        response.dynamic_metadata = Some(self.metadata(verdicts));
+        response
+    }
+
+    /// What later filters, and access logs, may want to know.
+    fn metadata(&self, verdicts: &[Verdict<'_>]) -> prost_types::Struct {
+        use prost_types::value::Kind;
+        let now_us = verdicts.first().map_or(0, |verdict| verdict.at_us);
+        let id = uuid_v7(now_us, self.0.shared.renderer.random());
+        let denied_by = verdicts.iter().find(|verdict| !verdict.allowed).and_then(binding);
+        let degraded = verdicts.iter().any(|verdict| verdict.degraded);
+        let mut fields = vec![
+            ("decision_id", Kind::StringValue(id.to_string())),
+            ("degraded", Kind::BoolValue(degraded)),
+        ];
+        fields.extend(
+            denied_by.map(|limit| ("denied_by", Kind::StringValue(limit.limit.full_name.as_ref().to_owned()))),
+        );
+        let fields = fields.into_iter().map(|(name, kind)| (name.to_owned(), prost_types::Value { kind: Some(kind) }));
+        prost_types::Struct { fields: fields.collect() }
+    }
+}
+
+fn code(allowed: bool) -> Code {
+    if allowed { Code::Ok } else { Code::OverLimit }
+}
+
+fn header(name: &str, value: u64) -> HeaderValue {
+    HeaderValue { key: name.to_owned(), value: value.to_string(), ..HeaderValue::default() }
+}
+
+fn binding<'v, 'p>(verdict: &'v Verdict<'p>) -> Option<&'v LimitVerdict<'p>> {
+    verdict.binding.map(|index| &verdict.limits[index])
+}
+
+fn status(verdict: &Verdict<'_>) -> DescriptorStatus {
+    let mut status = DescriptorStatus { code: code(verdict.allowed).into(), ..DescriptorStatus::default() };
+    if let Some(found) = binding(verdict) {
+        status.current_limit = Some(current_limit(found, verdict.at_us));
+        status.limit_remaining = u32::try_from(found.outcome.remaining).unwrap_or(u32::MAX);
+        let until_us = match verdict.allowed {
+            true => found.outcome.reset_after_us,
+            false => verdict.retry_after_us.next_multiple_of(SECOND_US),
+        };
+        status.duration_until_reset = Some(duration(until_us));
+    }
+    status
+}
+
+fn current_limit(found: &LimitVerdict<'_>, now_us: u64) -> RateLimit {
+    let limit = &found.limit.limit;
+    let (unit, multiplier) = match limit.period {
+        Period::Month => (Unit::Month, 1),
+        period => units(period.length_us(now_us)),
+    };
+    RateLimit {
+        name: found.limit.full_name.as_ref().to_owned(),
+        requests_per_unit: limit.limit,
+        unit: unit.into(),
+        unit_multiplier: (multiplier != 1).then_some(multiplier),
+    }
+}
+
+/// The longest unit that the period has a whole number of; none for what is not whole seconds.
+fn units(period_us: u64) -> (Unit, u32) {
+    let fit = UNITS.iter().find(|(_, unit_us)| period_us >= *unit_us && period_us.is_multiple_of(*unit_us));
+    let found = fit.and_then(|(unit, unit_us)| Some((*unit, u32::try_from(period_us / unit_us).ok()?)));
+    found.unwrap_or((Unit::Unknown, 1))
+}
+
+fn duration(us: u64) -> prost_types::Duration {
+    let nanos = us % SECOND_US * 1_000;
+    prost_types::Duration {
+        seconds: i64::try_from(us / SECOND_US).unwrap_or(i64::MAX),
+        nanos: i32::try_from(nanos).expect("less than a second"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! Several descriptors of one request, as Envoy's protocol has them.
+
+use futures_util::future::try_join_all;
+use smallvec::SmallVec;
+
+use super::{CheckError, Counters, Limiter, Matches, Verdict, degraded, limited};
+use crate::{
+    domain::{CellCheck, Check, Decision, Enforcement, Match, Namespace, PolicySet},
+    store::StoreError,
+};
+
+/// One of the things that a request is counted under.
+#[derive(Clone, Copy, Debug)]
+pub struct Descriptor<'a> {
+    /// Its entries, keys and values, in their order.
+    pub entries: &'a [(&'a str, &'a str)],
+    /// Tokens to charge; 0 looks whether one could be charged.
+    pub hits: u64,
+}
+
+/// Descriptors that are decided together, each with what applies to it.
+struct Group<'p, 'd> {
+    /// What applies to any of them, each subject once.
+    matches: Matches<'p>,
+    cells: SmallVec<[CellCheck<'p>; 2]>,
+    members: Vec<Member<'p, 'd>>,
+}
+
+struct Member<'p, 'd> {
+    descriptor: &'d Descriptor<'d>,
+    matches: Matches<'p>,
+    /// Places of its limited matches among those of the group.
+    cells: SmallVec<[usize; 4]>,
+}
+
+impl Limiter {
+    /// Decides the descriptors of one request, and answers each in its order.
+    ///
+    /// All of them are charged or none, unless the namespace is compatible with the reference service: then each is charged that
+    /// has room, whatever the others have. One that only looks is looked at first. Where no policy applies, or none is
+    /// declared in the namespace at all, a descriptor is admitted by no limit. More hits than a limit could ever admit
+    /// are over it. Without the store each is answered by the failure modes for itself.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPlan`.
+    pub async fn check_descriptors<'p>(
+        &self,
+        policies: &'p PolicySet,
+        namespace: &str,
+        descriptors: &[Descriptor<'_>],
+    ) -> Result<Vec<Verdict<'p>>, CheckError> {
+        let Some(namespace) = policies.namespace(namespace).filter(|_| self.settings.enabled) else {
+            return Ok(descriptors.iter().map(|_| Verdict::unlimited(self.clock.now_us())).collect());
+        };
+        if namespace.settings().envoy_compatible {
+            let alone = descriptors.iter().map(|descriptor| {
+                self.decide_group(namespace, std::iter::once(descriptor), descriptor.hits > 0)
+            });
+            return Ok(try_join_all(alone).await?.into_iter().flatten().collect());
+        }
+        let of = |looks: bool| descriptors.iter().filter(move |descriptor| (descriptor.hits == 0) == looks);
+        let mut looks = self.decide_group(namespace, of(true), false).await?.into_iter();
+        let charge = looks.as_slice().iter().all(|verdict| verdict.allowed);
+        let mut charges = self.decide_group(namespace, of(false), charge).await?.into_iter();
+        let in_order = descriptors.iter().map(|descriptor| match descriptor.hits {
+            0 => looks.next(),
+            _ => charges.next(),
+        });
+        Ok(in_order.map(|verdict| verdict.expect("each of a group was answered")).collect())
+    }
+
+    async fn decide_group<'p, 'd>(
+        &self,
+        namespace: &'p Namespace,
+        descriptors: impl Iterator<Item = &'d Descriptor<'d>>,
+        charge: bool,
+    ) -> Result<Vec<Verdict<'p>>, CheckError> {
+        let mut group = self.group(namespace, descriptors)?;
+        if group.cells.is_empty() {
+            let now_us = self.clock.now_us();
+            return Ok(group.members.iter().map(|_| Verdict::unlimited(now_us)).collect());
+        }
+        let too_dear = group.refuse_too_dear();
+        let charge = charge && !too_dear.contains(&true);
+        let check = Check { cells: group.cells.clone(), charge, idempotency: None };
+        let answer = match &self.counters {
+            Counters::Memory(store) => store.decide_at(&check, self.clock.now_us()),
+            Counters::Shared { store, .. } => store.decide(&check).get().await,
+        };
+        let now_us = self.clock.now_us();
+        group
+            .members
+            .iter()
+            .map(|member| match &answer {
+                Ok(decision) => Ok(member.decided(&group.cells, decision, &too_dear, now_us)),
+                Err(error) => self.degraded(member, &group.cells, charge, *error, now_us),
+            })
+            .collect()
+    }
+
+    fn group<'p, 'd>(
+        &self,
+        namespace: &'p Namespace,
+        descriptors: impl Iterator<Item = &'d Descriptor<'d>>,
+    ) -> Result<Group<'p, 'd>, CheckError> {
+        let mut group = Group { matches: Matches::new(), cells: SmallVec::new(), members: Vec::new() };
+        for descriptor in descriptors {
+            let cost = descriptor.hits.max(1);
+            let mut matches = Matches::new();
+            namespace.matching_descriptor(descriptor.entries, cost, &mut matches)?;
+            let cells = limited(&matches)
+                .map(|found| group.charge(found, self.key_form().cell(found, descriptor.entries), cost))
+                .collect();
+            group.members.push(Member { descriptor, matches, cells });
+        }
+        Ok(group)
+    }
+
+    /// What the failure modes say of one descriptor.
+    fn degraded<'p>(
+        &self,
+        member: &Member<'p, '_>,
+        cells: &[CellCheck<'p>],
+        charge: bool,
+        error: StoreError,
+        now_us: u64,
+    ) -> Result<Verdict<'p>, CheckError> {
+        let cost = member.descriptor.hits.max(1);
+        let own = member.cells.iter().zip(limited(&member.matches)).map(|(cell, found)| CellCheck {
+            cost: cost.min(found.bundle.min_capacity),
+            ..cells[*cell].clone()
+        });
+        let check = Check { cells: own.collect(), charge, idempotency: None };
+        let local = match &self.counters {
+            Counters::Memory(_) => None,
+            Counters::Shared { local, .. } => Some(&**local),
+        };
+        degraded::verdict(local, &member.matches, &check, error, now_us)
+    }
+}
+
+impl<'p> Group<'p, '_> {
+    /// Adds `cost` to the cell of that key, which may be new; its place.
+    fn charge(&mut self, found: &Match<'p>, key: crate::key::Key, cost: u64) -> usize {
+        if let Some(place) = self.cells.iter().position(|cell| cell.key == key) {
+            let cell = &mut self.cells[place];
+            cell.cost = cell.cost.saturating_add(cost);
+            return place;
+        }
+        self.matches.push(*found);
+        self.cells.push(CellCheck {
+            key,
+            layout: &found.bundle.layout,
+            cost,
+            enforced: found.policy.enforcement == Enforcement::Enforce,
+        });
+        self.cells.len() - 1
+    }
+
+    /// Which enforced cells are to be charged more than they could ever hold. Every cost becomes one that can be asked for.
+    fn refuse_too_dear(&mut self) -> SmallVec<[bool; 4]> {
+        let cells = self.cells.iter_mut().zip(&self.matches);
+        cells
+            .map(|(cell, found)| {
+                let is_too_dear = cell.cost > found.bundle.min_capacity;
+                cell.cost = cell.cost.min(found.bundle.min_capacity);
+                is_too_dear && cell.enforced
+            })
+            .collect()
+    }
+}
+
+impl<'p> Member<'p, '_> {
+    /// The part of a decision that is about it.
+    fn decided(
+        &self,
+        cells: &[CellCheck<'p>],
+        decision: &Decision,
+        too_dear: &[bool],
+        now_us: u64,
+    ) -> Verdict<'p> {
+        let mut own = Decision { admitted: true, replayed: false, key_reused: false, outcomes: SmallVec::new() };
+        let mut never = None;
+        for place in &self.cells {
+            let begin: usize = cells[..*place].iter().map(|cell| cell.layout.rules().len()).sum();
+            let outcomes = &decision.outcomes[begin..begin + cells[*place].layout.rules().len()];
+            let has_room = outcomes.iter().all(|outcome| !outcome.exceeded());
+            own.admitted &= has_room || !cells[*place].enforced;
+            if too_dear[*place] {
+                never.get_or_insert(own.outcomes.len());
+            }
+            own.outcomes.extend_from_slice(outcomes);
+        }
+        let limited: Matches<'p> = limited(&self.matches).copied().collect();
+        let mut verdict = Verdict::decided(&limited, &own, now_us);
+        if let Some(first) = never {
+            verdict.refuse(first);
+        }
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests;

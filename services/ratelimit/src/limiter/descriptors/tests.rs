@@ -1,0 +1,150 @@
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tidegate_chassis::{
+    clock::{Clock, Random},
+    metrics::Metrics,
+};
+
+use super::*;
+use crate::{
+    limiter::LimiterSettings,
+    policies,
+    store::{MemoryStore, MemoryStoreConfig},
+};
+
+const POLICIES: &str = r#"
+builtin = false
+
+[namespaces.reference]
+envoy_compatible = true
+
+[[policies]]
+name = "users"
+namespace = "shop"
+descriptor = [{ key = "user" }]
+limits = [{ name = "day", limit = 3, period = "1d" }]
+
+[[policies]]
+name = "paths"
+namespace = "shop"
+descriptor = [{ key = "path", value = "/v1/*" }]
+limits = [{ name = "day", limit = 5, period = "1d" }]
+
+[[policies]]
+name = "addresses"
+namespace = "shop"
+key_by = ["remote_address"]
+limits = [{ name = "day", limit = 4, period = "1d" }]
+
+[[policies]]
+name = "trial"
+namespace = "shop"
+enforcement = "shadow"
+descriptor = [{ key = "trial" }]
+limits = [{ name = "day", limit = 1, period = "1d" }]
+
+[[policies]]
+name = "users"
+namespace = "reference"
+descriptor = [{ key = "user" }]
+limits = [{ name = "day", limit = 3, period = "1d" }]
+
+[[policies]]
+name = "paths"
+namespace = "reference"
+descriptor = [{ key = "path" }]
+limits = [{ name = "day", limit = 5, period = "1d" }]
+"#;
+
+fn memory() -> Arc<MemoryStore> {
+    let config = MemoryStoreConfig { max_bytes: 16 << 20 };
+    Arc::new(MemoryStore::new(&config, Clock::system(), &Random::seeded(1), &Metrics::new()))
+}
+
+fn limiters() -> [Limiter; 2] {
+    [Counters::Memory(memory()), Counters::Shared { store: memory(), local: memory() }].map(|counters| {
+        let policies = policies::parse(POLICIES, "test", 1).expect("valid policies");
+        let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 1 };
+        Limiter::new(Arc::new(ArcSwap::from_pointee(policies)), counters, Clock::system(), settings)
+    })
+}
+
+/// Of each descriptor: whether it is allowed, and what is left of its first limit, if it has any.
+async fn decided(
+    limiter: &Limiter,
+    namespace: &str,
+    descriptors: &[(&str, &str, u64)],
+) -> Vec<(bool, Option<u64>)> {
+    let entries: Vec<_> = descriptors.iter().map(|(key, value, _)| [(*key, *value)]).collect();
+    let descriptors: Vec<_> = descriptors
+        .iter()
+        .zip(&entries)
+        .map(|((_, _, hits), entries)| Descriptor { entries, hits: *hits })
+        .collect();
+    let policies = limiter.policies();
+    let verdicts = limiter.check_descriptors(&policies, namespace, &descriptors).await.expect("decided");
+    let left = |verdict: &Verdict<'_>| verdict.limits.first().map(|limit| limit.outcome.remaining);
+    verdicts.iter().map(|verdict| (verdict.allowed, left(verdict))).collect()
+}
+
+#[tokio::test]
+async fn all_descriptors_are_charged_or_none() {
+    for limiter in limiters() {
+        let both = [("user", "ada", 2), ("path", "/v1/orders", 1)];
+        assert_eq!(decided(&limiter, "shop", &both).await, [(true, Some(1)), (true, Some(4))]);
+        assert_eq!(decided(&limiter, "shop", &both).await, [(false, Some(1)), (true, Some(4))]);
+        assert_eq!(decided(&limiter, "shop", &both[1..]).await, [(true, Some(3))], "nothing was charged");
+    }
+}
+
+#[tokio::test]
+async fn compatible_namespace_charges_each_for_itself() {
+    for limiter in limiters() {
+        let both = [("user", "ada", 2), ("path", "/v1/orders", 1)];
+        assert_eq!(decided(&limiter, "reference", &both).await, [(true, Some(1)), (true, Some(4))]);
+        assert_eq!(decided(&limiter, "reference", &both).await, [(false, Some(1)), (true, Some(3))]);
+    }
+}
+
+#[tokio::test]
+async fn descriptor_of_no_hits_looks_and_charges_nothing() {
+    for limiter in limiters() {
+        let look = [("user", "ada", 0), ("path", "/v1/orders", 1)];
+        assert_eq!(decided(&limiter, "shop", &look).await, [(true, Some(3)), (true, Some(4))]);
+        assert_eq!(decided(&limiter, "shop", &[("user", "ada", 3)]).await, [(true, Some(0))]);
+        // Nothing is left, so the look fails, and what stands beside it is not charged.
+        assert_eq!(decided(&limiter, "shop", &look).await, [(false, Some(0)), (true, Some(4))]);
+        assert_eq!(decided(&limiter, "shop", &look[1..]).await, [(true, Some(3))]);
+    }
+}
+
+#[tokio::test]
+async fn same_subject_twice_is_charged_for_both() {
+    for limiter in limiters() {
+        let twice = [("user", "ada", 1), ("user", "ada", 1)];
+        assert_eq!(decided(&limiter, "shop", &twice).await, [(true, Some(1)), (true, Some(1))]);
+        assert_eq!(decided(&limiter, "shop", &twice).await, [(false, Some(1)), (false, Some(1))]);
+        assert_eq!(decided(&limiter, "shop", &twice[1..]).await, [(true, Some(0))]);
+    }
+}
+
+#[tokio::test]
+async fn more_hits_than_a_limit_could_ever_admit_are_over_it() {
+    for limiter in limiters() {
+        let dear = [("user", "ada", 4), ("path", "/v1/orders", 1)];
+        assert_eq!(decided(&limiter, "shop", &dear).await, [(false, Some(3)), (true, Some(5))]);
+        assert_eq!(decided(&limiter, "shop", &[("trial", "x", 9)]).await, [(true, Some(0))], "a shadow");
+        assert_eq!(decided(&limiter, "shop", &[("trial", "x", 9)]).await, [(true, Some(0))], "a shadow");
+    }
+}
+
+#[tokio::test]
+async fn what_no_policy_is_for_is_admitted_by_no_limit() {
+    for limiter in limiters() {
+        let none = [("user", "ada", 1), ("city", "Ulm", 1), ("path", "/v2", 1), ("remote_address", "::1", 1)];
+        let expected = [(true, Some(2)), (true, None), (true, None), (true, Some(3))];
+        assert_eq!(decided(&limiter, "shop", &none).await, expected, "attributes are matched as well");
+        assert_eq!(decided(&limiter, "nowhere", &none).await, [(true, None); 4]);
+    }
+}

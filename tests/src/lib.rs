@@ -6,6 +6,7 @@
 
 pub mod certificates;
 pub mod checker;
+pub mod envoy;
 pub mod eventually;
 pub mod http_client;
 pub mod load;

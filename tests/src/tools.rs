@@ -95,6 +95,15 @@ pub fn python() -> anyhow::Result<PathBuf> {
     Ok(interpreter)
 }
 
+/// Envoy, which comes as one of the Python packages.
+///
+/// # Errors
+///
+/// As [`python`].
+pub fn envoy() -> anyhow::Result<PathBuf> {
+    Ok(python()?.with_file_name("envoy"))
+}
+
 /// Folder with `grpc-health-probe`, `grpcurl`, `protoc-gen-go`, `protoc-gen-go-grpc` and `client` (ours), built
 /// from `tests/clients/go`, whose go.mod and go.sum pin every version.
 ///

@@ -35,7 +35,8 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
 }
 
 fn generate(proto_dir: &Path, out: &Path) -> anyhow::Result<()> {
-    let sources = [proto_files(&proto_dir.join("envoy"))?, proto_files(&proto_dir.join("tidegate"))?].concat();
+    let sources =
+        [proto_files(&proto_dir.join("envoy"))?, proto_files(&proto_dir.join("tidegate"))?].concat();
     let mut compiler = protox::Compiler::new([proto_dir])?;
     compiler.include_imports(true).include_source_info(true);
     for source in &sources {

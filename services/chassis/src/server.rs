@@ -149,10 +149,7 @@ impl Server {
         stop: CancellationToken,
     ) -> anyhow::Result<()>
     where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
-            + Clone
-            + Send
-            + 'static,
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Unpin + Send + 'static,
     {
         let Self { listeners, config, metrics, clock, random, services, descriptors, environment } = self;
@@ -211,7 +208,7 @@ impl Server {
 
         health.serving(&readiness).await;
         let address = listeners.grpc_addr;
-        tracing::info!(%address, ops_address = %listeners.ops_addr, workers = workers.len(), tls = identity.is_some(), ?services, "serving");
+        tracing::info!(%address, ops_address = %listeners.ops_addr, workers = workers.len(), tls = identity.is_some(), services = services.join(" "), "serving");
         let mut acceptor = Acceptor::new(listeners.grpc, "grpc");
         let leave = async {
             stop.cancelled().await;

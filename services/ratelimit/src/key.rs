@@ -77,9 +77,7 @@ fn values<'a, A: Attributes + ?Sized>(
     let by_place = found.policy.descriptor.is_some();
     found.policy.key_by.iter().enumerate().map(move |(place, name)| match by_place {
         true => attributes.get(place).1,
-        false => {
-            attributes.find(name).expect("a policy matches only if the attributes of its key are there")
-        }
+        false => attributes.find(name).expect("a policy matches only if the attributes of its key are there"),
     })
 }
 

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "the tables of the long scenarios go to the screen")]
 
 mod bad_input;
+mod envoy;
 mod free_plan;
 mod gateway;
 mod health_probe;

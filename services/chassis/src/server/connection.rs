@@ -87,9 +87,7 @@ impl Connections {
         dispatch: Dispatch<S>,
     ) -> Result<(), HandshakeFailed>
     where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
-            + Send
-            + 'static,
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Unpin + Send + 'static,
     {
         match &self.identity {
@@ -111,9 +109,7 @@ impl Connections {
 
     async fn serve_io<S, I>(&self, io: I, dispatch: Dispatch<S>) -> Result<(), HandshakeFailed>
     where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
-            + Send
-            + 'static,
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Unpin + Send + 'static,
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

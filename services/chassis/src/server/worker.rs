@@ -49,10 +49,7 @@ pub(super) type Ended = oneshot::Receiver<Infallible>;
 pub(super) async fn start<S, M>(assignment: Assignment, make: Arc<M>) -> anyhow::Result<(WorkerHandle, Ended)>
 where
     M: Fn(usize) -> S + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Unpin + Send + 'static,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -83,10 +80,7 @@ async fn run<S>(
     mut incoming: mpsc::UnboundedReceiver<StdStream>,
     open: Arc<AtomicUsize>,
 ) where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Unpin + Send + 'static,
 {
     let Assignment { worker, connections, shared, random, drain, drain_timeout, .. } = assignment;

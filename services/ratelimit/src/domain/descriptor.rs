@@ -2,7 +2,10 @@
 
 use hashbrown::HashMap;
 
-use super::{matcher::{Attributes, Pattern}, policy::Policy};
+use super::{
+    matcher::{Attributes, Pattern},
+    policy::Policy,
+};
 
 /// One level of the descriptors that a policy is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +59,9 @@ impl Tree {
     /// Positions of the policies that the entries of a descriptor find, ascending.
     pub(super) fn find<A: Attributes + ?Sized>(&self, entries: &A) -> &[u32] {
         let levels = 0..entries.len();
-        let found = levels.map(|index| entries.get(index)).try_fold(&self.root, |node, (key, value)| {
-            node.keys.get(key)?.follow(value)
-        });
+        let found = levels
+            .map(|index| entries.get(index))
+            .try_fold(&self.root, |node, (key, value)| node.keys.get(key)?.follow(value));
         found.filter(|_| !entries.is_empty()).map_or(&[], |node| &node.policies)
     }
 }

@@ -32,14 +32,13 @@ impl PolicySet {
         for policy in policies {
             grouped.entry_ref(&*policy.namespace).or_default().push(policy);
         }
-        let namespaces: HashMap<_, _> =
-            grouped
-                .into_iter()
-                .map(|(name, list)| {
-                    let settings = settings.get(&*name).copied().unwrap_or_default();
-                    (name, Namespace::new(list, settings))
-                })
-                .collect();
+        let namespaces: HashMap<_, _> = grouped
+            .into_iter()
+            .map(|(name, list)| {
+                let settings = settings.get(&*name).copied().unwrap_or_default();
+                (name, Namespace::new(list, settings))
+            })
+            .collect();
         Self { namespaces: namespaces.into(), plans, version: 1, fingerprint: 0 }
     }
 

@@ -135,14 +135,14 @@ impl EnvoyApi {
         let id = uuid_v7(now_us, self.0.shared.renderer.random());
         let denied_by = verdicts.iter().find(|verdict| !verdict.allowed).and_then(binding);
         let degraded = verdicts.iter().any(|verdict| verdict.degraded);
-        let mut fields = vec![
-            ("decision_id", Kind::StringValue(id.to_string())),
-            ("degraded", Kind::BoolValue(degraded)),
-        ];
+        let mut fields =
+            vec![("decision_id", Kind::StringValue(id.to_string())), ("degraded", Kind::BoolValue(degraded))];
         fields.extend(
-            denied_by.map(|limit| ("denied_by", Kind::StringValue(limit.limit.full_name.as_ref().to_owned()))),
+            denied_by
+                .map(|limit| ("denied_by", Kind::StringValue(limit.limit.full_name.as_ref().to_owned()))),
         );
-        let fields = fields.into_iter().map(|(name, kind)| (name.to_owned(), prost_types::Value { kind: Some(kind) }));
+        let fields =
+            fields.into_iter().map(|(name, kind)| (name.to_owned(), prost_types::Value { kind: Some(kind) }));
         prost_types::Struct { fields: fields.collect() }
     }
 }

@@ -48,6 +48,10 @@ impl Service<Request<Replayed>> for Services {
 
     fn call(&mut self, request: Request<Replayed>) -> Self::Future {
         let path = request.uri().path().strip_prefix('/').unwrap_or_default();
-        if path.starts_with(of_envoy::SERVICE_NAME) { self.envoy.call(request) } else { self.own.call(request) }
+        if path.starts_with(of_envoy::SERVICE_NAME) {
+            self.envoy.call(request)
+        } else {
+            self.own.call(request)
+        }
     }
 }

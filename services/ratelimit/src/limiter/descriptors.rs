@@ -180,7 +180,8 @@ impl<'p> Member<'p, '_> {
         too_dear: &[bool],
         now_us: u64,
     ) -> Verdict<'p> {
-        let mut own = Decision { admitted: true, replayed: false, key_reused: false, outcomes: SmallVec::new() };
+        let mut own =
+            Decision { admitted: true, replayed: false, key_reused: false, outcomes: SmallVec::new() };
         let mut never = None;
         for place in &self.cells {
             let begin: usize = cells[..*place].iter().map(|cell| cell.layout.rules().len()).sum();

@@ -62,7 +62,10 @@ pub(super) fn read_descriptor(fields: &mut Fields, faults: &mut Faults) -> Optio
     let levels = fields.tables("descriptor", faults)?;
     for other in ["match", "when", "key_by"] {
         if fields.has(other) {
-            faults.add(fields.path_of(other), "does not go with descriptor, which says both what it is for and its key");
+            faults.add(
+                fields.path_of(other),
+                "does not go with descriptor, which says both what it is for and its key",
+            );
         }
     }
     if !(1..=MAX_LEVELS).contains(&levels.len()) {

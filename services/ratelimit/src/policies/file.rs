@@ -176,11 +176,15 @@ fn read_plan_of(mut fields: Fields, faults: &mut Faults) -> Option<TariffEntry> 
     Some(TariffEntry::PlanOf { attribute: attribute?, default: default? })
 }
 
-fn read_namespace((path, name, value): (String, String, Value), faults: &mut Faults) -> Option<NamespaceEntry> {
+fn read_namespace(
+    (path, name, value): (String, String, Value),
+    faults: &mut Faults,
+) -> Option<NamespaceEntry> {
     check_namespace(&path, &name, faults);
     let mut fields = table(&path, value, faults)?;
-    let settings =
-        NamespaceSettings { envoy_compatible: fields.boolean("envoy_compatible", faults).unwrap_or_default() };
+    let settings = NamespaceSettings {
+        envoy_compatible: fields.boolean("envoy_compatible", faults).unwrap_or_default(),
+    };
     fields.finish(faults);
     Some(NamespaceEntry { path, name, settings })
 }

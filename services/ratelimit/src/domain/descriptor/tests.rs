@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::domain::{Enforcement, FailureMode, Plan, Tariff, Bundle};
+use crate::domain::{Bundle, Enforcement, FailureMode, Plan, Tariff};
 
 fn policy(levels: &[(&str, &str)]) -> Policy {
     let pattern = |value: &str| match value.strip_suffix('*') {

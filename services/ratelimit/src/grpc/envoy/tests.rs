@@ -1,4 +1,3 @@
-
 use tidegate_proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
     Entry, RateLimitOverride,
 };
@@ -51,7 +50,8 @@ async fn statuses_come_in_order_with_what_binds() {
             descriptor(&organization, Some(2)),
         ])
     };
-    let ask = async || envoy.should_rate_limit(Request::new(request.clone())).await.expect("decided").into_inner();
+    let ask =
+        async || envoy.should_rate_limit(Request::new(request.clone())).await.expect("decided").into_inner();
     let answer = ask().await;
     assert_eq!((answer.overall_code(), answer.response_headers_to_add.len()), (Code::Ok, 0));
     let left: Vec<_> = answer.statuses.iter().map(|status| status.limit_remaining).collect();
@@ -59,7 +59,10 @@ async fn statuses_come_in_order_with_what_binds() {
     assert_eq!(left, [4, 0, 4]);
     assert!(answer.statuses[1].current_limit.is_none() && answer.statuses[1].duration_until_reset.is_none());
     let limit = answer.statuses[0].current_limit.clone().expect("a limit");
-    assert_eq!((limit.name.as_str(), limit.requests_per_unit, limit.unit()), ("free/minute", 10, Unit::Minute));
+    assert_eq!(
+        (limit.name.as_str(), limit.requests_per_unit, limit.unit()),
+        ("free/minute", 10, Unit::Minute)
+    );
     assert_eq!(limit.unit_multiplier, None);
 
     let answer = ask().await;
@@ -118,5 +121,4 @@ async fn every_wrong_field_is_named_and_nothing_charged() {
         assert_eq!((status.code(), &named[..]), (tonic::Code::InvalidArgument, fields));
     }
     assert!(metrics.encode().contains("rate_limit_requests_total{status=\"allowed\"} 0\n"));
-
 }

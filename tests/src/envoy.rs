@@ -1,0 +1,133 @@
+//! A real Envoy that asks the rate-limit service before it lets a request through.
+
+use std::{fs, process::Command, time::Duration};
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{eventually::eventually, http_client, ports, process::Process, services::Service, tools};
+
+const UP_WITHIN: Duration = Duration::from_secs(30);
+/// How long Envoy waits for the service: longer than a debug build on a busy machine ever takes.
+const TIMEOUT: &str = "5s";
+
+/// Envoy before an upstream that answers 200 to everything.
+#[derive(Debug)]
+pub struct Envoy {
+    address: String,
+    _process: Process,
+    _folder: TempDir,
+}
+
+impl Envoy {
+    /// Starts Envoy with the given `rate_limits` on every path, in the domain `edge`, and waits until it is live. A
+    /// request that the service cannot decide is answered 500.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be installed, or does not come up (the message carries its log).
+    pub async fn start(service: &Service, rate_limits: &Value) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (port, admin) = (ports::free()?, format!("127.0.0.1:{}", ports::free()?));
+        let config = folder.path().join("envoy.json");
+        fs::write(&config, config_of(service, port, &admin, rate_limits)?.to_string())?;
+        let mut command = Command::new(tools::envoy()?);
+        command.arg("--config-path").arg(&config);
+        command.args(["--log-level", "warning", "--concurrency", "1", "--disable-hot-restart"]);
+        let mut process = Process::spawn("envoy", &mut command)?;
+        let live = eventually("envoy", UP_WITHIN, async || {
+            if let Some(status) = process.ended()? {
+                bail!("ended with {status} before it was live");
+            }
+            Ok(http_client::get(&admin, "/ready").await.is_ok_and(|answer| answer.status.is_success()))
+        });
+        live.await.with_context(|| format!("envoy is not live\n{}", process.tail()))?;
+        Ok(Self { address: format!("127.0.0.1:{port}"), _process: process, _folder: folder })
+    }
+
+    /// `HOST:PORT` at which it takes requests.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+fn config_of(service: &Service, port: u16, admin: &str, rate_limits: &Value) -> anyhow::Result<Value> {
+    let type_of = |name: &str| format!("type.googleapis.com/envoy.extensions.filters.{name}");
+    let rate_limit = json!({
+        "@type": type_of("http.ratelimit.v3.RateLimit"),
+        "domain": "edge",
+        "failure_mode_deny": true,
+        "timeout": TIMEOUT,
+        "enable_x_ratelimit_headers": "DRAFT_VERSION_03",
+        "rate_limit_service": {
+            "grpc_service": { "envoy_grpc": { "cluster_name": "ratelimit" } },
+            "transport_api_version": "V3",
+        },
+    });
+    // What stands behind Envoy is the ops port of the service: it answers 200 to "/live".
+    let route = json!({
+        "match": { "prefix": "/" },
+        "route": {
+            "cluster": "upstream",
+            "regex_rewrite": { "pattern": { "regex": ".*" }, "substitution": "/live" },
+        },
+        // Here and not in the route: only here descriptors may have hits of their own.
+        "typed_per_filter_config": {
+            "envoy.filters.http.ratelimit": {
+                "@type": type_of("http.ratelimit.v3.RateLimitPerRoute"),
+                "rate_limits": rate_limits,
+            },
+        },
+    });
+    let connections = json!({
+        "@type": type_of("network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": "edge",
+        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [route] }] },
+        "http_filters": [
+            { "name": "envoy.filters.http.ratelimit", "typed_config": rate_limit },
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": { "@type": type_of("http.router.v3.Router") },
+            },
+        ],
+    });
+    let listener = json!({
+        "name": "edge",
+        "address": socket(&format!("127.0.0.1:{port}"))?,
+        "filter_chains": [{ "filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": connections,
+        }] }],
+    });
+    let mut ratelimit = cluster("ratelimit", service.address())?;
+    ratelimit["typed_extension_protocol_options"] = json!({
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": { "http2_protocol_options": {} },
+        },
+    });
+    Ok(json!({
+        "admin": { "address": socket(admin)? },
+        "static_resources": {
+            "listeners": [listener],
+            "clusters": [ratelimit, cluster("upstream", service.ops())?],
+        },
+    }))
+}
+
+fn cluster(name: &str, address: &str) -> anyhow::Result<Value> {
+    let endpoint = json!({ "endpoint": { "address": socket(address)? } });
+    Ok(json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": TIMEOUT,
+        "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [endpoint] }] },
+    }))
+}
+
+fn socket(address: &str) -> anyhow::Result<Value> {
+    let (host, port) = address.rsplit_once(':').context("an address is host and port")?;
+    Ok(json!({ "socket_address": { "address": host, "port_value": port.parse::<u16>()? } }))
+}

@@ -2,6 +2,7 @@
 
 mod degraded;
 mod descriptors;
+mod overrides;
 mod verdict;
 
 use std::{hash::Hasher, sync::Arc};
@@ -11,7 +12,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use smallvec::SmallVec;
 use tidegate_chassis::clock::Clock;
 
-pub use self::descriptors::Descriptor;
+pub use self::{descriptors::Descriptor, overrides::Override};
 pub use self::verdict::{LimitVerdict, Reason, Verdict};
 use crate::{
     domain::{

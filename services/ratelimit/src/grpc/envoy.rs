@@ -4,7 +4,8 @@ use smallvec::SmallVec;
 use tidegate_chassis::{clock::uuid_v7, error::Violations};
 use tidegate_proto::envoy::{
     config::core::v3::HeaderValue,
-    extensions::common::ratelimit::v3::RateLimitDescriptor,
+    extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::RateLimitOverride},
+    r#type::v3::RateLimitUnit,
     service::ratelimit::v3::{
         RateLimitRequest, RateLimitResponse,
         rate_limit_response::{Code, DescriptorStatus, RateLimit, rate_limit::Unit},
@@ -16,7 +17,7 @@ use tonic::{Request, Response, Status};
 use super::{RateLimitApi, error::invalid, to_status};
 use crate::{
     domain::{MAX_TOKENS, Period},
-    limiter::{Descriptor, LimitVerdict, Verdict},
+    limiter::{Descriptor, LimitVerdict, Override, Verdict},
     policies::MAX_LEVELS,
 };
 
@@ -47,7 +48,12 @@ impl RateLimitService for EnvoyApi {
         let shared = &self.0.shared;
         let request = request.get_ref();
         let entries: Vec<_> = request.descriptors.iter().map(entries).collect();
-        let descriptors = descriptors(request, &entries)?;
+        let overrides = read(request)?;
+        let descriptors: Vec<_> = hits(request)
+            .zip(&entries)
+            .zip(&overrides)
+            .map(|((hits, entries), limit)| Descriptor { entries, hits, limit: limit.as_ref() })
+            .collect();
         let policies = shared.limiter.policies();
         let decided = shared.limiter.check_descriptors(&policies, &request.domain, &descriptors).await;
         let verdicts = decided.map_err(|error| {
@@ -55,7 +61,17 @@ impl RateLimitService for EnvoyApi {
             to_status(&error)
         })?;
         verdicts.iter().for_each(|verdict| shared.stats.record(verdict));
-        Ok(Response::new(self.answer(&verdicts)))
+        let mut answer = self.answer(&verdicts);
+        // A limit of nothing was counted as one of 1.
+        for (status, descriptor) in answer.statuses.iter_mut().zip(&request.descriptors) {
+            if let (Some(limit), Some(RateLimitOverride { requests_per_unit: 0, .. })) =
+                (&mut status.current_limit, &descriptor.limit)
+            {
+                limit.requests_per_unit = 0;
+                status.limit_remaining = 0;
+            }
+        }
+        Ok(Response::new(answer))
     }
 }
 
@@ -65,11 +81,14 @@ fn entries(descriptor: &RateLimitDescriptor) -> Entries<'_> {
     descriptor.entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect()
 }
 
-/// What is asked of each descriptor, if all of the request is valid.
-fn descriptors<'e>(
-    request: &RateLimitRequest,
-    entries: &'e [Entries<'_>],
-) -> Result<Vec<Descriptor<'e>>, Status> {
+/// Hits of each descriptor.
+fn hits(request: &RateLimitRequest) -> impl Iterator<Item = u64> {
+    let of_request = u64::from(request.hits_addend.max(1));
+    request.descriptors.iter().map(move |descriptor| descriptor.hits_addend.unwrap_or(of_request))
+}
+
+/// The limits that descriptors bring with them, if all of the request is valid.
+fn read(request: &RateLimitRequest) -> Result<Vec<Option<Override>>, Status> {
     let mut violations = Violations::default();
     if request.domain.is_empty() {
         violations.add("domain", "must be set");
@@ -77,15 +96,42 @@ fn descriptors<'e>(
     let count = request.descriptors.len();
     if !(1..=MAX_DESCRIPTORS).contains(&count) {
         violations.add("descriptors", format!("must be 1 to {MAX_DESCRIPTORS}, are {count}"));
+        return Err(invalid(violations));
     }
-    let of_request = u64::from(request.hits_addend.max(1));
-    let mut descriptors = Vec::with_capacity(count);
-    for (index, (descriptor, entries)) in request.descriptors.iter().zip(entries).enumerate() {
-        let hits = descriptor.hits_addend.unwrap_or(of_request);
-        check_descriptor(descriptor, hits, &format!("descriptors[{index}]"), &mut violations);
-        descriptors.push(Descriptor { entries, hits });
-    }
-    if violations.is_empty() { Ok(descriptors) } else { Err(invalid(violations)) }
+    let descriptors = request.descriptors.iter().zip(hits(request)).enumerate();
+    let overrides = descriptors.map(|(index, (descriptor, hits))| {
+        let path = format!("descriptors[{index}]");
+        check_descriptor(descriptor, hits, &path, &mut violations);
+        let limit = descriptor.limit.as_ref()?;
+        read_limit(&request.domain, descriptor, limit)
+            .map_err(|(field, description)| violations.add(format!("{path}.limit.{field}"), description))
+            .ok()
+    });
+    let overrides = overrides.collect();
+    if violations.is_empty() { Ok(overrides) } else { Err(invalid(violations)) }
+}
+
+fn read_limit(
+    domain: &str,
+    descriptor: &RateLimitDescriptor,
+    limit: &RateLimitOverride,
+) -> Result<Override, (&'static str, String)> {
+    let unit = RateLimitUnit::try_from(limit.unit).unwrap_or(RateLimitUnit::Unknown);
+    let (name, period) = match unit {
+        RateLimitUnit::Unknown => return Err(("unit", format!("is no unit: {}", limit.unit))),
+        RateLimitUnit::Second => ("second", Period::Micros(SECOND_US)),
+        RateLimitUnit::Minute => ("minute", Period::Micros(60 * SECOND_US)),
+        RateLimitUnit::Hour => ("hour", Period::Micros(3_600 * SECOND_US)),
+        RateLimitUnit::Day => ("day", Period::Micros(86_400 * SECOND_US)),
+        RateLimitUnit::Week => ("week", Period::Week),
+        RateLimitUnit::Month => ("month", Period::Month),
+        RateLimitUnit::Year => ("year", Period::Micros(365 * 86_400 * SECOND_US)),
+    };
+    let keys: SmallVec<[&str; 4]> = descriptor.entries.iter().map(|entry| &*entry.key).collect();
+    Override::new(domain, &keys, name, limit.requests_per_unit.into(), period).map_err(|errors| {
+        let descriptions: Vec<_> = errors.into_iter().map(|error| error.description).collect();
+        ("requests_per_unit", descriptions.join("; "))
+    })
 }
 
 fn check_descriptor(descriptor: &RateLimitDescriptor, hits: u64, path: &str, violations: &mut Violations) {
@@ -103,9 +149,6 @@ fn check_descriptor(descriptor: &RateLimitDescriptor, hits: u64, path: &str, vio
     }
     if hits > MAX_TOKENS {
         violations.add(format!("{path}.hits_addend"), format!("must be at most {MAX_TOKENS}, is {hits}"));
-    }
-    if descriptor.limit.is_some() {
-        violations.add(format!("{path}.limit"), "limits of a request are not known yet");
     }
     if descriptor.is_negative_hits {
         violations.add(format!("{path}.is_negative_hits"), "hits cannot be given back yet");

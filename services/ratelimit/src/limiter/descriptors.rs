@@ -3,7 +3,7 @@
 use futures_util::future::try_join_all;
 use smallvec::SmallVec;
 
-use super::{CheckError, Counters, Limiter, Matches, Verdict, degraded, limited};
+use super::{CheckError, Counters, Limiter, Matches, Override, Verdict, degraded, limited};
 use crate::{
     domain::{CellCheck, Check, Decision, Enforcement, Match, Namespace, PolicySet},
     store::StoreError,
@@ -16,18 +16,20 @@ pub struct Descriptor<'a> {
     pub entries: &'a [(&'a str, &'a str)],
     /// Tokens to charge; 0 looks whether one could be charged.
     pub hits: u64,
+    /// Takes the place of the policies.
+    pub limit: Option<&'a Override>,
 }
 
 /// Descriptors that are decided together, each with what applies to it.
-struct Group<'p, 'd> {
+struct Group<'p> {
     /// What applies to any of them, each subject once.
     matches: Matches<'p>,
     cells: SmallVec<[CellCheck<'p>; 2]>,
-    members: Vec<Member<'p, 'd>>,
+    members: Vec<Member<'p>>,
 }
 
-struct Member<'p, 'd> {
-    descriptor: &'d Descriptor<'d>,
+struct Member<'p> {
+    cost: u64,
     matches: Matches<'p>,
     /// Places of its limited matches among those of the group.
     cells: SmallVec<[usize; 4]>,
@@ -48,7 +50,7 @@ impl Limiter {
         &self,
         policies: &'p PolicySet,
         namespace: &str,
-        descriptors: &[Descriptor<'_>],
+        descriptors: &[Descriptor<'p>],
     ) -> Result<Vec<Verdict<'p>>, CheckError> {
         let Some(namespace) = policies.namespace(namespace).filter(|_| self.settings.enabled) else {
             return Ok(descriptors.iter().map(|_| Verdict::unlimited(self.clock.now_us())).collect());
@@ -70,10 +72,10 @@ impl Limiter {
         Ok(in_order.map(|verdict| verdict.expect("each of a group was answered")).collect())
     }
 
-    async fn decide_group<'p, 'd>(
+    async fn decide_group<'p: 'd, 'd>(
         &self,
         namespace: &'p Namespace,
-        descriptors: impl Iterator<Item = &'d Descriptor<'d>>,
+        descriptors: impl Iterator<Item = &'d Descriptor<'p>>,
         charge: bool,
     ) -> Result<Vec<Verdict<'p>>, CheckError> {
         let mut group = self.group(namespace, descriptors)?;
@@ -99,20 +101,23 @@ impl Limiter {
             .collect()
     }
 
-    fn group<'p, 'd>(
+    fn group<'p: 'd, 'd>(
         &self,
         namespace: &'p Namespace,
-        descriptors: impl Iterator<Item = &'d Descriptor<'d>>,
-    ) -> Result<Group<'p, 'd>, CheckError> {
+        descriptors: impl Iterator<Item = &'d Descriptor<'p>>,
+    ) -> Result<Group<'p>, CheckError> {
         let mut group = Group { matches: Matches::new(), cells: SmallVec::new(), members: Vec::new() };
         for descriptor in descriptors {
             let cost = descriptor.hits.max(1);
             let mut matches = Matches::new();
-            namespace.matching_descriptor(descriptor.entries, cost, &mut matches)?;
+            match descriptor.limit {
+                Some(limit) => matches.push(limit.found()),
+                None => namespace.matching_descriptor(descriptor.entries, cost, &mut matches)?,
+            }
             let cells = limited(&matches)
                 .map(|found| group.charge(found, self.key_form().cell(found, descriptor.entries), cost))
                 .collect();
-            group.members.push(Member { descriptor, matches, cells });
+            group.members.push(Member { cost, matches, cells });
         }
         Ok(group)
     }
@@ -120,15 +125,14 @@ impl Limiter {
     /// What the failure modes say of one descriptor.
     fn degraded<'p>(
         &self,
-        member: &Member<'p, '_>,
+        member: &Member<'p>,
         cells: &[CellCheck<'p>],
         charge: bool,
         error: StoreError,
         now_us: u64,
     ) -> Result<Verdict<'p>, CheckError> {
-        let cost = member.descriptor.hits.max(1);
         let own = member.cells.iter().zip(limited(&member.matches)).map(|(cell, found)| CellCheck {
-            cost: cost.min(found.bundle.min_capacity),
+            cost: member.cost.min(found.bundle.min_capacity).max(1),
             ..cells[*cell].clone()
         });
         let check = Check { cells: own.collect(), charge, idempotency: None };
@@ -140,7 +144,7 @@ impl Limiter {
     }
 }
 
-impl<'p> Group<'p, '_> {
+impl<'p> Group<'p> {
     /// Adds `cost` to the cell of that key, which may be new; its place.
     fn charge(&mut self, found: &Match<'p>, key: crate::key::Key, cost: u64) -> usize {
         if let Some(place) = self.cells.iter().position(|cell| cell.key == key) {
@@ -164,14 +168,15 @@ impl<'p> Group<'p, '_> {
         cells
             .map(|(cell, found)| {
                 let is_too_dear = cell.cost > found.bundle.min_capacity;
-                cell.cost = cell.cost.min(found.bundle.min_capacity);
+                // A limit of nothing is looked at as one of 1.
+                cell.cost = cell.cost.min(found.bundle.min_capacity).max(1);
                 is_too_dear && cell.enforced
             })
             .collect()
     }
 }
 
-impl<'p> Member<'p, '_> {
+impl<'p> Member<'p> {
     /// The part of a decision that is about it.
     fn decided(
         &self,

@@ -1,5 +1,5 @@
 use tidegate_proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
-    Entry, RateLimitOverride,
+    Entry,
 };
 use tonic_types::StatusExt;
 
@@ -91,7 +91,7 @@ async fn every_wrong_field_is_named_and_nothing_charged() {
             descriptor(&[], None),
             descriptor(&[("", "x"), ("path", "")], Some(u64::MAX)),
             RateLimitDescriptor {
-                limit: Some(RateLimitOverride { requests_per_unit: 1, unit: 1 }),
+                limit: Some(RateLimitOverride { requests_per_unit: 1, unit: 9 }),
                 is_negative_hits: true,
                 ..descriptor(&[("path", "x")], None)
             },
@@ -107,8 +107,8 @@ async fn every_wrong_field_is_named_and_nothing_charged() {
                 "descriptors[2].entries[0].key",
                 "descriptors[2].entries[1].value",
                 "descriptors[2].hits_addend",
-                "descriptors[3].limit",
                 "descriptors[3].is_negative_hits",
+                "descriptors[3].limit.unit",
             ][..],
         ),
         (request(Vec::new()), &["descriptors"]),

@@ -8,6 +8,7 @@ use tidegate_chassis::{
 
 use super::*;
 use crate::{
+    domain::Period,
     limiter::LimiterSettings,
     policies,
     store::{MemoryStore, MemoryStoreConfig},
@@ -80,7 +81,7 @@ async fn decided(
     let descriptors: Vec<_> = descriptors
         .iter()
         .zip(&entries)
-        .map(|((_, _, hits), entries)| Descriptor { entries, hits: *hits })
+        .map(|((_, _, hits), entries)| Descriptor { entries, hits: *hits, limit: None })
         .collect();
     let policies = limiter.policies();
     let verdicts = limiter.check_descriptors(&policies, namespace, &descriptors).await.expect("decided");
@@ -146,5 +147,29 @@ async fn what_no_policy_is_for_is_admitted_by_no_limit() {
         let expected = [(true, Some(2)), (true, None), (true, None), (true, Some(3))];
         assert_eq!(decided(&limiter, "shop", &none).await, expected, "attributes are matched as well");
         assert_eq!(decided(&limiter, "nowhere", &none).await, [(true, None); 4]);
+    }
+}
+
+#[tokio::test]
+async fn limit_of_a_request_takes_the_place_of_policies_and_keeps_what_was_counted() {
+    for limiter in limiters() {
+        let policies = limiter.policies();
+        let entries = [("user", "ada"), ("path", "/v1")];
+        let ask = async |tokens: u64, hits: u64| {
+            let keys = ["user", "path"];
+            let limit = Override::new("shop", &keys, "hour", tokens, Period::Micros(3_600_000_000)).expect("valid");
+            let descriptor = Descriptor { entries: &entries, hits, limit: Some(&limit) };
+            let verdicts = limiter.check_descriptors(&policies, "shop", &[descriptor]).await.expect("decided");
+            let found = &verdicts[0].limits[0];
+            assert_eq!(&*found.limit.full_name, "override/hour");
+            (verdicts[0].allowed, found.outcome.remaining)
+        };
+        assert_eq!(ask(5, 3).await, (true, 2));
+        assert_eq!(ask(5, 3).await, (false, 2));
+        assert_eq!(ask(8, 3).await, (true, 2), "raised");
+        assert_eq!(ask(4, 1).await, (false, 0), "lowered");
+        assert!(!ask(0, 1).await.0, "nothing is allowed at all");
+        assert!(!ask(5, 9).await.0, "more than it could ever admit");
+        assert_eq!(decided(&limiter, "shop", &[("user", "ada", 1)]).await, [(true, Some(2))], "counted apart");
     }
 }

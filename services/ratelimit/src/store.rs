@@ -40,6 +40,26 @@ pub trait CounterStore: Send + Sync + 'static {
     ///
     /// [`StoreError`]; cells before the failing one may have been cleared. Clearing again is safe.
     fn reset<'a>(&'a self, cells: &'a [CellReset]) -> Answer<'a, ()>;
+
+    /// Gives tokens back: of each limit of a cell those that were charged last and still count, as many as there are. A
+    /// cell that does not exist is left alone. Atomic per cell.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; some cells may have been given theirs. After `Timeout` or `Disconnected` so may the failing
+    /// one; it is never sent again.
+    fn refund<'a>(&'a self, cells: &'a [CellRefund]) -> Answer<'a, ()>;
+}
+
+/// Tokens of one cell to be given back.
+#[derive(Clone, Debug)]
+pub struct CellRefund {
+    /// As in [`crate::domain::CellCheck`].
+    pub key: SmallVec<[u8; 64]>,
+    /// The limits counted in the cell.
+    pub layout: Arc<Layout>,
+    /// How many, of each limit.
+    pub tokens: u64,
 }
 
 /// One cell to be cleared.

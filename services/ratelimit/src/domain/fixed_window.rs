@@ -43,4 +43,14 @@ impl FixedWindow {
         words[USED] += cost;
         window.end_us - now_us
     }
+
+    /// With nothing left it is as never charged.
+    pub(super) fn refund(&self, words: &mut [u64], tokens: u64, now_us: u64) {
+        if self.calendar.window_at(now_us.max(words[START])).start_us == words[START] {
+            words[USED] = words[USED].saturating_sub(tokens);
+            if words[USED] == 0 {
+                words.fill(0);
+            }
+        }
+    }
 }

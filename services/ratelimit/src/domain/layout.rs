@@ -56,6 +56,13 @@ impl Layout {
         }
     }
 
+    /// Gives `tokens` of every rule back: see [`Rule::refund`].
+    pub fn refund(&self, words: &mut [u64], tokens: u64, now_us: u64) {
+        for (rule, part) in self.parts() {
+            rule.refund(&mut words[part], tokens, now_us);
+        }
+    }
+
     /// Whether `words`, which are as many as [`words`](Self::words), were written under rules of the same
     /// sizes. Only logs have a size that changes with the limit, and they tell it.
     #[inline]

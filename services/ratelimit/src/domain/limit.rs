@@ -269,4 +269,14 @@ impl Rule {
             Self::FixedWindow(rule) => rule.charge(words, cost, now_us),
         }
     }
+
+    /// Gives `tokens` back: those that were charged last and still count at `now_us`, as many as there are.
+    pub fn refund(&self, words: &mut [u64], tokens: u64, now_us: u64) {
+        match self {
+            Self::SlidingWindow(rule) => rule.refund(words, tokens, now_us),
+            Self::SlidingLog(rule) => rule.refund(words, tokens, now_us),
+            Self::TokenBucket(rule) => rule.refund(words, tokens, now_us),
+            Self::FixedWindow(rule) => rule.refund(words, tokens, now_us),
+        }
+    }
 }

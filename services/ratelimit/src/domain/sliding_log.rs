@@ -85,6 +85,30 @@ impl SlidingLog {
         self.period_us
     }
 
+    /// The newest entries go first. With none left it is as never charged.
+    pub(super) fn refund(&self, words: &mut [u64], tokens: u64, now_us: u64) {
+        let now_us = now_us.max(words[NEWEST]);
+        let live = self.first_live(entries(words), now_us);
+        let mut count = entries(words).len();
+        let (mut left, mut used) = (tokens, self::tokens(words));
+        while count > live && left > 0 {
+            let entry = &mut words[ENTRIES + count - 1];
+            let taken = cost_of(*entry).min(left);
+            left -= taken;
+            used -= taken;
+            if taken < cost_of(*entry) {
+                *entry -= taken;
+            } else {
+                *entry = 0;
+                count -= 1;
+            }
+        }
+        words[COUNTS] = counts(count, room(words), used);
+        if count == 0 {
+            words[NEWEST] = 0;
+        }
+    }
+
     /// Index of the first entry less than a period old.
     fn first_live(&self, entries: &[u64], now_us: u64) -> usize {
         entries.partition_point(|entry| time_of(*entry) + self.period_us <= now_us)

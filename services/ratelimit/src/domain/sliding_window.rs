@@ -57,6 +57,26 @@ impl SlidingWindow {
         self.leaves_at(current) - now_us
     }
 
+    /// What was charged last goes first. With nothing left it is as never charged.
+    pub(super) fn refund(&self, words: &mut [u64], tokens: u64, now_us: u64) {
+        let head = words[HEAD];
+        let (_, current) = self.not_before(head, now_us);
+        let oldest = current.saturating_sub(Self::SUB_WINDOWS);
+        let mut left = u32::try_from(tokens).unwrap_or(u32::MAX);
+        let given = left;
+        let mut take = |count: u32| {
+            let taken = count.min(left);
+            left -= taken;
+            count - taken
+        };
+        let newest = if head >= oldest { take(head_count(words)) } else { head_count(words) };
+        for index in (oldest.max(head.saturating_sub(Self::SUB_WINDOWS))..head).rev() {
+            set_closed(words, index, take(closed(words, index)));
+        }
+        let used = total(words) - (given - left);
+        if used == 0 { words.fill(0) } else { set_counts(words, used, newest) }
+    }
+
     /// The time, at least the beginning of sub-window `head`, and the sub-window that it is in.
     #[inline]
     fn not_before(&self, head: u64, now_us: u64) -> (u64, u64) {

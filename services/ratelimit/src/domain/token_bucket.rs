@@ -58,9 +58,19 @@ impl TokenBucket {
 
     pub(super) fn charge(&self, words: &mut [u64], cost: u64, now_us: u64) -> u64 {
         let full_at = self.full_at(words, now_us) + self.span(cost);
+        self.set_full_at(words, full_at);
+        self.micros_up(full_at - self.at(now_us))
+    }
+
+    pub(super) fn refund(&self, words: &mut [u64], tokens: u64, now_us: u64) {
+        let given = self.span(tokens.min(self.burst.into()));
+        let full_at = self.full_at(words, now_us).saturating_sub(given).max(self.at(now_us));
+        self.set_full_at(words, full_at);
+    }
+
+    fn set_full_at(&self, words: &mut [u64], full_at: u128) {
         words[WHOLE] = narrow(full_at / u128::from(self.denominator));
         words[FRACTION] = narrow(full_at % u128::from(self.denominator)) | u64::from(self.pace) << 32;
-        self.micros_up(full_at - self.at(now_us))
     }
 
     /// The arrival time, at least now, in units of `1 / denominator` microseconds.

@@ -13,7 +13,7 @@ use crate::{
     limiter::{Counters, LimiterSettings},
     metrics::CheckMetrics,
     policies,
-    store::{Answer, CellReset, CounterStore, MemoryStore, MemoryStoreConfig},
+    store::{Answer, CellRefund, CellReset, CounterStore, MemoryStore, MemoryStoreConfig},
 };
 
 /// A store that answers in its own time, as one behind a network does; to a check of `stuck` never.
@@ -31,6 +31,10 @@ impl CounterStore for Later {
 
     fn reset<'a>(&'a self, cells: &'a [CellReset]) -> Answer<'a, ()> {
         self.0.reset(cells)
+    }
+
+    fn refund<'a>(&'a self, cells: &'a [CellRefund]) -> Answer<'a, ()> {
+        self.0.refund(cells)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
-use super::{CellReset, CounterStore};
+use super::{CellRefund, CellReset, CounterStore};
 use crate::domain::{
     Algorithm, CellCheck, Check, Decision, Idempotency, Layout, Limit, LimitOutcome, LimitSpec, Period, Rule,
 };
@@ -20,7 +20,7 @@ macro_rules! counter_store_conformance {
             unknown_key_is_unused, each_algorithm_admits_its_limit_and_no_more, denial_spends_nothing_in_any_cell,
             shadow_cell_never_denies, look_charges_nothing, keys_do_not_share_counts, cost_is_charged_in_full,
             concurrent_charges_never_exceed, retry_of_an_admission_is_free, denial_is_not_remembered,
-            reused_idempotency_key_is_refused, replay_after_exhaustion_is_admitted, reset_clears_one_rule_or_all,
+            reused_idempotency_key_is_refused, replay_after_exhaustion_is_admitted, reset_clears_one_rule_or_all, refund_gives_back_what_was_charged_and_no_more,
             changed_numbers_keep_the_count, changed_pace_keeps_what_is_missing_from_a_bucket, logs_that_trade_sizes_keep_their_own_counts, check_without_cells_is_admitted);
     };
     (@cases $new_store:expr; $($case:ident),+) => { $(
@@ -249,6 +249,34 @@ pub(crate) async fn reset_clears_one_rule_or_all(store: impl CounterStore) {
     store.reset(&[reset(None)]).get().await.expect("reset");
     assert_eq!(left(&store, &cells).await[..], [5, 5, 5, 5]);
     assert!(decide(&store, &check(&cells)).await.admitted);
+}
+
+pub(crate) async fn refund_gives_back_what_was_charged_and_no_more(store: impl CounterStore) {
+    let rules = ALGORITHMS.map(|algorithm| hourly(algorithm, 20));
+    let one = cell("refund", &rules);
+    let cells = [one.clone()];
+    let refund = async |tokens| {
+        let refund = CellRefund { key: one.key.clone(), layout: Arc::clone(one.layout), tokens };
+        store.refund(&[refund]).get().await.expect("given back");
+    };
+    refund(3).await;
+    assert_eq!(left(&store, &cells).await[..], [20; 4], "nothing was charged");
+    for (charges, given, expected) in [(&[4, 3][..], 1, 14), (&[], 5, 19), (&[6], 6, 19), (&[], 9, 20), (&[20], 1, 1)]
+    {
+        for cost in charges {
+            assert!(decide(&store, &check(&[CellCheck { cost: *cost, ..one.clone() }])).await.admitted);
+        }
+        refund(given).await;
+        let looked = decide(&store, &Check { charge: false, ..check(&cells) }).await;
+        assert_eq!(remaining(&looked)[..], [expected; 4], "{charges:?} charged, {given} given back");
+        if expected == 20 {
+            assert!(looked.outcomes.iter().all(|outcome| outcome.reset_after_us == 0), "{looked:?}");
+        }
+    }
+    assert!(decide(&store, &check(&cells)).await.admitted);
+    assert!(!decide(&store, &check(&cells)).await.admitted);
+    refund(u64::MAX).await;
+    assert_eq!(left(&store, &cells).await[..], [20; 4]);
 }
 
 pub(crate) async fn changed_pace_keeps_what_is_missing_from_a_bucket(store: impl CounterStore) {

@@ -19,7 +19,7 @@ use self::{
     shard::{Shard, ShardMetrics},
     slab::Slot,
 };
-use super::{Answer, CellReset, CounterStore, StoreError};
+use super::{Answer, CellRefund, CellReset, CounterStore, StoreError};
 use crate::domain::{CellCheck, Cells, Check, Decision, decide};
 
 /// Independent parts, each with its own lock.
@@ -159,6 +159,18 @@ impl MemoryStore {
         }
     }
 
+    fn refund_now(&self, cells: &[CellRefund]) {
+        for cell in cells {
+            let place = self.place(&cell.key);
+            let mut shard = self.shard(place);
+            let now_us = shard.not_before_latest(self.clock.now_us(), &self.clock);
+            shard.set_latest(now_us);
+            let Some(slot) = shard.find(place.fingerprint) else { continue };
+            let slot = shard.fit(slot, &cell.layout);
+            cell.layout.refund(shard.state_mut(slot), cell.tokens, now_us);
+        }
+    }
+
     fn place(&self, key: &[u8]) -> Place {
         let mut hasher = SipHasher13::new_with_keys(self.secret.0, self.secret.1);
         hasher.write(key);
@@ -197,6 +209,11 @@ impl CounterStore for MemoryStore {
 
     fn reset<'a>(&'a self, cells: &'a [CellReset]) -> Answer<'a, ()> {
         self.reset_now(cells);
+        Answer::Ready(Ok(()))
+    }
+
+    fn refund<'a>(&'a self, cells: &'a [CellRefund]) -> Answer<'a, ()> {
+        self.refund_now(cells);
         Answer::Ready(Ok(()))
     }
 }

@@ -28,7 +28,7 @@ use tidegate_chassis::{
 use tokio::time::{Instant, timeout_at};
 
 use self::{coalescer::Coalescer, connection::Connector, metrics::StoreMetrics, queue::Queue};
-use super::{Answer, CellReset, CounterStore, StoreError};
+use super::{Answer, CellRefund, CellReset, CounterStore, StoreError};
 use crate::domain::{Check, Decision};
 
 /// Settings of the [`RedisStore`].
@@ -109,19 +109,28 @@ impl CounterStore for RedisStore {
     }
 
     fn reset<'a>(&'a self, cells: &'a [CellReset]) -> Answer<'a, ()> {
+        Answer::Pending(Box::pin(self.send(cells, script::reset_command)))
+    }
+
+    fn refund<'a>(&'a self, cells: &'a [CellRefund]) -> Answer<'a, ()> {
+        Answer::Pending(Box::pin(self.send(cells, script::refund_command)))
+    }
+}
+
+impl RedisStore {
+    /// Sends commands one after the other, all within the deadline, until one fails.
+    async fn send<T>(&self, cells: &[T], command: impl Fn(&T) -> redis::Cmd) -> Result<(), StoreError> {
         let deadline = Instant::now() + self.deadline;
-        Answer::Pending(Box::pin(async move {
-            let clear = async {
-                let mut redis = self.queue.connection().await?;
-                for cell in cells {
-                    let answer = redis.send_packed_command(&script::reset_command(cell)).await;
-                    let answer = answer.and_then(redis::Value::extract_error);
-                    answer.map_err(|error| call::store_error(&error))?;
-                }
-                Ok(())
-            };
-            timeout_at(deadline, clear).await.unwrap_or(Err(StoreError::Timeout))
-        }))
+        let send = async {
+            let mut redis = self.queue.connection().await?;
+            for cell in cells {
+                let answer = redis.send_packed_command(&command(cell)).await;
+                let answer = answer.and_then(redis::Value::extract_error);
+                answer.map_err(|error| call::store_error(&error))?;
+            }
+            Ok(())
+        };
+        timeout_at(deadline, send).await.unwrap_or(Err(StoreError::Timeout))
     }
 }
 

@@ -133,6 +133,13 @@ impl Encoder {
     }
 }
 
+/// The layouts of a batch that has only this one.
+pub(super) fn layouts_of_one(layout: &Layout) -> Vec<u8> {
+    let mut layouts = 1_u32.to_le_bytes().to_vec();
+    encode_layout(layout, &mut layouts);
+    layouts
+}
+
 /// Bytes of the answer to a check of that many rules.
 pub(super) fn answer_len(rules: usize) -> usize {
     (1 + 3 * rules) * NUMBER

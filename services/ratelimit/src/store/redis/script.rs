@@ -2,11 +2,14 @@
 
 use redis::{Cmd, aio::MultiplexedConnection};
 
-use super::encode::kind;
-use crate::store::CellReset;
+use super::encode::{kind, layouts_of_one};
+use crate::store::{CellRefund, CellReset};
 
 /// Decides a batch of checks; the first file holds the algorithms.
 pub(super) const DECIDE: &str = concat!(include_str!("algorithms.lua"), include_str!("decide.lua"));
+
+/// Gives back tokens of a cell; the first file holds the algorithms.
+const REFUND: &str = concat!(include_str!("algorithms.lua"), include_str!("refund.lua"));
 
 /// Clears one rule of a cell.
 const RESET: &str = include_str!("reset.lua");
@@ -45,5 +48,13 @@ pub(super) fn reset_command(cell: &CellReset) -> Cmd {
     let kinds: Vec<u8> = cell.layout.rules().iter().map(kind).collect();
     let mut command = redis::cmd("EVAL");
     command.arg(RESET).arg(1).arg(&cell.key[..]).arg(&kinds[..]).arg(rule + 1);
+    command
+}
+
+/// The command that gives tokens of a cell back. Sent as text: a call that may have run is not made again, so it must not
+/// fail for want of a script.
+pub(super) fn refund_command(cell: &CellRefund) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(REFUND).arg(1).arg(&cell.key[..]).arg(layouts_of_one(&cell.layout)).arg(cell.tokens);
     command
 }

@@ -12,8 +12,8 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use smallvec::SmallVec;
 use tidegate_chassis::clock::Clock;
 
-pub use self::{descriptors::Descriptor, overrides::Override};
 pub use self::verdict::{LimitVerdict, Reason, Verdict};
+pub use self::{descriptors::Descriptor, overrides::Override};
 use crate::{
     domain::{
         Attributes, BundleLimit, CellCheck, Check, Decision, Enforcement, Idempotency, Match, PolicySet,

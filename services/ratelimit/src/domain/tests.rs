@@ -10,24 +10,47 @@ const START_US: u64 = 1_800_000_000_000_000;
 struct Oracle {
     rule: Rule,
     limit: Limit,
-    admitted: Vec<(u64, u64)>,
+    /// When, and how many tokens. Of a bucket also those given back, as negative numbers.
+    admitted: Vec<(u64, i64)>,
 }
 
 impl Oracle {
     fn used(&self, now_us: u64) -> u64 {
-        let sum = |counts: &dyn Fn(u64) -> bool| {
-            self.admitted.iter().filter(|(at, _)| counts(*at)).map(|(_, cost)| cost).sum()
-        };
+        if let Rule::TokenBucket(rule) = self.rule {
+            return self.bucket_used(rule.burst, now_us);
+        }
+        let counted = self.admitted.iter().filter(|(at, _)| self.counts(*at, now_us));
+        counted.map(|(_, cost)| u64::try_from(*cost).expect("no negative number")).sum()
+    }
+
+    /// Whether what was admitted `at` a time counts.
+    fn counts(&self, at: u64, now_us: u64) -> bool {
         match self.rule {
-            Rule::SlidingLog(rule) => sum(&|at| at + rule.period_us > now_us),
+            Rule::SlidingLog(rule) => at + rule.period_us > now_us,
             Rule::SlidingWindow(rule) => {
-                sum(&|at| at / rule.width_us + SlidingWindow::SUB_WINDOWS >= now_us / rule.width_us)
+                at / rule.width_us + SlidingWindow::SUB_WINDOWS >= now_us / rule.width_us
             }
             Rule::FixedWindow(rule) => {
                 let window = rule.calendar.window_at(now_us);
-                sum(&|at| (window.start_us..window.end_us).contains(&at))
+                (window.start_us..window.end_us).contains(&at)
             }
-            Rule::TokenBucket(rule) => self.bucket_used(rule.burst, now_us),
+            Rule::TokenBucket(_) => true,
+        }
+    }
+
+    /// Gives back what was admitted last and counts.
+    fn refund(&mut self, mut tokens: i64, now_us: u64) {
+        if matches!(self.rule, Rule::TokenBucket(_)) {
+            self.admitted.push((now_us, -tokens));
+            return;
+        }
+        for index in (0..self.admitted.len()).rev() {
+            let (at, cost) = self.admitted[index];
+            if self.counts(at, now_us) {
+                let given = cost.min(tokens);
+                tokens -= given;
+                self.admitted[index].1 -= given;
+            }
         }
     }
 
@@ -38,7 +61,8 @@ impl Oracle {
         let mut last = START_US;
         for (at, cost) in self.admitted.iter().copied().chain([(now_us, 0)]) {
             missing = missing.saturating_sub(u128::from(at - last) * u128::from(self.limit.limit));
-            missing += u128::from(cost) * period;
+            missing += u128::from(u64::try_from(cost).unwrap_or(0)) * period;
+            missing = missing.saturating_sub(u128::from((-cost).max(0).unsigned_abs()) * period);
             last = at;
         }
         assert!(missing <= u128::from(burst) * period);
@@ -104,11 +128,36 @@ proptest! {
             prop_assert_eq!(look.retry_after_us == 0, cost <= remaining);
             if look.retry_after_us == 0 {
                 let reset_after_us = rule.charge(&mut words, cost, now_us);
-                oracle.admitted.push((now_us, cost));
+                oracle.admitted.push((now_us, i64::try_from(cost).expect("small")));
                 let after = rule.look(&words, 1, now_us);
                 prop_assert_eq!(after.remaining, remaining - cost);
                 prop_assert_eq!(after.reset_after_us, reset_after_us);
             }
+        }
+    }
+
+    #[test]
+    fn refunds_equal_the_naive_oracle(
+        limit in limit(),
+        steps in steps(),
+        refunds in prop::collection::vec(prop_oneof![Just(0_u32), 1_u32..20], 120),
+    ) {
+        let rule = limit.rule;
+        let mut words = vec![0; rule.words()];
+        rule.prepare(&mut words);
+        let mut oracle = Oracle { rule, limit: limit.clone(), admitted: Vec::new() };
+        for ((now_us, cost), refund) in times(&limit, &steps).into_iter().zip(refunds) {
+            if rule.look(&words, cost, now_us).retry_after_us == 0 {
+                rule.charge(&mut words, cost, now_us);
+                oracle.admitted.push((now_us, i64::try_from(cost).expect("small")));
+            }
+            if refund > 0 {
+                rule.refund(&mut words, refund.into(), now_us);
+                oracle.refund(refund.into(), now_us);
+            }
+            let look = rule.look(&words, 1, now_us);
+            prop_assert_eq!(look.remaining, rule.capacity() - oracle.used(now_us));
+            prop_assert_eq!(look.reset_after_us == 0, look.remaining == rule.capacity());
         }
     }
 

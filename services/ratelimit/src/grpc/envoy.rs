@@ -5,12 +5,12 @@ use tidegate_chassis::{clock::uuid_v7, error::Violations};
 use tidegate_proto::envoy::{
     config::core::v3::HeaderValue,
     extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::RateLimitOverride},
-    r#type::v3::RateLimitUnit,
     service::ratelimit::v3::{
         RateLimitRequest, RateLimitResponse,
         rate_limit_response::{Code, DescriptorStatus, RateLimit, rate_limit::Unit},
         rate_limit_service_server::RateLimitService,
     },
+    r#type::v3::RateLimitUnit,
 };
 use tonic::{Request, Response, Status};
 
@@ -52,7 +52,13 @@ impl RateLimitService for EnvoyApi {
         let descriptors: Vec<_> = hits(request)
             .zip(&entries)
             .zip(&overrides)
-            .map(|((hits, entries), limit)| Descriptor { entries, hits, limit: limit.as_ref() })
+            .zip(&request.descriptors)
+            .map(|(((hits, entries), limit), descriptor)| Descriptor {
+                entries,
+                hits,
+                gives_back: descriptor.is_negative_hits,
+                limit: limit.as_ref(),
+            })
             .collect();
         let policies = shared.limiter.policies();
         let decided = shared.limiter.check_descriptors(&policies, &request.domain, &descriptors).await;
@@ -149,9 +155,6 @@ fn check_descriptor(descriptor: &RateLimitDescriptor, hits: u64, path: &str, vio
     }
     if hits > MAX_TOKENS {
         violations.add(format!("{path}.hits_addend"), format!("must be at most {MAX_TOKENS}, is {hits}"));
-    }
-    if descriptor.is_negative_hits {
-        violations.add(format!("{path}.is_negative_hits"), "hits cannot be given back yet");
     }
 }
 

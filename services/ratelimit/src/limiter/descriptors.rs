@@ -1,12 +1,14 @@
 //! Several descriptors of one request, as Envoy's protocol has them.
 
+use std::sync::Arc;
+
 use futures_util::future::try_join_all;
 use smallvec::SmallVec;
 
 use super::{CheckError, Counters, Limiter, Matches, Override, Verdict, degraded, limited};
 use crate::{
-    domain::{CellCheck, Check, Decision, Enforcement, Match, Namespace, PolicySet},
-    store::StoreError,
+    domain::{CellCheck, Check, Decision, Enforcement, Match, Namespace, PolicySet, UnknownPlan},
+    store::{CellRefund, StoreError},
 };
 
 /// One of the things that a request is counted under.
@@ -16,8 +18,36 @@ pub struct Descriptor<'a> {
     pub entries: &'a [(&'a str, &'a str)],
     /// Tokens to charge; 0 looks whether one could be charged.
     pub hits: u64,
+    /// Whether the hits are given back, of each limit those that were charged last.
+    pub gives_back: bool,
     /// Takes the place of the policies.
     pub limit: Option<&'a Override>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Charge,
+    Look,
+    Refund,
+}
+
+impl<'a> Descriptor<'a> {
+    fn kind(&self) -> Kind {
+        match (self.gives_back, self.hits) {
+            (_, 0) => Kind::Look,
+            (true, _) => Kind::Refund,
+            (false, _) => Kind::Charge,
+        }
+    }
+
+    fn matches(&self, namespace: &'a Namespace) -> Result<Matches<'a>, UnknownPlan> {
+        let mut matches = Matches::new();
+        match self.limit {
+            Some(limit) => matches.push(limit.found()),
+            None => namespace.matching_descriptor(self.entries, self.hits.max(1), &mut matches)?,
+        }
+        Ok(matches)
+    }
 }
 
 /// Descriptors that are decided together, each with what applies to it.
@@ -41,11 +71,12 @@ impl Limiter {
     /// All of them are charged or none, unless the namespace is compatible with the reference service: then each is charged that
     /// has room, whatever the others have. One that only looks is looked at first. Where no policy applies, or none is
     /// declared in the namespace at all, a descriptor is admitted by no limit. More hits than a limit could ever admit
-    /// are over it. Without the store each is answered by the failure modes for itself.
+    /// are over it. Without the store each is answered by the failure modes for itself. One that gives hits back is never
+    /// over its limits, and has its way whatever the others have.
     ///
     /// # Errors
     ///
-    /// `UnknownPlan`.
+    /// `UnknownPlan`; `Store` if hits could not be given back: then nothing was charged.
     pub async fn check_descriptors<'p>(
         &self,
         policies: &'p PolicySet,
@@ -55,21 +86,55 @@ impl Limiter {
         let Some(namespace) = policies.namespace(namespace).filter(|_| self.settings.enabled) else {
             return Ok(descriptors.iter().map(|_| Verdict::unlimited(self.clock.now_us())).collect());
         };
+        self.give_back(namespace, descriptors).await?;
         if namespace.settings().envoy_compatible {
             let alone = descriptors.iter().map(|descriptor| {
-                self.decide_group(namespace, std::iter::once(descriptor), descriptor.hits > 0)
+                let charge = descriptor.kind() == Kind::Charge;
+                self.decide_group(namespace, std::iter::once(descriptor), charge)
             });
-            return Ok(try_join_all(alone).await?.into_iter().flatten().collect());
+            let mut verdicts: Vec<_> = try_join_all(alone).await?.into_iter().flatten().collect();
+            for (descriptor, verdict) in descriptors.iter().zip(&mut verdicts) {
+                if descriptor.kind() == Kind::Refund {
+                    verdict.admit();
+                }
+            }
+            return Ok(verdicts);
         }
-        let of = |looks: bool| descriptors.iter().filter(move |descriptor| (descriptor.hits == 0) == looks);
-        let mut looks = self.decide_group(namespace, of(true), false).await?.into_iter();
-        let charge = looks.as_slice().iter().all(|verdict| verdict.allowed);
-        let mut charges = self.decide_group(namespace, of(false), charge).await?.into_iter();
-        let in_order = descriptors.iter().map(|descriptor| match descriptor.hits {
-            0 => looks.next(),
-            _ => charges.next(),
+        let of = |kind| descriptors.iter().filter(move |descriptor| descriptor.kind() == kind);
+        let mut refunds = self.decide_group(namespace, of(Kind::Refund), false).await?;
+        refunds.iter_mut().for_each(Verdict::admit);
+        let looks = self.decide_group(namespace, of(Kind::Look), false).await?;
+        let charge = looks.iter().all(|verdict| verdict.allowed);
+        let charges = self.decide_group(namespace, of(Kind::Charge), charge).await?;
+        let (mut refunds, mut looks, mut charges) =
+            (refunds.into_iter(), looks.into_iter(), charges.into_iter());
+        let in_order = descriptors.iter().map(|descriptor| match descriptor.kind() {
+            Kind::Refund => refunds.next(),
+            Kind::Look => looks.next(),
+            Kind::Charge => charges.next(),
         });
         Ok(in_order.map(|verdict| verdict.expect("each of a group was answered")).collect())
+    }
+
+    /// Gives back the hits of the descriptors that say so.
+    async fn give_back<'p>(
+        &self,
+        namespace: &'p Namespace,
+        descriptors: &[Descriptor<'p>],
+    ) -> Result<(), CheckError> {
+        let mut cells = Vec::new();
+        for descriptor in descriptors.iter().filter(|descriptor| descriptor.kind() == Kind::Refund) {
+            let matches = descriptor.matches(namespace)?;
+            cells.extend(limited(&matches).map(|found| CellRefund {
+                key: self.key_form().cell(found, descriptor.entries),
+                layout: Arc::clone(&found.bundle.layout),
+                tokens: descriptor.hits,
+            }));
+        }
+        if !cells.is_empty() {
+            self.store().refund(&cells).get().await?;
+        }
+        Ok(())
     }
 
     async fn decide_group<'p: 'd, 'd>(
@@ -108,12 +173,9 @@ impl Limiter {
     ) -> Result<Group<'p>, CheckError> {
         let mut group = Group { matches: Matches::new(), cells: SmallVec::new(), members: Vec::new() };
         for descriptor in descriptors {
-            let cost = descriptor.hits.max(1);
-            let mut matches = Matches::new();
-            match descriptor.limit {
-                Some(limit) => matches.push(limit.found()),
-                None => namespace.matching_descriptor(descriptor.entries, cost, &mut matches)?,
-            }
+            // Only a charge has a price: the others look whether one token could be charged.
+            let cost = if descriptor.kind() == Kind::Charge { descriptor.hits } else { 1 };
+            let matches = descriptor.matches(namespace)?;
             let cells = limited(&matches)
                 .map(|found| group.charge(found, self.key_form().cell(found, descriptor.entries), cost))
                 .collect();

@@ -36,8 +36,7 @@ impl Override {
             Period::Month => Algorithm::FixedWindow,
             Period::Micros(_) | Period::Week => Algorithm::SlidingWindow,
         };
-        let spec =
-            LimitSpec { name: name.to_owned(), algorithm, limit: tokens.max(1), period, burst: None };
+        let spec = LimitSpec { name: name.to_owned(), algorithm, limit: tokens.max(1), period, burst: None };
         let plan = Plan::new("override", &[Limit::new(spec)?], 1);
         let mut bundle = Bundle::new(namespace, NAME, keys, &plan);
         bundle.min_capacity = tokens;

@@ -92,6 +92,13 @@ impl<'p> Verdict<'p> {
         verdict
     }
 
+    /// Admits, whatever the limits say: nothing was asked of them.
+    pub(super) fn admit(&mut self) {
+        self.allowed = true;
+        self.reason = Reason::Ok;
+        self.retry_after_us = 0;
+    }
+
     /// Denies by a limit that could never admit what is asked: the one of that index.
     pub(super) fn refuse(&mut self, limit: usize) {
         let binding = &self.limits[limit];

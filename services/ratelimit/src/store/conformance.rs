@@ -261,7 +261,8 @@ pub(crate) async fn refund_gives_back_what_was_charged_and_no_more(store: impl C
     };
     refund(3).await;
     assert_eq!(left(&store, &cells).await[..], [20; 4], "nothing was charged");
-    for (charges, given, expected) in [(&[4, 3][..], 1, 14), (&[], 5, 19), (&[6], 6, 19), (&[], 9, 20), (&[20], 1, 1)]
+    for (charges, given, expected) in
+        [(&[4, 3][..], 1, 14), (&[], 5, 19), (&[6], 6, 19), (&[], 9, 20), (&[20], 1, 1)]
     {
         for cost in charges {
             assert!(decide(&store, &check(&[CellCheck { cost: *cost, ..one.clone() }])).await.admitted);

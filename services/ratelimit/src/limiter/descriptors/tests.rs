@@ -81,7 +81,7 @@ async fn decided(
     let descriptors: Vec<_> = descriptors
         .iter()
         .zip(&entries)
-        .map(|((_, _, hits), entries)| Descriptor { entries, hits: *hits, limit: None })
+        .map(|((_, _, hits), entries)| Descriptor { entries, hits: *hits, gives_back: false, limit: None })
         .collect();
     let policies = limiter.policies();
     let verdicts = limiter.check_descriptors(&policies, namespace, &descriptors).await.expect("decided");
@@ -157,9 +157,11 @@ async fn limit_of_a_request_takes_the_place_of_policies_and_keeps_what_was_count
         let entries = [("user", "ada"), ("path", "/v1")];
         let ask = async |tokens: u64, hits: u64| {
             let keys = ["user", "path"];
-            let limit = Override::new("shop", &keys, "hour", tokens, Period::Micros(3_600_000_000)).expect("valid");
-            let descriptor = Descriptor { entries: &entries, hits, limit: Some(&limit) };
-            let verdicts = limiter.check_descriptors(&policies, "shop", &[descriptor]).await.expect("decided");
+            let limit =
+                Override::new("shop", &keys, "hour", tokens, Period::Micros(3_600_000_000)).expect("valid");
+            let descriptor = Descriptor { entries: &entries, hits, gives_back: false, limit: Some(&limit) };
+            let verdicts =
+                limiter.check_descriptors(&policies, "shop", &[descriptor]).await.expect("decided");
             let found = &verdicts[0].limits[0];
             assert_eq!(&*found.limit.full_name, "override/hour");
             (verdicts[0].allowed, found.outcome.remaining)
@@ -170,6 +172,40 @@ async fn limit_of_a_request_takes_the_place_of_policies_and_keeps_what_was_count
         assert_eq!(ask(4, 1).await, (false, 0), "lowered");
         assert!(!ask(0, 1).await.0, "nothing is allowed at all");
         assert!(!ask(5, 9).await.0, "more than it could ever admit");
-        assert_eq!(decided(&limiter, "shop", &[("user", "ada", 1)]).await, [(true, Some(2))], "counted apart");
+        assert_eq!(
+            decided(&limiter, "shop", &[("user", "ada", 1)]).await,
+            [(true, Some(2))],
+            "counted apart"
+        );
+    }
+}
+
+#[tokio::test]
+async fn hits_are_given_back_whatever_else_is_asked() {
+    for limiter in limiters() {
+        let policies = limiter.policies();
+        let (user, path) = ([("user", "ada")], [("path", "/v1/orders")]);
+        let of = |entries, hits, gives_back| Descriptor { entries, hits, gives_back, limit: None };
+        let ask = async |namespace: &str, descriptors: &[Descriptor<'_>]| {
+            let verdicts =
+                limiter.check_descriptors(&policies, namespace, descriptors).await.expect("decided");
+            verdicts
+                .iter()
+                .map(|verdict| (verdict.allowed, verdict.limits[0].outcome.remaining))
+                .collect::<Vec<_>>()
+        };
+        for namespace in ["shop", "reference"] {
+            assert_eq!(ask(namespace, &[of(&user, 3, false)]).await, [(true, 0)]);
+            // What is given back can be charged in the same request; the denial of another takes it back from nobody.
+            assert_eq!(
+                ask(namespace, &[of(&user, 2, true), of(&path, 1, false)]).await,
+                [(true, 2), (true, 4)]
+            );
+            assert_eq!(
+                ask(namespace, &[of(&path, 9, false), of(&user, 1, true)]).await,
+                [(false, 4), (true, 3)]
+            );
+            assert_eq!(ask(namespace, &[of(&user, 9, true)]).await, [(true, 3)], "never more than the limit");
+        }
     }
 }

@@ -81,7 +81,7 @@ fn every_fault_of_a_file_is_listed_with_its_place() {
             "policies[1].key_by: must be a list, is a string",
             "policies[1]: needs exactly one of plan, limits and unlimited = true",
             "policies[1].limits: is empty; write unlimited = true if nothing is to be limited",
-            "surprise: is not a known key; known here: builtin, defaults, plans, policies, assignments",
+            "surprise: is not a known key; known here: builtin, defaults, plans, policies, assignments, namespaces",
             "plans[2].name: there is already a plan \"silver\"",
             "policies[0].plan.default: there is no plan \"platinum\"; plans are Gold, business, enterprise, free, \
              silver, startup",
@@ -118,6 +118,35 @@ fn every_fault_of_a_file_is_listed_with_its_place() {
 )]
 fn is_refused_in_a_policy(#[case] line: &str, #[case] fault: &str) {
     assert_eq!(faults(&one(&format!("key_by = []\n{line}\n{LIMITS}"))), [fault]);
+}
+
+#[rstest]
+#[case::nothing("[]", &["policies[0].descriptor: must be 1 to 16 entries, are 0"])]
+#[case::no_key("[{ value = 'a' }]", &["policies[0].descriptor[0].key: is missing"])]
+#[case::a_star_in_the_middle(
+    "[{ key = 'path', value = 'a*b' }]",
+    &["policies[0].descriptor[0].value: a * can only be the last character, is \"a*b\""]
+)]
+#[case::a_misspelt_key(
+    "[{ key = 'path', valeu = 'a' }]",
+    &["policies[0].descriptor[0].valeu: is not a known key; known here: key, value"]
+)]
+#[case::beside_a_match(
+    "[{ key = 'path' }]\nmatch = { path = '*' }\nkey_by = []",
+    &[
+        "policies[0].match: does not go with descriptor, which says both what it is for and its key",
+        "policies[0].key_by: does not go with descriptor, which says both what it is for and its key",
+    ]
+)]
+fn is_refused_as_a_descriptor(#[case] descriptor: &str, #[case] expected: &[&str]) {
+    assert_eq!(faults(&one(&format!("descriptor = {descriptor}\n{LIMITS}"))), expected);
+}
+
+#[test]
+fn namespace_without_policies_is_a_misspelt_one() {
+    let text =
+        format!("{}\n[namespaces.edgy]\nenvoy_compatible = true", one(&format!("key_by = []\n{LIMITS}")));
+    assert_eq!(faults(&text), ["namespaces.edgy: no policy is declared in namespace \"edgy\""]);
 }
 
 #[rstest]
@@ -210,6 +239,6 @@ fn a_file_that_cannot_be_read_is_one_fault() {
 #[test]
 fn faults_are_shown_one_per_line_with_the_file() {
     let errors = parse("a = 1\nb = 2", "policies.toml", 1).expect_err("refused").to_string();
-    let known = "is not a known key; known here: builtin, defaults, plans, policies, assignments";
+    let known = "is not a known key; known here: builtin, defaults, plans, policies, assignments, namespaces";
     assert_eq!(errors, format!("policies.toml: a: {known}\npolicies.toml: b: {known}"));
 }

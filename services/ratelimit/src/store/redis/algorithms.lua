@@ -291,3 +291,37 @@ local function charge_sliding_log(g, w, r, value, cost)
   local kept = value and sub(value, TAIL[r] + gone * ENTRY, TAIL[r] + entries * ENTRY - 1) or ''
   return A[g], kept .. pack('<I7I2', newest, cost)
 end
+
+-- Reads the headers of a value into W and finds the tails; false if it is not a value of the layout.
+local function open(value, l, w, r)
+  local first, last = FIRST[l], LAST[l]
+  if not value then
+    for i = w, w + 3 * (last - first) + 2 do W[i] = 0 end
+    return true
+  end
+  local rules, size, found = last - first + 1, SIZE[l], #value
+  if found < size or found > size and not HAS_LOG[l] then return false end
+  if rules == 1 then
+    W[w], W[w + 1], W[w + 2] = unpack('<I8I4I4', value)
+  elseif rules == 3 then
+    W[w], W[w + 1], W[w + 2], W[w + 3], W[w + 4], W[w + 5], W[w + 6], W[w + 7], W[w + 8] =
+      unpack('<I8I4I4I8I4I4I8I4I4', value)
+  else
+    for i = 0, rules - 1 do
+      local at = w + 3 * i
+      W[at], W[at + 1], W[at + 2] = unpack('<I8I4I4', value, 1 + 16 * i)
+    end
+  end
+  local tail = rules * 16 + 1
+  for g = first, last do
+    TAIL[r] = tail
+    local kind = KIND[g]
+    if kind == SLIDING_WINDOW then
+      tail = tail + RING
+    elseif kind == SLIDING_LOG then
+      tail = tail + ENTRY * W[w + 1]
+    end
+    r, w = r + 1, w + 3
+  end
+  return tail == found + 1
+end

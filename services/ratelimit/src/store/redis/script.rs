@@ -55,6 +55,11 @@ pub(super) fn reset_command(cell: &CellReset) -> Cmd {
 /// fail for want of a script.
 pub(super) fn refund_command(cell: &CellRefund) -> Cmd {
     let mut command = redis::cmd("EVAL");
-    command.arg(REFUND).arg(1).arg(&cell.key[..]).arg(layouts_of_one(&cell.layout)).arg(cell.tokens);
+    command
+        .arg(REFUND)
+        .arg(1)
+        .arg(&cell.key[..])
+        .arg(layouts_of_one(&cell.layout))
+        .arg(cell.tokens.min(u32::MAX.into()));
     command
 }

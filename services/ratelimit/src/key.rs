@@ -53,7 +53,8 @@ impl KeyForm {
     }
 }
 
-/// The key of an idempotency record of a check whose first cell is that of `first`: in the same slot of Redis Cluster.
+/// The key of an idempotency record of a check whose first cell is that of `first`, in the same slot of Redis Cluster: it
+/// belongs to the subject that is counted there.
 pub(crate) fn record_key<A: Attributes + ?Sized>(
     first: &Match<'_>,
     attributes: &A,
@@ -61,10 +62,12 @@ pub(crate) fn record_key<A: Attributes + ?Sized>(
     idempotency_key: &str,
 ) -> Key {
     let mut key = Key::new();
-    push_tag(&mut key, values(first, attributes).next().unwrap_or(&first.policy.namespace));
+    let mut values = values(first, attributes);
+    push_tag(&mut key, values.next().unwrap_or(&first.policy.namespace));
     key.push(b'i');
     push_value(&mut key, namespace);
     push_value(&mut key, idempotency_key);
+    values.for_each(|value| push_value(&mut key, value));
     key
 }
 

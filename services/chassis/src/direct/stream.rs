@@ -18,7 +18,8 @@ use super::{
 };
 use crate::error;
 
-/// Bytes of answers after which a turn ends: so much may wait for a peer that takes nothing, beside one more answer.
+/// Bytes of answers after which a turn ends. So much, beside one more answer, may wait for room in the window of a peer that takes
+/// nothing; what fits its windows waits besides.
 const TURN_BYTES: usize = 32 << 10;
 
 /// The answers to a stream of messages. Those of one turn leave as one frame.

@@ -34,12 +34,16 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 /// When the server drains, for peers that have connected but said nothing yet: their preface may be under way.
 const LAST_PREFACE: Duration = Duration::from_millis(100);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What a peer may send before we have read it, per call and per connection. Messages are small: 1 MiB lets a
-/// stream of them run at full speed over any link. This bounds what lies unread, no more: an unfinished message
+/// What a peer may send on one call before we have read it. A stream of small messages, each in a frame of its own, may fill
+/// it: h2 takes frames below 256 bytes that lie unread for an attack once they exceed a budget of half the
+/// [`CONNECTION_WINDOW`], and ends the connection with all of its calls. So this is small against that: frames of 41 bytes,
+/// a usual check, fill it on 97 calls at a time before that.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// And on all calls of a connection: 1,024 of them. This bounds what lies unread, no more: an unfinished message
 /// is read as it comes, and the window is given back. What a connection can make us hold of those is
-/// `max_concurrent_streams` x `max_message_bytes`: of unary calls for `request_timeout`, of streams while they last.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 2 << 20;
+/// `max_concurrent_streams` x `max_message_bytes`: of unary calls for `request_timeout`, of streams while they last. Answers
+/// that it does not take are not bounded in time either; of unary calls there are as many as `max_concurrent_streams`.
+const CONNECTION_WINDOW: u32 = 64 << 20;
 
 /// How the connections of a server are served.
 pub(super) struct Connections {

@@ -68,9 +68,10 @@ fn stored_keys_are_what_the_reference_says() {
         ]
     );
     let record = |found| record_key(found, &attributes[..], "shop", "a1");
-    let [all, each, ..] = &matches(&set)[..] else { panic!("four policies") };
+    let [all, each, pairs, _] = &matches(&set)[..] else { panic!("four policies") };
     assert_eq!(record(all).as_slice(), b"tg1:4:{shop}i:4:shop:2:a1");
     assert_eq!(record(each).as_slice(), "tg1:6:{zoë:1}i:4:shop:2:a1".as_bytes());
+    assert_eq!(record(pairs).as_slice(), "tg1:6:{zoë:1}i:4:shop:2:a1:3:/v1".as_bytes());
 }
 
 #[test]

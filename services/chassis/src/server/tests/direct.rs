@@ -323,3 +323,36 @@ async fn stream_ends_by_itself_while_the_server_leaves() {
     drop((answers, client));
     server.left().await;
 }
+
+#[tokio::test]
+async fn flood_of_small_frames_is_held_back_and_ends_nothing() {
+    let server = start_and(|config| config.max_in_flight = 20).await;
+    let client = server.client().await;
+    // Nobody takes the answers, so these streams fill their windows with frames of a usual check's size.
+    let (frame, mut streams) = (framed(&[7; 36]), Vec::new());
+    for _ in 0..12 {
+        let (response, mut request) = client.begin(STREAM, &[]).await;
+        let response = within(response).await.unwrap();
+        loop {
+            request.reserve_capacity(frame.len());
+            let granted = std::future::poll_fn(|context| request.poll_capacity(context));
+            match tokio::time::timeout(Duration::from_millis(100), granted).await {
+                Ok(Some(Ok(bytes))) if bytes >= frame.len() => {
+                    request.send_data(frame.clone(), false).unwrap()
+                }
+                Ok(Some(Ok(_))) => {}
+                Ok(other) => panic!("the stream ended: {other:?}"),
+                Err(_) => break,
+            }
+        }
+        streams.push((response, request));
+    }
+    assert_eq!(client.check("").await.status.code(), Code::Ok, "the connection serves other calls");
+    for (response, mut request) in streams {
+        request.reserve_capacity(0);
+        request.send_data(Bytes::new(), true).unwrap();
+        let answer = rest(response).await;
+        assert_eq!(answer.status.code(), Code::Ok, "{:?}", answer.status);
+        assert!(messages(&answer).len() > 1_000, "{}", messages(&answer).len());
+    }
+}

@@ -244,7 +244,9 @@ impl Answer {
 impl Client {
     pub(super) async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await?;
-        let (requests, connection) = within(h2::client::handshake(stream)).await?;
+        // So that answers which are not taken hold back their own call only.
+        let handshake = h2::client::Builder::new().initial_connection_window_size(64 << 20).handshake(stream);
+        let (requests, connection) = within(handshake).await?;
         let closed = tokio::spawn(async move { drop(connection.await) });
         Ok(Self { requests, closed })
     }

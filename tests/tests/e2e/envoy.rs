@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tidegate_tests::{
     envoy::Envoy,
     http_client::{self, Answer},
+    redis_server::RedisServer,
     services::{RateLimitSettings, Service},
     test_result::TestResult,
     turn,
@@ -86,7 +87,8 @@ async fn envoy_lets_through_until_the_limit_and_then_says_429() -> TestResult {
 #[tokio::test(flavor = "multi_thread")]
 async fn nested_descriptors_of_one_request_are_charged_together() -> TestResult {
     let _turn = turn::shared().await;
-    let service = service(None).await?;
+    let redis = RedisServer::start().await?;
+    let service = service(Some(redis.url())).await?;
     let upload = json!([
         { "actions": [header("x-user", "user")] },
         {

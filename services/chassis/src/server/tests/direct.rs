@@ -338,7 +338,7 @@ async fn flood_of_small_frames_is_held_back_and_ends_nothing() {
             let granted = std::future::poll_fn(|context| request.poll_capacity(context));
             match tokio::time::timeout(Duration::from_millis(100), granted).await {
                 Ok(Some(Ok(bytes))) if bytes >= frame.len() => {
-                    request.send_data(frame.clone(), false).unwrap()
+                    request.send_data(frame.clone(), false).unwrap();
                 }
                 Ok(Some(Ok(_))) => {}
                 Ok(other) => panic!("the stream ended: {other:?}"),

@@ -79,7 +79,10 @@ impl CheckStats {
             && let Some(binding) = verdict.binding
         {
             let binding = &verdict.limits[binding];
-            self.saw_remaining(&binding.policy.key_by, binding.outcome.remaining);
+            // What comes with requests is no label.
+            if !binding.policy.is_override() {
+                self.saw_remaining(&binding.policy.key_by, binding.outcome.remaining);
+            }
         }
         self.decided.add(1);
     }

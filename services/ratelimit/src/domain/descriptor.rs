@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 
 use super::{
     matcher::{Attributes, Pattern},
-    policy::Policy,
+    policy::{Enforcement, Policy},
 };
 
 /// One level of the descriptors that a policy is for.
@@ -42,11 +42,12 @@ struct Branches {
 }
 
 impl Tree {
-    /// Files the policies that name a descriptor under their positions.
+    /// Files the policies that name a descriptor, and are not off, under their positions.
     pub(super) fn new(policies: &[Policy]) -> Self {
         let mut tree = Self::default();
         for (position, policy) in (0_u32..).zip(policies) {
-            if let Some(descriptor) = &policy.descriptor {
+            let is_on = policy.enforcement != Enforcement::Off;
+            if let Some(descriptor) = policy.descriptor.as_ref().filter(|_| is_on) {
                 let end = descriptor.iter().fold(&mut tree.root, |node, level| {
                     node.keys.entry_ref(&*level.key).or_default().branch(&level.value)
                 });

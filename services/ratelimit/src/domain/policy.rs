@@ -140,9 +140,7 @@ impl Namespace {
     ) -> Result<(), UnknownPlan> {
         for position in self.descriptors.find(entries) {
             let policy = &self.policies[*position as usize];
-            if policy.enforcement != Enforcement::Off {
-                found.push(Match { policy, bundle: policy.tariff.bundle(policy, entries)? });
-            }
+            found.push(Match { policy, bundle: policy.tariff.bundle(policy, entries)? });
         }
         self.matching(entries, cost, found)
     }
@@ -222,6 +220,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether it came with a request, and not from who runs this.
+    pub fn is_override(&self) -> bool {
+        self.descriptor.as_deref().is_some_and(<[_]>::is_empty)
+    }
+
     /// Whether it is on, every attribute of the key is there, and everything asked of a request holds.
     pub(super) fn applies<A: Attributes + ?Sized + Sync>(&self, attributes: &A, cost: u64) -> bool {
         self.enforcement != Enforcement::Off

@@ -1,5 +1,8 @@
 //! Envoy's protocol for global rate limits, `envoy.service.ratelimit.v3`.
 
+use std::{borrow::Cow, hash::Hasher};
+
+use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 use tidegate_chassis::{clock::uuid_v7, error::Violations};
 use tidegate_proto::envoy::{
@@ -14,7 +17,7 @@ use tidegate_proto::envoy::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{RateLimitApi, error::invalid, to_status};
+use super::{RateLimitApi, error::invalid};
 use crate::{
     domain::{MAX_TOKENS, Period},
     limiter::{Descriptor, LimitVerdict, Override, Verdict},
@@ -61,11 +64,7 @@ impl RateLimitService for EnvoyApi {
             })
             .collect();
         let policies = shared.limiter.policies();
-        let decided = shared.limiter.check_descriptors(&policies, &request.domain, &descriptors).await;
-        let verdicts = decided.map_err(|error| {
-            shared.stats.record_error();
-            to_status(&error)
-        })?;
+        let verdicts = shared.limiter.check_descriptors(&policies, &request.domain, &descriptors).await;
         verdicts.iter().for_each(|verdict| shared.stats.record(verdict));
         let mut answer = self.answer(&verdicts);
         // A limit of nothing was counted as one of 1.
@@ -81,16 +80,31 @@ impl RateLimitService for EnvoyApi {
     }
 }
 
-type Entries<'r> = SmallVec<[(&'r str, &'r str); 4]>;
+type Entries<'r> = SmallVec<[(&'r str, Cow<'r, str>); 4]>;
 
 fn entries(descriptor: &RateLimitDescriptor) -> Entries<'_> {
-    descriptor.entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect()
+    descriptor.entries.iter().map(|entry| (&*entry.key, shortened(&entry.value))).collect()
+}
+
+/// A value as it is counted under. Values come from whom is limited, so no length of them makes a request invalid: a long one
+/// is its beginning and a digest of it.
+fn shortened(value: &str) -> Cow<'_, str> {
+    if value.len() <= MAX_TEXT_BYTES {
+        return value.into();
+    }
+    let mut hasher = SipHasher24::new();
+    hasher.write(value.as_bytes());
+    let begin = value.floor_char_boundary(MAX_TEXT_BYTES / 2);
+    format!("{}#{:032x}", &value[..begin], hasher.finish128().as_u128()).into()
 }
 
 /// Hits of each descriptor.
 fn hits(request: &RateLimitRequest) -> impl Iterator<Item = u64> {
     let of_request = u64::from(request.hits_addend.max(1));
-    request.descriptors.iter().map(move |descriptor| descriptor.hits_addend.unwrap_or(of_request))
+    // More than the largest limit is over every limit.
+    let of =
+        move |descriptor: &RateLimitDescriptor| descriptor.hits_addend.unwrap_or(of_request).min(MAX_TOKENS);
+    request.descriptors.iter().map(of)
 }
 
 /// The limits that descriptors bring with them, if all of the request is valid.
@@ -104,10 +118,10 @@ fn read(request: &RateLimitRequest) -> Result<Vec<Option<Override>>, Status> {
         violations.add("descriptors", format!("must be 1 to {MAX_DESCRIPTORS}, are {count}"));
         return Err(invalid(violations));
     }
-    let descriptors = request.descriptors.iter().zip(hits(request)).enumerate();
-    let overrides = descriptors.map(|(index, (descriptor, hits))| {
+    let descriptors = request.descriptors.iter().enumerate();
+    let overrides = descriptors.map(|(index, descriptor)| {
         let path = format!("descriptors[{index}]");
-        check_descriptor(descriptor, hits, &path, &mut violations);
+        check_descriptor(descriptor, &path, &mut violations);
         let limit = descriptor.limit.as_ref()?;
         read_limit(&request.domain, descriptor, limit)
             .map_err(|(field, description)| violations.add(format!("{path}.limit.{field}"), description))
@@ -134,27 +148,25 @@ fn read_limit(
         RateLimitUnit::Year => ("year", Period::Micros(365 * 86_400 * SECOND_US)),
     };
     let keys: SmallVec<[&str; 4]> = descriptor.entries.iter().map(|entry| &*entry.key).collect();
-    Override::new(domain, &keys, name, limit.requests_per_unit.into(), period).map_err(|errors| {
+    let tokens = u64::from(limit.requests_per_unit).min(MAX_TOKENS);
+    Override::new(domain, &keys, name, tokens, period).map_err(|errors| {
         let descriptions: Vec<_> = errors.into_iter().map(|error| error.description).collect();
         ("requests_per_unit", descriptions.join("; "))
     })
 }
 
-fn check_descriptor(descriptor: &RateLimitDescriptor, hits: u64, path: &str, violations: &mut Violations) {
+/// Refuses what only a wrong configuration of Envoy sends, never what its callers choose: a request that cannot be decided is let
+/// through by default.
+fn check_descriptor(descriptor: &RateLimitDescriptor, path: &str, violations: &mut Violations) {
     let count = descriptor.entries.len();
     if !(1..=MAX_LEVELS).contains(&count) {
         violations.add(format!("{path}.entries"), format!("must be 1 to {MAX_LEVELS}, are {count}"));
     }
     for (index, entry) in descriptor.entries.iter().enumerate() {
-        for (name, text) in [("key", &entry.key), ("value", &entry.value)] {
-            if !(1..=MAX_TEXT_BYTES).contains(&text.len()) {
-                let description = format!("must be 1 to {MAX_TEXT_BYTES} bytes, is {}", text.len());
-                violations.add(format!("{path}.entries[{index}].{name}"), description);
-            }
+        if !(1..=MAX_TEXT_BYTES).contains(&entry.key.len()) {
+            let description = format!("must be 1 to {MAX_TEXT_BYTES} bytes, is {}", entry.key.len());
+            violations.add(format!("{path}.entries[{index}].key"), description);
         }
-    }
-    if hits > MAX_TOKENS {
-        violations.add(format!("{path}.hits_addend"), format!("must be at most {MAX_TOKENS}, is {hits}"));
     }
 }
 

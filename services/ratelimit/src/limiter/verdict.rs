@@ -105,7 +105,14 @@ impl<'p> Verdict<'p> {
         self.allowed = false;
         self.binding = Some(limit);
         self.reason = binding.denial_reason();
-        self.retry_after_us = binding.outcome.reset_after_us;
+        // Never, in truth; but not at once.
+        self.retry_after_us =
+            binding.outcome.reset_after_us.max(binding.limit.limit.period.length_us(self.at_us));
+    }
+
+    /// Denies, though nothing is known of any limit.
+    pub(super) fn refused(at_us: u64) -> Self {
+        Self { allowed: false, reason: Reason::RateLimited, ..Self::unlimited(at_us) }
     }
 
     /// What the failure modes say.

@@ -125,7 +125,10 @@ fn check_assignments_are_used(assignments: &Assignments, policies: &[PolicyEntry
     let keyed: HashSet<_> = policies
         .iter()
         .filter(|policy| matches!(policy.tariff, Some(TariffEntry::PlanOf { .. })))
-        .flat_map(|policy| policy.key_by.iter().map(String::as_str))
+        .flat_map(|policy| {
+            let levels = policy.descriptor.iter().flatten().map(|level| &*level.key);
+            levels.chain(policy.key_by.iter().map(String::as_str))
+        })
         .collect();
     let mut unused: Vec<_> = assignments.keys().filter(|attribute| !keyed.contains(&***attribute)).collect();
     unused.sort();

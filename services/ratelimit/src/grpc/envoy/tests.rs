@@ -103,8 +103,6 @@ async fn every_wrong_field_is_named_and_nothing_charged() {
                 "domain",
                 "descriptors[1].entries",
                 "descriptors[2].entries[0].key",
-                "descriptors[2].entries[1].value",
-                "descriptors[2].hits_addend",
                 "descriptors[3].limit.unit",
             ][..],
         ),
@@ -118,4 +116,28 @@ async fn every_wrong_field_is_named_and_nothing_charged() {
         assert_eq!((status.code(), &named[..]), (tonic::Code::InvalidArgument, fields));
     }
     assert!(metrics.encode().contains("rate_limit_requests_total{status=\"allowed\"} 0\n"));
+}
+
+#[tokio::test]
+async fn nothing_that_a_caller_chooses_makes_a_request_invalid() {
+    let (api, _) = api(Counters::Memory);
+    let envoy = EnvoyApi(api);
+    let ask = async |entries: &[(&str, &str)], hits| {
+        let request =
+            request(vec![descriptor(entries, hits), descriptor(&[("organization", "beside")], None)]);
+        let answer = envoy.should_rate_limit(Request::new(request)).await.expect("decided").into_inner();
+        (answer.overall_code(), answer.statuses[0].code(), answer.statuses[1].limit_remaining)
+    };
+    let (long, other) = ("x".repeat(10_000), format!("{}y", "x".repeat(9_999)));
+    assert_eq!(ask(&[("organization", &long)], Some(10)).await, (Code::Ok, Code::Ok, 9));
+    assert_eq!(ask(&[("organization", &other)], Some(10)).await, (Code::Ok, Code::Ok, 8), "another subject");
+    assert_eq!(
+        ask(&[("organization", &long)], None).await,
+        (Code::OverLimit, Code::OverLimit, 8),
+        "the same"
+    );
+    assert_eq!(ask(&[("organization", "")], None).await, (Code::Ok, Code::Ok, 7), "as if it were absent");
+    let free = [("organization", "acme"), ("plan", "no such plan")];
+    assert_eq!(ask(&free, None).await, (Code::OverLimit, Code::OverLimit, 7));
+    assert_eq!(ask(&[("organization", "acme")], Some(u64::MAX)).await, (Code::OverLimit, Code::OverLimit, 7));
 }

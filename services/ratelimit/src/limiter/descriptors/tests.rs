@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use arc_swap::ArcSwap;
 use tidegate_chassis::{
@@ -11,7 +11,7 @@ use crate::{
     domain::Period,
     limiter::LimiterSettings,
     policies,
-    store::{MemoryStore, MemoryStoreConfig},
+    store::{Answer, CellReset, CounterStore, MemoryStore, MemoryStoreConfig},
 };
 
 const POLICIES: &str = r#"
@@ -77,14 +77,14 @@ async fn decided(
     namespace: &str,
     descriptors: &[(&str, &str, u64)],
 ) -> Vec<(bool, Option<u64>)> {
-    let entries: Vec<_> = descriptors.iter().map(|(key, value, _)| [(*key, *value)]).collect();
+    let entries: Vec<_> = descriptors.iter().map(|(key, value, _)| [(*key, Cow::from(*value))]).collect();
     let descriptors: Vec<_> = descriptors
         .iter()
         .zip(&entries)
         .map(|((_, _, hits), entries)| Descriptor { entries, hits: *hits, gives_back: false, limit: None })
         .collect();
     let policies = limiter.policies();
-    let verdicts = limiter.check_descriptors(&policies, namespace, &descriptors).await.expect("decided");
+    let verdicts = limiter.check_descriptors(&policies, namespace, &descriptors).await;
     let left = |verdict: &Verdict<'_>| verdict.limits.first().map(|limit| limit.outcome.remaining);
     verdicts.iter().map(|verdict| (verdict.allowed, left(verdict))).collect()
 }
@@ -154,14 +154,13 @@ async fn what_no_policy_is_for_is_admitted_by_no_limit() {
 async fn limit_of_a_request_takes_the_place_of_policies_and_keeps_what_was_counted() {
     for limiter in limiters() {
         let policies = limiter.policies();
-        let entries = [("user", "ada"), ("path", "/v1")];
+        let entries = [("user", Cow::from("ada")), ("path", Cow::from("/v1"))];
         let ask = async |tokens: u64, hits: u64| {
             let keys = ["user", "path"];
             let limit =
                 Override::new("shop", &keys, "hour", tokens, Period::Micros(3_600_000_000)).expect("valid");
             let descriptor = Descriptor { entries: &entries, hits, gives_back: false, limit: Some(&limit) };
-            let verdicts =
-                limiter.check_descriptors(&policies, "shop", &[descriptor]).await.expect("decided");
+            let verdicts = limiter.check_descriptors(&policies, "shop", &[descriptor]).await;
             let found = &verdicts[0].limits[0];
             assert_eq!(&*found.limit.full_name, "override/hour");
             (verdicts[0].allowed, found.outcome.remaining)
@@ -184,11 +183,10 @@ async fn limit_of_a_request_takes_the_place_of_policies_and_keeps_what_was_count
 async fn hits_are_given_back_whatever_else_is_asked() {
     for limiter in limiters() {
         let policies = limiter.policies();
-        let (user, path) = ([("user", "ada")], [("path", "/v1/orders")]);
+        let (user, path) = ([("user", Cow::from("ada"))], [("path", Cow::from("/v1/orders"))]);
         let of = |entries, hits, gives_back| Descriptor { entries, hits, gives_back, limit: None };
         let ask = async |namespace: &str, descriptors: &[Descriptor<'_>]| {
-            let verdicts =
-                limiter.check_descriptors(&policies, namespace, descriptors).await.expect("decided");
+            let verdicts = limiter.check_descriptors(&policies, namespace, descriptors).await;
             verdicts
                 .iter()
                 .map(|verdict| (verdict.allowed, verdict.limits[0].outcome.remaining))
@@ -208,4 +206,56 @@ async fn hits_are_given_back_whatever_else_is_asked() {
             assert_eq!(ask(namespace, &[of(&user, 9, true)]).await, [(true, 3)], "never more than the limit");
         }
     }
+}
+
+#[tokio::test]
+async fn those_that_look_at_one_subject_look_together() {
+    for limiter in limiters() {
+        assert_eq!(decided(&limiter, "shop", &[("user", "ada", 2)]).await, [(true, Some(1))]);
+        let looks = [("user", "ada", 0), ("user", "ada", 0), ("user", "ada", 0), ("user", "ada", 0)];
+        assert_eq!(decided(&limiter, "shop", &looks).await, [(true, Some(1)); 4]);
+    }
+}
+
+/// A store that is gone.
+struct Gone;
+
+impl CounterStore for Gone {
+    fn decide(&self, _: &Check<'_>) -> Answer<'static, Decision> {
+        Answer::Ready(Err(StoreError::Disconnected))
+    }
+
+    fn reset<'a>(&'a self, _: &'a [CellReset]) -> Answer<'a, ()> {
+        Answer::Ready(Err(StoreError::Disconnected))
+    }
+
+    fn refund<'a>(&'a self, _: &'a [CellRefund]) -> Answer<'a, ()> {
+        Answer::Ready(Err(StoreError::Disconnected))
+    }
+}
+
+#[tokio::test]
+async fn without_the_store_failure_modes_admit_no_more_than_it_would() {
+    let text = POLICIES.replace("builtin = false", "builtin = false\n\n[defaults]\nfailure_mode = \"local\"");
+    let policies = policies::parse(&text, "test", 1).expect("valid policies");
+    let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 1 };
+    let counters = Counters::Shared { store: Arc::new(Gone), local: memory() };
+    let limiter =
+        Limiter::new(Arc::new(ArcSwap::from_pointee(policies)), counters, Clock::system(), settings);
+    for _ in 0..3 {
+        // Four of three, alone and as two halves; what stands beside it is not charged.
+        let dear = [("user", "ada", 4), ("path", "/v1/orders", 1)];
+        assert!(!decided(&limiter, "shop", &dear).await[0].0);
+        let halves = [("user", "ada", 2), ("user", "ada", 2)];
+        assert!(decided(&limiter, "shop", &halves).await.iter().all(|(allowed, _)| !allowed));
+    }
+    assert_eq!(
+        decided(&limiter, "shop", &[("user", "ada", 3), ("path", "/v1/orders", 5)]).await,
+        [(true, Some(0)), (true, Some(0))]
+    );
+    assert_eq!(
+        decided(&limiter, "shop", &[("user", "ada", 1), ("path", "/v1/more", 1)]).await,
+        [(false, Some(0)), (true, Some(5))]
+    );
+    assert_eq!(decided(&limiter, "shop", &[("path", "/v1/more", 5)]).await, [(true, Some(0))]);
 }

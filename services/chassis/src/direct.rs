@@ -33,8 +33,8 @@ pub trait DirectMethods: Clone + Send + Unpin + 'static {
     /// One of the methods.
     type Method: Copy + Send + Unpin + 'static;
     /// What the answers share that are given one after the other, without waiting in between: all of their messages had
-    /// arrived when it began. At most [`ANSWERS_PER_TURN`], and
-    /// fewer if they are long.
+    /// arrived when it began. At most
+    /// [`ANSWERS_PER_TURN`], and fewer if they are long.
     type Turn<'a>;
 
     /// The method of a path, if its calls can be answered so.

@@ -19,8 +19,8 @@ pub struct Level {
 /// The policies of a namespace that name descriptors, as a tree with a level for each entry.
 ///
 /// A descriptor finds the policies that end where its last entry leads to. At each level there is one way on: the exact value
-/// if there is a branch for it, else the longest prefix, else any value. There is no way back, as in the reference
-/// service: a branch that leads nowhere hides the more general one beside it.
+/// if there is a branch for it, else the longest prefix, else any value. There is no way back:
+/// a branch that leads nowhere hides the more general one beside it.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     root: Node,

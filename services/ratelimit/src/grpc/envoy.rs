@@ -13,7 +13,6 @@ use tidegate_proto::envoy::{
         rate_limit_response::{Code, DescriptorStatus, RateLimit, rate_limit::Unit},
         rate_limit_service_server::RateLimitService,
     },
-    r#type::v3::RateLimitUnit,
 };
 use tonic::{Request, Response, Status};
 
@@ -28,14 +27,15 @@ const MAX_DESCRIPTORS: usize = 64;
 const MAX_TEXT_BYTES: usize = 512;
 const SECOND_US: u64 = 1_000_000;
 
-/// The units of the protocol, longest first, with their lengths in microseconds.
-const UNITS: [(Unit, u64); 6] = [
-    (Unit::Year, 365 * 86_400 * SECOND_US),
-    (Unit::Week, 7 * 86_400 * SECOND_US),
-    (Unit::Day, 86_400 * SECOND_US),
-    (Unit::Hour, 3_600 * SECOND_US),
-    (Unit::Minute, 60 * SECOND_US),
-    (Unit::Second, SECOND_US),
+/// The units of the protocol with their names, longest first.
+const UNITS: [(Unit, &str, Period); 7] = [
+    (Unit::Year, "year", Period::Micros(365 * 86_400 * SECOND_US)),
+    (Unit::Month, "month", Period::Month),
+    (Unit::Week, "week", Period::Week),
+    (Unit::Day, "day", Period::Micros(86_400 * SECOND_US)),
+    (Unit::Hour, "hour", Period::Micros(3_600 * SECOND_US)),
+    (Unit::Minute, "minute", Period::Micros(60 * SECOND_US)),
+    (Unit::Second, "second", Period::Micros(SECOND_US)),
 ];
 
 /// The service of one worker, for Envoy.
@@ -136,17 +136,9 @@ fn read_limit(
     descriptor: &RateLimitDescriptor,
     limit: &RateLimitOverride,
 ) -> Result<Override, (&'static str, String)> {
-    let unit = RateLimitUnit::try_from(limit.unit).unwrap_or(RateLimitUnit::Unknown);
-    let (name, period) = match unit {
-        RateLimitUnit::Unknown => return Err(("unit", format!("is no unit: {}", limit.unit))),
-        RateLimitUnit::Second => ("second", Period::Micros(SECOND_US)),
-        RateLimitUnit::Minute => ("minute", Period::Micros(60 * SECOND_US)),
-        RateLimitUnit::Hour => ("hour", Period::Micros(3_600 * SECOND_US)),
-        RateLimitUnit::Day => ("day", Period::Micros(86_400 * SECOND_US)),
-        RateLimitUnit::Week => ("week", Period::Week),
-        RateLimitUnit::Month => ("month", Period::Month),
-        RateLimitUnit::Year => ("year", Period::Micros(365 * 86_400 * SECOND_US)),
-    };
+    // The units of requests and answers are two enumerations of the same numbers.
+    let unit = UNITS.iter().find(|(unit, ..)| i32::from(*unit) == limit.unit);
+    let (_, name, period) = *unit.ok_or_else(|| ("unit", format!("is no unit: {}", limit.unit)))?;
     let keys: SmallVec<[&str; 4]> = descriptor.entries.iter().map(|entry| &*entry.key).collect();
     let tokens = u64::from(limit.requests_per_unit).min(MAX_TOKENS);
     Override::new(domain, &keys, name, tokens, period).map_err(|errors| {
@@ -220,7 +212,7 @@ fn binding<'v, 'p>(verdict: &'v Verdict<'p>) -> Option<&'v LimitVerdict<'p>> {
 fn status(verdict: &Verdict<'_>) -> DescriptorStatus {
     let mut status = DescriptorStatus { code: code(verdict.allowed).into(), ..DescriptorStatus::default() };
     if let Some(found) = binding(verdict) {
-        status.current_limit = Some(current_limit(found, verdict.at_us));
+        status.current_limit = Some(current_limit(found));
         status.limit_remaining = u32::try_from(found.outcome.remaining).unwrap_or(u32::MAX);
         let until_us = match verdict.allowed {
             true => found.outcome.reset_after_us,
@@ -231,12 +223,9 @@ fn status(verdict: &Verdict<'_>) -> DescriptorStatus {
     status
 }
 
-fn current_limit(found: &LimitVerdict<'_>, now_us: u64) -> RateLimit {
+fn current_limit(found: &LimitVerdict<'_>) -> RateLimit {
     let limit = &found.limit.limit;
-    let (unit, multiplier) = match limit.period {
-        Period::Month => (Unit::Month, 1),
-        period => units(period.length_us(now_us)),
-    };
+    let (unit, multiplier) = units(limit.period);
     RateLimit {
         name: found.limit.full_name.as_ref().to_owned(),
         requests_per_unit: limit.limit,
@@ -246,10 +235,19 @@ fn current_limit(found: &LimitVerdict<'_>, now_us: u64) -> RateLimit {
 }
 
 /// The longest unit that the period has a whole number of; none for what is not whole seconds.
-fn units(period_us: u64) -> (Unit, u32) {
-    let fit = UNITS.iter().find(|(_, unit_us)| period_us >= *unit_us && period_us.is_multiple_of(*unit_us));
-    let found = fit.and_then(|(unit, unit_us)| Some((*unit, u32::try_from(period_us / unit_us).ok()?)));
-    found.unwrap_or((Unit::Unknown, 1))
+fn units(period: Period) -> (Unit, u32) {
+    let count = |unit: Period| match (period, unit) {
+        (Period::Month, Period::Month) => Some(1),
+        (Period::Month, _) | (_, Period::Month) => None,
+        // Neither is a month, whose length alone depends on the time.
+        _ => {
+            let (period_us, unit_us) = (period.length_us(0), unit.length_us(0));
+            let fits = period_us >= unit_us && period_us.is_multiple_of(unit_us);
+            fits.then_some(period_us / unit_us)
+        }
+    };
+    let fit = UNITS.iter().find_map(|(unit, _, length)| Some((*unit, u32::try_from(count(*length)?).ok()?)));
+    fit.unwrap_or((Unit::Unknown, 1))
 }
 
 fn duration(us: u64) -> prost_types::Duration {

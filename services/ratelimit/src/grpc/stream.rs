@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::{Stream, stream::FuturesOrdered};
+use tidegate_chassis::direct::ANSWERS_PER_TURN;
 use tidegate_proto::{Encoded, Writer, ratelimit::v1 as pb};
 use tonic::{Status, Streaming};
 
@@ -15,9 +16,6 @@ use super::{ANSWER_BYTES, Shared, parse, refused};
 /// Checks of one stream under way at once; the next is read when one has been answered, so a caller
 /// that sends without reading is held back by flow control.
 const MAX_IN_FLIGHT: usize = 256;
-
-/// Answers given before others on the worker have their turn.
-const IN_A_ROW: u32 = 64;
 
 /// Numbers of the fields of `CheckStreamResponse`.
 pub(super) const ID: u8 = 1;
@@ -38,7 +36,7 @@ pub(crate) struct Answers {
     inbound: Option<Streaming<Request>>,
     under_way: FuturesOrdered<Answer>,
     /// Answers given since the last one that had to be waited for.
-    in_a_row: u32,
+    in_a_row: usize,
     /// How `inbound` failed; reported after the answers that are still under way.
     failed: Option<Status>,
 }
@@ -48,7 +46,7 @@ impl Stream for Answers {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if this.in_a_row == IN_A_ROW {
+        if this.in_a_row == ANSWERS_PER_TURN {
             this.in_a_row = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;

@@ -66,13 +66,18 @@ key_by = ["user"]
 limits = [{ name = "minute", limit = 2, period = "1m" }]
 "#;
 
-fn memory() -> Arc<MemoryStore> {
+pub(super) fn memory() -> Arc<MemoryStore> {
     let config = MemoryStoreConfig { max_bytes: 16 << 20 };
     Arc::new(MemoryStore::new(&config, Clock::system(), &Random::seeded(1), &Metrics::new()))
 }
 
 fn limiter(counters: Counters, replicas: u32) -> Limiter {
-    let policies = policies::parse(POLICIES, "test", replicas).expect("valid policies");
+    limiter_by(POLICIES, counters, replicas)
+}
+
+/// A limiter by the policies of a text.
+pub(super) fn limiter_by(text: &str, counters: Counters, replicas: u32) -> Limiter {
+    let policies = policies::parse(text, "test", replicas).expect("valid policies");
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 60_000_000 };
     Limiter::new(Arc::new(ArcSwap::from_pointee(policies)), counters, Clock::system(), settings)
 }

@@ -195,3 +195,10 @@ fn equal_texts_have_equal_fingerprints() {
     assert_eq!(read(&text).fingerprint(), read(&text).fingerprint());
     assert_ne!(read(&text).fingerprint(), read(&[&text, "# more"].concat()).fingerprint());
 }
+
+#[test]
+fn plan_may_be_assigned_by_a_level_of_a_descriptor() {
+    let text = "[[policies]]\nname = 'users'\nnamespace = 'edge'\ndescriptor = [{ key = 'user' }]\n\
+                plan = { attribute = 'plan', default = 'free' }\n[assignments.user]\nann = 'business'\n";
+    parse(text, "policies.toml", 1).expect("the assignment is looked at");
+}

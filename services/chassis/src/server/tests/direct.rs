@@ -241,6 +241,7 @@ async fn message_may_take_its_time(#[values(CHECK, STREAM)] path: &str) {
     let message = framed(b"a word");
     for piece in [&message[..3], &message[3..8], &message[8..]] {
         request.send_data(Bytes::copy_from_slice(piece), false).unwrap();
+        // Time for the server to find that this is not all. Without it the test would pass too, and meet that by chance only.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     request.send_data(Bytes::new(), true).unwrap();

@@ -30,9 +30,11 @@ fn periods_have_the_longest_unit_that_fits() {
         (14 * 86_400, (Unit::Week, 2)),
         (365 * 86_400, (Unit::Year, 1)),
     ] {
-        assert_eq!(units(seconds * SECOND_US), expected, "{seconds} s");
+        assert_eq!(units(Period::Micros(seconds * SECOND_US)), expected, "{seconds} s");
     }
-    assert_eq!(units(1_500_000), (Unit::Unknown, 1));
+    assert_eq!(units(Period::Micros(1_500_000)), (Unit::Unknown, 1));
+    assert_eq!(units(Period::Month), (Unit::Month, 1));
+    assert_eq!(units(Period::Week), (Unit::Week, 1));
 }
 
 #[tokio::test]
@@ -140,4 +142,15 @@ async fn nothing_that_a_caller_chooses_makes_a_request_invalid() {
     let free = [("organization", "acme"), ("plan", "no such plan")];
     assert_eq!(ask(&free, None).await, (Code::OverLimit, Code::OverLimit, 7));
     assert_eq!(ask(&[("organization", "acme")], Some(u64::MAX)).await, (Code::OverLimit, Code::OverLimit, 7));
+}
+
+#[tokio::test]
+async fn keys_of_a_request_are_no_label_of_a_metric() {
+    let (api, metrics) = api(Counters::Memory);
+    let limit = RateLimitOverride { requests_per_unit: 9, unit: 2 };
+    let request =
+        request(vec![RateLimitDescriptor { limit: Some(limit), ..descriptor(&[("strange", "x")], None) }]);
+    let answer = EnvoyApi(api).should_rate_limit(Request::new(request)).await.expect("decided").into_inner();
+    assert_eq!(answer.statuses[0].limit_remaining, 8);
+    assert!(!metrics.encode().contains("strange"), "{}", metrics.encode());
 }

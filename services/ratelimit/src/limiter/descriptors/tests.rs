@@ -1,17 +1,10 @@
 use std::{borrow::Cow, sync::Arc};
 
-use arc_swap::ArcSwap;
-use tidegate_chassis::{
-    clock::{Clock, Random},
-    metrics::Metrics,
-};
-
 use super::*;
 use crate::{
     domain::Period,
-    limiter::LimiterSettings,
-    policies,
-    store::{Answer, CellReset, CounterStore, MemoryStore, MemoryStoreConfig},
+    limiter::tests::{limiter_by, memory},
+    store::{Answer, CellReset, CounterStore},
 };
 
 const POLICIES: &str = r#"
@@ -25,6 +18,13 @@ name = "users"
 namespace = "shop"
 descriptor = [{ key = "user" }]
 limits = [{ name = "day", limit = 3, period = "1d" }]
+
+[[policies]]
+name = "mallory"
+namespace = "shop"
+enforcement = "off"
+descriptor = [{ key = "user", value = "mallory" }]
+limits = [{ name = "day", limit = 1, period = "1d" }]
 
 [[policies]]
 name = "paths"
@@ -58,17 +58,9 @@ descriptor = [{ key = "path" }]
 limits = [{ name = "day", limit = 5, period = "1d" }]
 "#;
 
-fn memory() -> Arc<MemoryStore> {
-    let config = MemoryStoreConfig { max_bytes: 16 << 20 };
-    Arc::new(MemoryStore::new(&config, Clock::system(), &Random::seeded(1), &Metrics::new()))
-}
-
 fn limiters() -> [Limiter; 2] {
-    [Counters::Memory(memory()), Counters::Shared { store: memory(), local: memory() }].map(|counters| {
-        let policies = policies::parse(POLICIES, "test", 1).expect("valid policies");
-        let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 1 };
-        Limiter::new(Arc::new(ArcSwap::from_pointee(policies)), counters, Clock::system(), settings)
-    })
+    [Counters::Memory(memory()), Counters::Shared { store: memory(), local: memory() }]
+        .map(|counters| limiter_by(POLICIES, counters, 1))
 }
 
 /// Of each descriptor: whether it is allowed, and what is left of its first limit, if it has any.
@@ -237,11 +229,7 @@ impl CounterStore for Gone {
 #[tokio::test]
 async fn without_the_store_failure_modes_admit_no_more_than_it_would() {
     let text = POLICIES.replace("builtin = false", "builtin = false\n\n[defaults]\nfailure_mode = \"local\"");
-    let policies = policies::parse(&text, "test", 1).expect("valid policies");
-    let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 1 };
-    let counters = Counters::Shared { store: Arc::new(Gone), local: memory() };
-    let limiter =
-        Limiter::new(Arc::new(ArcSwap::from_pointee(policies)), counters, Clock::system(), settings);
+    let limiter = limiter_by(&text, Counters::Shared { store: Arc::new(Gone), local: memory() }, 1);
     for _ in 0..3 {
         // Four of three, alone and as two halves; what stands beside it is not charged.
         let dear = [("user", "ada", 4), ("path", "/v1/orders", 1)];
@@ -258,4 +246,51 @@ async fn without_the_store_failure_modes_admit_no_more_than_it_would() {
         [(false, Some(0)), (true, Some(5))]
     );
     assert_eq!(decided(&limiter, "shop", &[("path", "/v1/more", 5)]).await, [(true, Some(0))]);
+}
+
+#[tokio::test]
+async fn policy_that_is_off_hides_no_other() {
+    for limiter in limiters() {
+        assert_eq!(decided(&limiter, "shop", &[("user", "mallory", 1)]).await, [(true, Some(2))]);
+    }
+}
+
+#[tokio::test]
+async fn what_can_never_pass_is_not_to_be_asked_again_at_once() {
+    const DAY_US: u64 = 86_400_000_000;
+    for limiter in limiters() {
+        let policies = limiter.policies();
+        let entries = [("user", Cow::from("ada"))];
+        let dear = Descriptor { entries: &entries, hits: 4, gives_back: false, limit: None };
+        let verdicts = limiter.check_descriptors(&policies, "shop", &[dear]).await;
+        assert!(!verdicts[0].allowed && verdicts[0].retry_after_us >= DAY_US, "{:?}", verdicts[0]);
+    }
+}
+
+#[tokio::test]
+async fn lesser_of_two_limits_of_one_subject_decides() {
+    for limiter in limiters() {
+        let policies = limiter.policies();
+        let entries = [("user", Cow::from("ada"))];
+        let of = |tokens| Override::new("shop", &["user"], "day", tokens, Period::Micros(86_400_000_000));
+        let (many, few) = (of(100).expect("valid"), of(5).expect("valid"));
+        let ask = async |hits| {
+            let by = |limit| Descriptor { entries: &entries, hits, gives_back: false, limit: Some(limit) };
+            let verdicts = limiter.check_descriptors(&policies, "shop", &[by(&many), by(&few)]).await;
+            verdicts.iter().all(|verdict| verdict.allowed)
+        };
+        assert!(ask(2).await && !ask(1).await, "four of five, and two more");
+    }
+}
+
+#[tokio::test]
+async fn hits_that_could_not_be_given_back_are_told() {
+    let limiter = limiter_by(POLICIES, Counters::Shared { store: Arc::new(Gone), local: memory() }, 1);
+    let policies = limiter.policies();
+    let entries = [("user", Cow::from("ada"))];
+    let of = |gives_back| Descriptor { entries: &entries, hits: 1, gives_back, limit: None };
+    let verdicts = limiter.check_descriptors(&policies, "shop", &[of(true), of(false)]).await;
+    assert!(verdicts[0].allowed && verdicts[0].degraded);
+    // The policy is `closed`.
+    assert!(!verdicts[1].allowed && verdicts[1].degraded);
 }

@@ -7,6 +7,7 @@
 
 mod calendar;
 mod decision;
+mod derivation;
 mod descriptor;
 mod expression;
 mod fixed_window;
@@ -23,6 +24,7 @@ mod token_bucket;
 
 pub use calendar::{Calendar, Window};
 pub use decision::{CellCheck, Cells, Check, Decision, Idempotency, LimitOutcome, decide};
+pub use derivation::{ClientAddress, Derivation, Derived, RouteError, Routes, Source};
 pub use descriptor::Level;
 pub use expression::Expression;
 pub use fixed_window::FixedWindow;

@@ -2,22 +2,23 @@
 
 mod degraded;
 mod descriptors;
+mod digest;
 mod overrides;
 mod verdict;
 
-use std::{hash::Hasher, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use siphasher::sip128::{Hasher128, SipHasher13};
 use smallvec::SmallVec;
 use tidegate_chassis::clock::Clock;
 
+use self::digest::digest;
 pub use self::verdict::{LimitVerdict, Reason, Verdict};
 pub use self::{descriptors::Descriptor, overrides::Override};
 use crate::{
     domain::{
-        Attributes, BundleLimit, CellCheck, Check, Decision, Enforcement, Idempotency, Match, PolicySet,
-        UnknownPlan,
+        Attributes, BundleLimit, CellCheck, Check, Decision, Derived, Enforcement, Idempotency, Match,
+        PolicySet, UnknownPlan,
     },
     key::{KeyForm, record_key},
     store::{CellReset, CounterStore, MemoryStore, StoreError},
@@ -101,6 +102,12 @@ pub enum CheckError {
 
 type Matches<'p> = SmallVec<[Match<'p>; 4]>;
 
+/// What applies to a question, and by which attributes its subjects are told apart.
+struct Asked<'p, 'a, A: ?Sized> {
+    matches: Matches<'p>,
+    attributes: Derived<'p, 'a, A>,
+}
+
 impl Limiter {
     /// Decides by `policies`, which may be swapped at any time. A shared store has a clock of its own.
     pub fn new(
@@ -149,14 +156,14 @@ impl Limiter {
         if let Some(limiter) = self.at_once() {
             return limiter.check(policies, &question);
         }
-        let matches = self.matches(policies, &question)?;
-        let check = self.store_check(&matches, &question);
+        let asked = self.asked(policies, &question)?;
+        let check = self.store_check(&asked, &question);
         if check.cells.is_empty() {
             return Ok(Verdict::unlimited(self.clock.now_us()));
         }
         let answer = self.store().decide(&check).get().await;
         // Not before: this replica may have to decide by itself, and now it is later.
-        self.verdict(&matches, &check, answer, self.clock.now_us())
+        self.verdict(&asked.matches, &check, answer, self.clock.now_us())
     }
 
     fn store(&self) -> &dyn CounterStore {
@@ -200,13 +207,13 @@ impl Limiter {
     where
         A: Attributes + ?Sized + Sync,
     {
-        let matches = self.matches(policies, &question)?;
-        let check = self.store_check(&matches, &Question { dry_run: true, ..question });
+        let asked = self.asked(policies, &question)?;
+        let check = self.store_check(&asked, &Question { dry_run: true, ..question });
         if check.cells.is_empty() {
             return Ok(Verdict::unlimited(self.clock.now_us()));
         }
         let decision = self.store().decide(&check).get().await?;
-        Ok(Verdict::decided(&matches, &decision, self.clock.now_us()))
+        Ok(Verdict::decided(&asked.matches, &decision, self.clock.now_us()))
     }
 
     /// Clears every limit that applies, or the one named `limit`. Answers what was cleared.
@@ -225,10 +232,10 @@ impl Limiter {
         A: Attributes + ?Sized + Sync,
     {
         let question = Question { namespace, attributes, cost: 1, dry_run: true, idempotency_key: "" };
-        let matches = self.matches(policies, &question)?;
+        let asked = self.asked(policies, &question)?;
         let mut cells = Vec::new();
         let mut cleared = Vec::new();
-        for found in limited(&matches) {
+        for found in limited(&asked.matches) {
             let limits = found.bundle.limits.iter();
             let rule = limit.and_then(|name| limits.clone().position(|limit| &*limit.full_name == name));
             if limit.is_some() && rule.is_none() {
@@ -241,7 +248,7 @@ impl Limiter {
                     .map(|(_, l)| l),
             );
             cells.push(CellReset {
-                key: self.key_form().cell(found, attributes),
+                key: self.key_form().cell(found, &asked.attributes),
                 layout: Arc::clone(&found.bundle.layout),
                 rule,
             });
@@ -253,22 +260,27 @@ impl Limiter {
         Ok(cleared)
     }
 
-    fn matches<'p, A>(
+    #[inline]
+    fn asked<'p, 'a, A>(
         &self,
         policies: &'p PolicySet,
-        question: &Question<'_, A>,
-    ) -> Result<Matches<'p>, CheckError>
+        question: &Question<'a, A>,
+    ) -> Result<Asked<'p, 'a, A>, CheckError>
     where
         A: Attributes + ?Sized + Sync,
     {
         let mut matches = Matches::new();
         if !self.settings.enabled {
-            return Ok(matches);
+            return Ok(Asked { matches, attributes: Derived::new(question.attributes, &[]) });
         }
         let namespace = policies
             .namespace(question.namespace)
             .ok_or_else(|| CheckError::NamespaceNotFound(question.namespace.to_owned()))?;
-        namespace.matching(question.attributes, question.cost, &mut matches)?;
+        let attributes = Derived::new(question.attributes, &namespace.settings().derivations);
+        if namespace.exempts(&attributes) {
+            return Ok(Asked { matches, attributes });
+        }
+        namespace.matching(&attributes, question.cost, &mut matches)?;
         for found in matches.iter().filter(|found| found.policy.enforcement == Enforcement::Enforce) {
             let bundle = found.bundle;
             if question.cost > bundle.min_capacity {
@@ -279,7 +291,7 @@ impl Limiter {
                 });
             }
         }
-        Ok(matches)
+        Ok(Asked { matches, attributes })
     }
 
     #[inline]
@@ -293,13 +305,13 @@ impl Limiter {
     #[inline]
     fn store_check<'p, A: Attributes + ?Sized>(
         &self,
-        matches: &Matches<'p>,
+        Asked { matches, attributes }: &Asked<'p, '_, A>,
         question: &Question<'_, A>,
     ) -> Check<'p> {
         let mut cells = SmallVec::<[CellCheck<'p>; 2]>::new();
         for found in limited(matches) {
             cells.push(CellCheck {
-                key: self.key_form().cell(found, question.attributes),
+                key: self.key_form().cell(found, attributes),
                 layout: &found.bundle.layout,
                 // A policy in shadow may not be the reason of an error: what it could never admit fills it.
                 cost: question.cost.min(found.bundle.min_capacity),
@@ -308,7 +320,7 @@ impl Limiter {
         }
         let idempotency = match limited(matches).next() {
             Some(first) if !question.idempotency_key.is_empty() => Some(Idempotency {
-                key: record_key(first, question.attributes, question.namespace, question.idempotency_key),
+                key: record_key(first, attributes, question.namespace, question.idempotency_key),
                 digest: digest(question),
                 ttl_us: self.settings.idempotency_ttl_us,
             }),
@@ -347,42 +359,19 @@ impl AtOnce<'_> {
     where
         A: Attributes + ?Sized + Sync,
     {
-        let matches = self.limiter.matches(policies, question)?;
-        let check = self.limiter.store_check(&matches, question);
+        let asked = self.limiter.asked(policies, question)?;
+        let check = self.limiter.store_check(&asked, question);
         if check.cells.is_empty() {
             return Ok(Verdict::unlimited(self.now_us));
         }
         let answer = self.store.decide_at(&check, self.now_us);
-        self.limiter.verdict(&matches, &check, answer, self.now_us)
+        self.limiter.verdict(&asked.matches, &check, answer, self.now_us)
     }
 }
 
 /// The matches that limit anything; each is one cell.
 fn limited<'m, 'p>(matches: &'m Matches<'p>) -> impl Iterator<Item = &'m Match<'p>> {
     matches.iter().filter(|found| !found.bundle.unlimited)
-}
-
-/// Version of what [`digest`] hashes. A change makes retries of what an older version admitted look like reused
-/// keys, so it comes with a new form of the record.
-const DIGEST_VERSION: u64 = 1;
-
-/// Digest of what a check asks, whatever the order of its attributes: maps have none in some clients.
-fn digest<A: Attributes + ?Sized>(question: &Question<'_, A>) -> u128 {
-    let attributes = question.attributes;
-    let mut entries: SmallVec<[(&str, &str); 16]> =
-        (0..attributes.len()).map(|index| attributes.get(index)).collect();
-    // Stable, so that of a repeated name the last stays the last.
-    entries.sort_by_key(|(name, _)| *name);
-    let mut hasher = SipHasher13::new();
-    let mut word = |number: u64| hasher.write(&number.to_le_bytes());
-    [DIGEST_VERSION, question.cost, entries.len() as u64].into_iter().for_each(&mut word);
-    for (name, value) in entries {
-        for text in [name, value] {
-            hasher.write(&(text.len() as u64).to_le_bytes());
-            hasher.write(text.as_bytes());
-        }
-    }
-    hasher.finish128().as_u128()
 }
 
 #[cfg(test)]

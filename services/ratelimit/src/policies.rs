@@ -2,6 +2,7 @@
 
 mod compile;
 mod conditions;
+mod derivations;
 mod file;
 mod limits;
 mod names;

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::{
-    Bundle, Expression, Level, Names, Plan, Tariff, UnknownPlan,
+    Bundle, Derivation, Expression, Level, Names, Plan, Tariff, UnknownPlan,
     descriptor::Tree,
     matcher::{Attributes, Condition, Index},
 };
@@ -35,7 +35,7 @@ impl PolicySet {
         let namespaces: HashMap<_, _> = grouped
             .into_iter()
             .map(|(name, list)| {
-                let settings = settings.get(&*name).copied().unwrap_or_default();
+                let settings = settings.get(&*name).cloned().unwrap_or_default();
                 (name, Namespace::new(list, settings))
             })
             .collect();
@@ -117,8 +117,16 @@ impl Namespace {
     }
 
     /// What holds for the namespace as a whole.
-    pub fn settings(&self) -> NamespaceSettings {
-        self.settings
+    #[inline]
+    pub fn settings(&self) -> &NamespaceSettings {
+        &self.settings
+    }
+
+    /// Whether nothing limits a request with these attributes, whatever the policies say.
+    #[inline]
+    pub fn exempts<A: Attributes + ?Sized>(&self, attributes: &A) -> bool {
+        let of = |conditions: &[Condition]| conditions.iter().all(|condition| condition.holds(attributes));
+        self.settings.exempt.iter().any(|conditions| of(conditions))
     }
 
     /// Every policy, those that are off included, in the order of their names.
@@ -178,11 +186,15 @@ impl Namespace {
 }
 
 /// What holds for a namespace as a whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct NamespaceSettings {
     /// Each descriptor of a request of Envoy's protocol is charged by itself, also if another one is over its limit. If not, all are
     /// charged or none.
     pub envoy_compatible: bool,
+    /// Attributes that are worked out of others, in order.
+    pub derivations: Box<[Derivation]>,
+    /// Requests that nothing limits: those of which all conditions of one of these hold. None is empty.
+    pub exempt: Box<[Box<[Condition]>]>,
 }
 
 /// A policy that applies to a check, with the limits it sets for it.

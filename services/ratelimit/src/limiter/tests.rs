@@ -1,5 +1,7 @@
 //! Which limits apply, and who answers when the store is gone.
 
+mod derived;
+
 use std::time::Duration;
 
 use tidegate_chassis::{

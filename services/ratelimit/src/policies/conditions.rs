@@ -16,8 +16,12 @@ pub(crate) const MAX_LEVELS: usize = 16;
 
 /// Reads the table `match`.
 pub(super) fn read_conditions(fields: &mut Fields, faults: &mut Faults) -> Vec<Condition> {
-    let path = fields.path_of("match");
-    let Some(table) = fields.table("match", faults) else { return Vec::new() };
+    fields.table("match", faults).map_or_else(Vec::new, |table| read_condition_table(table, faults))
+}
+
+/// Reads attributes with what their values may be.
+pub(super) fn read_condition_table(table: Fields, faults: &mut Faults) -> Vec<Condition> {
+    let path = table.path().to_owned();
     let mut conditions = Vec::new();
     for (path, attribute, value) in table.entries() {
         check_attribute(&path, &attribute, faults);

@@ -5,6 +5,7 @@ use toml::Value;
 
 use super::{
     conditions::{read_conditions, read_descriptor, read_key_by, read_when},
+    derivations::{read_derivations, read_exemptions},
     limits::read_limits,
     names::{check_attribute, check_namespace, check_value, read_name},
     reader::{Faults, Fields, table, text, wrong_type},
@@ -184,6 +185,8 @@ fn read_namespace(
     let mut fields = table(&path, value, faults)?;
     let settings = NamespaceSettings {
         envoy_compatible: fields.boolean("envoy_compatible", faults).unwrap_or_default(),
+        derivations: read_derivations(&mut fields, faults),
+        exempt: read_exemptions(&mut fields, faults),
     };
     fields.finish(faults);
     Some(NamespaceEntry { path, name, settings })

@@ -1,3 +1,4 @@
+mod derivations;
 mod faults;
 mod reference;
 

@@ -12,12 +12,15 @@ use tidegate_tests::tools::workspace;
 const SHARED: [&str; 3] = ["tidegate-chassis", "tidegate-proto", "tidegate-migrations"];
 
 /// Crates without network, store, runtime, clock or log, which a domain may use.
-const PURE: [&str; 9] = [
+const PURE: [&str; 12] = [
     "cel",
     "hashbrown",
+    "ipnet",
+    "matchit",
     "proptest",
     "rstest",
     "serde",
+    "sha2",
     "siphasher",
     "smallvec",
     "thiserror",

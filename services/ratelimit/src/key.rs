@@ -33,7 +33,7 @@ impl KeyForm {
     #[inline]
     pub(crate) fn cell<A: Attributes + ?Sized>(self, found: &Match<'_>, attributes: &A) -> Key {
         let mut key = Key::new();
-        let mut values = values(found, attributes);
+        let mut values = found.policy.key_values(attributes);
         match self {
             Self::Internal => {
                 key.push(INTERNAL);
@@ -62,26 +62,13 @@ pub(crate) fn record_key<A: Attributes + ?Sized>(
     idempotency_key: &str,
 ) -> Key {
     let mut key = Key::new();
-    let mut values = values(first, attributes);
+    let mut values = first.policy.key_values(attributes);
     push_tag(&mut key, values.next().unwrap_or(&first.policy.namespace));
     key.push(b'i');
     push_value(&mut key, namespace);
     push_value(&mut key, idempotency_key);
     values.for_each(|value| push_value(&mut key, value));
     key
-}
-
-/// The subject's values of the `key_by` attributes, which a policy that matches found present; of a descriptor, those of its
-/// entries, whose keys may be repeated.
-fn values<'a, A: Attributes + ?Sized>(
-    found: &Match<'a>,
-    attributes: &'a A,
-) -> impl Iterator<Item = &'a str> + use<'a, A> {
-    let by_place = found.policy.descriptor.is_some();
-    found.policy.key_by.iter().enumerate().map(move |(place, name)| match by_place {
-        true => attributes.get(place).1,
-        false => attributes.find(name).expect("a policy matches only if the attributes of its key are there"),
-    })
 }
 
 fn push_tag(key: &mut Key, value: &str) {

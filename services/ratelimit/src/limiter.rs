@@ -3,7 +3,7 @@
 mod degraded;
 mod descriptors;
 mod digest;
-mod overrides;
+mod request_limit;
 mod verdict;
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tidegate_chassis::clock::Clock;
 
 use self::digest::digest;
 pub use self::verdict::{LimitVerdict, Reason, Verdict};
-pub use self::{descriptors::Descriptor, overrides::Override};
+pub use self::{descriptors::Descriptor, request_limit::RequestLimit};
 use crate::{
     domain::{
         Attributes, BundleLimit, CellCheck, Check, Decision, Derived, Enforcement, Idempotency, Match,

@@ -80,7 +80,7 @@ impl CheckStats {
         {
             let binding = &verdict.limits[binding];
             // What comes with requests is no label.
-            if !binding.policy.is_override() {
+            if !binding.policy.came_with_request() {
                 self.saw_remaining(&binding.policy.key_by, binding.outcome.remaining);
             }
         }

@@ -2,6 +2,8 @@
 
 mod index;
 
+use std::fmt;
+
 pub(super) use self::index::Index;
 
 /// What is known of a request.
@@ -57,6 +59,25 @@ pub enum Pattern {
 }
 
 impl Pattern {
+    /// Reads `*` (anything), `prefix*`, or an exact value.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, to be read after the name of the field.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Self::Present);
+        }
+        let prefix = text.strip_suffix('*');
+        if text.is_empty() {
+            return Err("must not be empty: an attribute with an empty value counts as absent".to_owned());
+        }
+        if prefix.unwrap_or(text).contains('*') {
+            return Err(format!("a * can only be the last character, is {text:?}"));
+        }
+        Ok(prefix.map_or_else(|| Self::Exact(text.into()), |prefix| Self::Prefix(prefix.into())))
+    }
+
     /// Whether `value`, which is not empty, matches.
     pub fn matches(&self, value: &str) -> bool {
         match self {
@@ -76,10 +97,20 @@ impl Pattern {
         }
     }
 
-    fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         match self {
             Self::Exact(text) | Self::Prefix(text) => text,
             Self::Present => "",
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(value) => formatter.write_str(value),
+            Self::Prefix(prefix) => write!(formatter, "{prefix}*"),
+            Self::Present => formatter.write_str("*"),
         }
     }
 }

@@ -6,10 +6,10 @@ use hashbrown::HashMap;
 const FEW: usize = 8;
 
 /// Values by name, made once and looked up often.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Names<V>(Kind<V>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Kind<V> {
     /// At most [`FEW`].
     Few(Box<[(Box<str>, V)]>),
@@ -24,6 +24,16 @@ impl<V> Names<V> {
         match &self.0 {
             Kind::Few(values) => values.iter().find(|(known, _)| **known == *name).map(|(_, value)| value),
             Kind::Many(values) => values.get(name),
+        }
+    }
+
+    /// The value of a name, to be changed.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut V> {
+        match &mut self.0 {
+            Kind::Few(values) => {
+                values.iter_mut().find(|(known, _)| **known == *name).map(|(_, value)| value)
+            }
+            Kind::Many(values) => values.get_mut(name),
         }
     }
 
@@ -62,6 +72,12 @@ mod tests {
             let names = Names::from(values.clone());
             assert_eq!(matches!(names.0, Kind::Few(_)), count <= FEW);
             assert!(values.iter().all(|(name, value)| names.get(name) == Some(value)), "{count}");
+            let mut changed = names.clone();
+            for (name, value) in &values {
+                *changed.get_mut(name).expect("it is there") = value + 1;
+            }
+            assert!(values.iter().all(|(name, value)| changed.get(name) == Some(&(value + 1))), "{count}");
+            assert!(changed.get_mut("name").is_none());
             assert!([&format!("name {count}"), "", "name"].iter().all(|name| names.get(name).is_none()));
             let mut found: Vec<_> = names.iter().map(|(name, value)| (name.to_owned(), *value)).collect();
             found.sort_by_key(|(_, value)| *value);

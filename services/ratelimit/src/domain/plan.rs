@@ -21,6 +21,8 @@ pub struct Plan {
     /// What this replica runs by itself when the store is gone: its share of each limit. Absent if a
     /// share is less than a token.
     pub local_layout: Option<Arc<Layout>>,
+    /// How many replicas share a limit when each has to count by itself.
+    pub replicas: u32,
 }
 
 /// One limit with the name that answers give it.
@@ -53,6 +55,7 @@ impl Plan {
                 .collect(),
             layout: Arc::new(Layout::new(rules)),
             local_layout: shares.map(|shares| Arc::new(Layout::new(shares))),
+            replicas,
         }
     }
 
@@ -73,6 +76,8 @@ pub struct Bundle {
     pub layout: Arc<Layout>,
     /// What this replica runs by itself when the store is gone; absent if a share is less than a token.
     pub local_layout: Option<Arc<Layout>>,
+    /// How many replicas share a limit when each has to count by itself.
+    pub replicas: u32,
     /// Whether there is no limit at all.
     pub unlimited: bool,
     /// The largest cost that every limit could ever admit; `u64::MAX` if unlimited.
@@ -108,6 +113,7 @@ impl Bundle {
             limits: Arc::clone(&plan.limits),
             layout: Arc::clone(&plan.layout),
             local_layout: plan.local_layout.clone(),
+            replicas: plan.replicas,
             unlimited: plan.is_unlimited(),
             min_capacity,
             min_capacity_limit,

@@ -16,15 +16,24 @@ pub enum Tariff {
 }
 
 impl Tariff {
+    /// The limits of every plan: all that it may choose from.
+    pub fn bundles(&self) -> &[Bundle] {
+        match self {
+            Self::Fixed(bundle) => std::slice::from_ref(bundle),
+            Self::ByPlan(choice) => &choice.bundles,
+        }
+    }
+
+    /// Position among [`bundles`](Self::bundles) of the limits that it sets for a request.
     #[inline]
-    pub(super) fn bundle<A: Attributes + ?Sized>(
+    pub(super) fn choose<A: Attributes + ?Sized>(
         &self,
         policy: &Policy,
         attributes: &A,
-    ) -> Result<&Bundle, UnknownPlan> {
+    ) -> Result<usize, UnknownPlan> {
         match self {
-            Self::Fixed(bundle) => Ok(bundle),
-            Self::ByPlan(choice) => choice.bundle(&policy.key_by, attributes),
+            Self::Fixed(_) => Ok(0),
+            Self::ByPlan(choice) => choice.position(&policy.key_by, attributes),
         }
     }
 }
@@ -52,19 +61,18 @@ pub struct PlanChoice {
 }
 
 impl PlanChoice {
-    fn bundle<A: Attributes + ?Sized>(
+    fn position<A: Attributes + ?Sized>(
         &self,
         key_by: &[Box<str>],
         attributes: &A,
-    ) -> Result<&Bundle, UnknownPlan> {
-        let position = match attributes.find(&self.attribute) {
+    ) -> Result<usize, UnknownPlan> {
+        Ok(match attributes.find(&self.attribute) {
             Some(plan) => *self.names.get(plan).ok_or_else(|| UnknownPlan {
                 attribute: self.attribute.to_string(),
                 value: plan.to_owned(),
             })?,
             None => self.assigned(key_by, attributes).unwrap_or(self.default),
-        };
-        Ok(&self.bundles[position])
+        })
     }
 
     fn assigned<A: Attributes + ?Sized>(&self, key_by: &[Box<str>], attributes: &A) -> Option<usize> {

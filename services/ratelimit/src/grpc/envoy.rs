@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 use super::{RateLimitApi, error::invalid};
 use crate::{
     domain::{MAX_TOKENS, Period},
-    limiter::{Descriptor, LimitVerdict, Override, Verdict},
+    limiter::{Descriptor, LimitVerdict, RequestLimit, Verdict},
     policies::MAX_LEVELS,
 };
 
@@ -51,10 +51,10 @@ impl RateLimitService for EnvoyApi {
         let shared = &self.0.shared;
         let request = request.get_ref();
         let entries: Vec<_> = request.descriptors.iter().map(entries).collect();
-        let overrides = read(request)?;
+        let limits = read(request)?;
         let descriptors: Vec<_> = hits(request)
             .zip(&entries)
-            .zip(&overrides)
+            .zip(&limits)
             .zip(&request.descriptors)
             .map(|(((hits, entries), limit), descriptor)| Descriptor {
                 entries,
@@ -108,7 +108,7 @@ fn hits(request: &RateLimitRequest) -> impl Iterator<Item = u64> {
 }
 
 /// The limits that descriptors bring with them, if all of the request is valid.
-fn read(request: &RateLimitRequest) -> Result<Vec<Option<Override>>, Status> {
+fn read(request: &RateLimitRequest) -> Result<Vec<Option<RequestLimit>>, Status> {
     let mut violations = Violations::default();
     if request.domain.is_empty() {
         violations.add("domain", "must be set");
@@ -119,7 +119,7 @@ fn read(request: &RateLimitRequest) -> Result<Vec<Option<Override>>, Status> {
         return Err(invalid(violations));
     }
     let descriptors = request.descriptors.iter().enumerate();
-    let overrides = descriptors.map(|(index, descriptor)| {
+    let limits = descriptors.map(|(index, descriptor)| {
         let path = format!("descriptors[{index}]");
         check_descriptor(descriptor, &path, &mut violations);
         let limit = descriptor.limit.as_ref()?;
@@ -127,21 +127,21 @@ fn read(request: &RateLimitRequest) -> Result<Vec<Option<Override>>, Status> {
             .map_err(|(field, description)| violations.add(format!("{path}.limit.{field}"), description))
             .ok()
     });
-    let overrides = overrides.collect();
-    if violations.is_empty() { Ok(overrides) } else { Err(invalid(violations)) }
+    let limits = limits.collect();
+    if violations.is_empty() { Ok(limits) } else { Err(invalid(violations)) }
 }
 
 fn read_limit(
     domain: &str,
     descriptor: &RateLimitDescriptor,
     limit: &RateLimitOverride,
-) -> Result<Override, (&'static str, String)> {
+) -> Result<RequestLimit, (&'static str, String)> {
     // The units of requests and answers are two enumerations of the same numbers.
     let unit = UNITS.iter().find(|(unit, ..)| i32::from(*unit) == limit.unit);
     let (_, name, period) = *unit.ok_or_else(|| ("unit", format!("is no unit: {}", limit.unit)))?;
     let keys: SmallVec<[&str; 4]> = descriptor.entries.iter().map(|entry| &*entry.key).collect();
     let tokens = u64::from(limit.requests_per_unit).min(MAX_TOKENS);
-    Override::new(domain, &keys, name, tokens, period).map_err(|errors| {
+    RequestLimit::new(domain, &keys, name, tokens, period).map_err(|errors| {
         let descriptions: Vec<_> = errors.into_iter().map(|error| error.description).collect();
         ("requests_per_unit", descriptions.join("; "))
     })

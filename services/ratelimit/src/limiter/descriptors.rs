@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use futures_util::future::join_all;
 use smallvec::SmallVec;
 
-use super::{Counters, Limiter, Matches, Override, Verdict, degraded, limited};
+use super::{Counters, Limiter, Matches, RequestLimit, Verdict, degraded, limited};
 use crate::{
     domain::{CellCheck, Check, Decision, Enforcement, Match, Namespace, PolicySet, UnknownPlan},
     key::Key,
@@ -22,7 +22,7 @@ pub struct Descriptor<'a> {
     /// Whether the hits are given back, of each limit those that were charged last.
     pub gives_back: bool,
     /// Takes the place of the policies.
-    pub limit: Option<&'a Override>,
+    pub limit: Option<&'a RequestLimit>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

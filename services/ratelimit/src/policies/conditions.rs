@@ -3,7 +3,7 @@
 use toml::Value;
 
 use super::{
-    names::{check_attribute, check_value},
+    names::{MAX_VALUE_BYTES, check_attribute, check_value},
     reader::{Faults, Fields, numbered, text, wrong_type},
 };
 use crate::domain::{Condition, Expression, Level, Pattern};
@@ -47,17 +47,12 @@ pub(super) fn read_condition_table(table: Fields, faults: &mut Faults) -> Vec<Co
     conditions
 }
 
-fn read_pattern(path: &str, value: Value, faults: &mut Faults) -> Option<Pattern> {
+pub(super) fn read_pattern(path: &str, value: Value, faults: &mut Faults) -> Option<Pattern> {
     let text = text(path, value, faults)?;
-    if text == "*" {
-        return Some(Pattern::Present);
+    if text.len() > MAX_VALUE_BYTES {
+        check_value(path, &text, faults);
     }
-    check_value(path, &text, faults);
-    let prefix = text.strip_suffix('*');
-    if prefix.unwrap_or(&text).contains('*') {
-        faults.add(path, format!("a * can only be the last character, is {text:?}"));
-    }
-    Some(prefix.map_or_else(|| Pattern::Exact((*text).into()), |prefix| Pattern::Prefix(prefix.into())))
+    Pattern::parse(&text).map_err(|description| faults.add(path, description)).ok()
 }
 
 /// Reads the list `descriptor`.

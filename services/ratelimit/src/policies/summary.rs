@@ -1,7 +1,7 @@
 //! Policies in a few words each, for `tidegate policies validate` and for logs.
 
 use super::period;
-use crate::domain::{Algorithm, Bundle, Condition, Level, Limit, Pattern, Policy, PolicySet, Rule, Tariff};
+use crate::domain::{Algorithm, Bundle, Condition, Level, Limit, Policy, PolicySet, Rule, Tariff};
 
 /// One policy, every field as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,19 +51,15 @@ impl PolicySummary {
 }
 
 fn condition(condition: &Condition) -> String {
-    format!("{} = {}", condition.attribute(), list(condition.patterns().iter().map(pattern), " | "))
+    format!(
+        "{} = {}",
+        condition.attribute(),
+        list(condition.patterns().iter().map(ToString::to_string), " | ")
+    )
 }
 
 fn level(level: &Level) -> String {
-    format!("{} = {}", level.key, pattern(&level.value))
-}
-
-fn pattern(pattern: &Pattern) -> String {
-    match pattern {
-        Pattern::Exact(value) => value.to_string(),
-        Pattern::Prefix(prefix) => format!("{prefix}*"),
-        Pattern::Present => "*".to_owned(),
-    }
+    format!("{} = {}", level.key, level.value)
 }
 
 fn limits(policy: &Policy) -> String {

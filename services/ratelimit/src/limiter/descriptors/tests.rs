@@ -149,8 +149,8 @@ async fn limit_of_a_request_takes_the_place_of_policies_and_keeps_what_was_count
         let entries = [("user", Cow::from("ada")), ("path", Cow::from("/v1"))];
         let ask = async |tokens: u64, hits: u64| {
             let keys = ["user", "path"];
-            let limit =
-                Override::new("shop", &keys, "hour", tokens, Period::Micros(3_600_000_000)).expect("valid");
+            let limit = RequestLimit::new("shop", &keys, "hour", tokens, Period::Micros(3_600_000_000))
+                .expect("valid");
             let descriptor = Descriptor { entries: &entries, hits, gives_back: false, limit: Some(&limit) };
             let verdicts = limiter.check_descriptors(&policies, "shop", &[descriptor]).await;
             let found = &verdicts[0].limits[0];
@@ -272,7 +272,7 @@ async fn lesser_of_two_limits_of_one_subject_decides() {
     for limiter in limiters() {
         let policies = limiter.policies();
         let entries = [("user", Cow::from("ada"))];
-        let of = |tokens| Override::new("shop", &["user"], "day", tokens, Period::Micros(86_400_000_000));
+        let of = |tokens| RequestLimit::new("shop", &["user"], "day", tokens, Period::Micros(86_400_000_000));
         let (many, few) = (of(100).expect("valid"), of(5).expect("valid"));
         let ask = async |hits| {
             let by = |limit| Descriptor { entries: &entries, hits, gives_back: false, limit: Some(limit) };

@@ -12,14 +12,14 @@ use crate::domain::{
 /// It counts under all entries of the descriptor, in sliding windows, or in calendar months. The number is no part
 /// of what is counted, so what was counted stays counted when the caller raises or lowers it.
 #[derive(Debug)]
-pub struct Override {
+pub struct RequestLimit {
     policy: Policy,
 }
 
 /// As no policy of a file can be called.
 const NAME: &str = "(override)";
 
-impl Override {
+impl RequestLimit {
     /// The limit `tokens` per `period`, called `name`, for a descriptor with these keys. 0 tokens deny everything.
     ///
     /// # Errors

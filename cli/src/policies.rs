@@ -48,9 +48,10 @@ pub(crate) fn run(command: PoliciesCommand) -> anyhow::Result<ExitCode> {
                 ]);
             }
             anstream::println!(
-                "{table}\n{} is valid: {}",
+                "{table}\n{} is valid: {}, {}",
                 file.display(),
-                count(summary.len(), "policy", "policies")
+                count(summary.len(), "policy", "policies"),
+                count(set.overrides_len(), "override", "overrides")
             );
             Ok(ExitCode::SUCCESS)
         }

@@ -5,6 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     file::{NamespaceEntry, PlanEntry, PolicyEntry, PolicyFile, TariffEntry},
+    overrides,
     reader::Faults,
 };
 use crate::domain::{Assignments, Bundle, Names, Plan, PlanChoice, PlanNames, Policy, PolicySet, Tariff};
@@ -74,7 +75,7 @@ pub(super) fn compile(
     let shared =
         Shared { plans: &plans, names: Arc::new(names.into()), assignments: Arc::new(assignments), replicas };
     let policies: Vec<_> = policies.into_iter().map(|policy| shared.build_policy(policy)).collect();
-    Some(PolicySet::new(policies, plans, &settings))
+    overrides::apply(PolicySet::new(policies, plans, &settings), file.overrides, faults)
 }
 
 fn check_plan_names(plans: &[PlanEntry], faults: &mut Faults) {

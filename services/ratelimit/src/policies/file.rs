@@ -8,6 +8,7 @@ use super::{
     derivations::{read_derivations, read_exemptions},
     limits::read_limits,
     names::{check_attribute, check_namespace, check_value, read_name},
+    overrides::{OverrideEntry, read_override},
     reader::{Faults, Fields, table, text, wrong_type},
 };
 use crate::domain::{Condition, Enforcement, Expression, FailureMode, Level, Limit, NamespaceSettings};
@@ -20,6 +21,7 @@ pub(super) struct PolicyFile {
     pub policies: Vec<PolicyEntry>,
     pub assignments: Vec<AssignmentEntry>,
     pub namespaces: Vec<NamespaceEntry>,
+    pub overrides: Vec<OverrideEntry>,
 }
 
 pub(super) struct PlanEntry {
@@ -89,6 +91,9 @@ impl PolicyFile {
             }),
             namespaces: root.table("namespaces", faults).map_or_else(Vec::new, |fields| {
                 fields.entries().filter_map(|entry| read_namespace(entry, faults)).collect()
+            }),
+            overrides: root.tables("overrides", faults).map_or_else(Vec::new, |tables| {
+                tables.into_iter().map(|fields| read_override(fields, faults)).collect()
             }),
         };
         root.finish(faults);

@@ -2,7 +2,7 @@
 
 use super::{
     names::read_name,
-    period,
+    period, rate,
     reader::{Faults, Fields},
 };
 use crate::domain::{Algorithm, Limit, LimitSpec, MAX_TOKENS, Period};
@@ -43,13 +43,15 @@ fn read_limit(mut fields: Fields, names: &mut Vec<String>, faults: &mut Faults) 
         fields.value("algorithm");
         Some(Algorithm::default())
     };
-    fields.need("limit", faults);
-    let limit = read_tokens(&mut fields, "limit", faults);
-    fields.need("period", faults);
-    let period = fields.text("period", faults).and_then(|text| {
-        let period = period::parse(&text);
-        period.map_err(|description| faults.add(fields.path_of("period"), description)).ok()
-    });
+    let (limit, period, is_rate) = match read_rate(&mut fields, "limit", faults) {
+        Some(rate) => (rate.map(|(limit, _)| limit), rate.map(|(_, period)| period), true),
+        None => {
+            fields.need("limit", faults);
+            let limit = read_tokens(&mut fields, "limit", faults);
+            fields.need("period", faults);
+            (limit, read_period(&mut fields, "period", faults), false)
+        }
+    };
     let burst = read_tokens(&mut fields, "burst", faults);
     if let Some(algorithm) = algorithm {
         // Placeholders for what is missing or unreadable, so that the rest is checked all the same.
@@ -63,7 +65,8 @@ fn read_limit(mut fields: Fields, names: &mut Vec<String>, faults: &mut Faults) 
         };
         let built = Limit::new(spec).map_err(|errors| {
             for error in errors {
-                faults.add(fields.path_of(error.field), error.description);
+                let is_of_rate = is_rate && ["limit", "period"].contains(&error.field);
+                faults.add(fields.path_of(if is_of_rate { "rate" } else { error.field }), error.description);
             }
         });
         fields.finish(faults);
@@ -74,7 +77,35 @@ fn read_limit(mut fields: Fields, names: &mut Vec<String>, faults: &mut Faults) 
     }
 }
 
-fn read_tokens(fields: &mut Fields, key: &'static str, faults: &mut Faults) -> Option<u64> {
+/// Reads `rate`, which stands in place of tokens and a period. Nothing if it is absent; within, nothing if it is, which is noted,
+/// faulty.
+pub(super) fn read_rate(
+    fields: &mut Fields,
+    tokens: &'static str,
+    faults: &mut Faults,
+) -> Option<Option<(u64, Period)>> {
+    if !fields.has("rate") {
+        fields.value("rate");
+        return None;
+    }
+    for other in [tokens, "period"] {
+        if fields.value(other).is_some() {
+            faults.add(fields.path_of(other), "does not go with rate, which says both");
+        }
+    }
+    let text = fields.text("rate", faults);
+    let noted = |description| faults.add(fields.path_of("rate"), description);
+    Some(text.and_then(|text| rate::parse(&text).map_err(noted).ok()))
+}
+
+/// Reads a period, if it is there.
+pub(super) fn read_period(fields: &mut Fields, key: &'static str, faults: &mut Faults) -> Option<Period> {
+    let text = fields.text(key, faults)?;
+    period::parse(&text).map_err(|description| faults.add(fields.path_of(key), description)).ok()
+}
+
+/// Reads a number of tokens, if it is there.
+pub(super) fn read_tokens(fields: &mut Fields, key: &'static str, faults: &mut Faults) -> Option<u64> {
     let tokens = fields.integer(key, faults)?;
     if tokens < 1 {
         // Zero would be found by `Limit` as well, but a negative number cannot be handed to it.

@@ -1,5 +1,6 @@
 mod derivations;
 mod faults;
+mod overrides;
 mod reference;
 
 use rstest::rstest;

@@ -81,7 +81,7 @@ fn every_fault_of_a_file_is_listed_with_its_place() {
             "policies[1].key_by: must be a list, is a string",
             "policies[1]: needs exactly one of plan, limits and unlimited = true",
             "policies[1].limits: is empty; write unlimited = true if nothing is to be limited",
-            "surprise: is not a known key; known here: builtin, defaults, plans, policies, assignments, namespaces",
+            "surprise: is not a known key; known here: builtin, defaults, plans, policies, assignments, namespaces, overrides",
             "plans[2].name: there is already a plan \"silver\"",
             "policies[0].plan.default: there is no plan \"platinum\"; plans are Gold, business, enterprise, free, \
              silver, startup",
@@ -239,6 +239,6 @@ fn a_file_that_cannot_be_read_is_one_fault() {
 #[test]
 fn faults_are_shown_one_per_line_with_the_file() {
     let errors = parse("a = 1\nb = 2", "policies.toml", 1).expect_err("refused").to_string();
-    let known = "is not a known key; known here: builtin, defaults, plans, policies, assignments, namespaces";
+    let known = "is not a known key; known here: builtin, defaults, plans, policies, assignments, namespaces, overrides";
     assert_eq!(errors, format!("policies.toml: a: {known}\npolicies.toml: b: {known}"));
 }

@@ -12,6 +12,8 @@ pub mod http_client;
 pub mod load;
 pub mod ports;
 pub mod process;
+pub mod redis_cluster;
+pub mod redis_sentinel;
 pub mod redis_server;
 pub mod rpc;
 pub mod services;

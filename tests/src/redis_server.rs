@@ -14,6 +14,7 @@ const START_WITHIN: Duration = Duration::from_secs(10);
 pub struct RedisServer {
     process: Process,
     port: u16,
+    settings: Vec<String>,
     folder: TempDir,
 }
 
@@ -24,12 +25,28 @@ impl RedisServer {
     ///
     /// It is not installed (the message says how to install it), or does not come up.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::with([]).await
+    }
+
+    /// The same with more settings, each as on its command line: `--appendonly`, `yes`.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn with(settings: impl IntoIterator<Item = &str>) -> anyhow::Result<Self> {
         let port = ports::free()?;
         let folder = tempfile::tempdir()?;
-        let process = spawn(port, &folder)?;
-        let mut server = Self { process, port, folder };
+        let settings: Vec<_> = settings.into_iter().map(str::to_owned).collect();
+        let process = spawn(port, &settings, &folder)?;
+        let mut server = Self { process, port, settings, folder };
         server.answering().await?;
         Ok(server)
+    }
+
+    /// Its port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// `redis://127.0.0.1:PORT`.
@@ -60,7 +77,7 @@ impl RedisServer {
     /// It does not come up.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.process.kill().ok();
-        self.process = spawn(self.port, &self.folder)?;
+        self.process = spawn(self.port, &self.settings, &self.folder)?;
         self.answering().await
     }
 
@@ -91,12 +108,13 @@ impl RedisServer {
     }
 }
 
-fn spawn(port: u16, folder: &TempDir) -> anyhow::Result<Process> {
+fn spawn(port: u16, settings: &[String], folder: &TempDir) -> anyhow::Result<Process> {
     let mut command = Command::new("redis-server");
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--maxmemory-policy", "noeviction", "--daemonize", "no", "--dir"])
-        .arg(folder.path());
+        .arg(folder.path())
+        .args(settings);
     Process::spawn("redis-server", &mut command)
         .context("the tests need a real redis-server: `apt-get install redis-server` (Debian), or `cargo xtask test` as root")
 }

@@ -1,16 +1,19 @@
 //! How the key of a counter is written.
 //!
-//! Where it is stored: `tg1:<length of v1>:{<v1>}<suffix>` and `:<length>:<value>` for each further value, where `v1` is
-//! the value of the policy's first `key_by` attribute (its namespace if there is none) and the suffix
-//! names namespace, policy and what is counted ([`Bundle::key_suffix`](crate::domain::Bundle::key_suffix)). Lengths come first, so no
-//! two subjects can meet; `tg1` is the version of the stored form; the braces make the first value the
-//! hash tag of Redis Cluster.
+//! Where it is stored: `tg2:{<tag>}:<length of v1>:<v1><suffix>` and `:<length>:<value>` for each further value, where `v1` is
+//! the value of the policy's first `key_by` attribute (its namespace if there is none), the tag that of its
+//! [`bucket`], and the suffix names namespace, policy and what is counted ([`Bundle::key_suffix`](crate::domain::Bundle::key_suffix)).
+//! Lengths come first, so no two subjects can meet; `tg2` is the version of the stored form; the braces make the tag
+//! that of Redis Cluster.
 //!
 //! Within this process nobody reads it, and it is hashed for every check: then it is a byte that no stored key begins
 //! with, [`Bundle::key_hash`](crate::domain::Bundle::key_hash), and each value after its length.
 
+mod bucket;
+
 use smallvec::SmallVec;
 
+pub(crate) use self::bucket::{SLOTS, slot};
 use crate::domain::{Attributes, Match};
 
 /// Bytes of a key; most fit without an allocation.
@@ -44,7 +47,7 @@ impl KeyForm {
                 }
             }
             Self::Stored => {
-                push_tag(&mut key, values.next().unwrap_or(&found.policy.namespace));
+                push_first(&mut key, values.next().unwrap_or(&found.policy.namespace));
                 key.extend_from_slice(&found.bundle.key_suffix);
                 values.for_each(|value| push_value(&mut key, value));
             }
@@ -63,7 +66,7 @@ pub(crate) fn record_key<A: Attributes + ?Sized>(
 ) -> Key {
     let mut key = Key::new();
     let mut values = first.policy.key_values(attributes);
-    push_tag(&mut key, values.next().unwrap_or(&first.policy.namespace));
+    push_first(&mut key, values.next().unwrap_or(&first.policy.namespace));
     key.push(b'i');
     push_value(&mut key, namespace);
     push_value(&mut key, idempotency_key);
@@ -71,12 +74,12 @@ pub(crate) fn record_key<A: Attributes + ?Sized>(
     key
 }
 
-fn push_tag(key: &mut Key, value: &str) {
-    key.extend_from_slice(b"tg1:");
-    push_number(key, value.len());
-    key.extend_from_slice(b":{");
-    key.extend_from_slice(value.as_bytes());
+/// The version, the tag and the first value.
+fn push_first(key: &mut Key, value: &str) {
+    key.extend_from_slice(b"tg2:{");
+    push_number(key, bucket::tag(value).into());
     key.push(b'}');
+    push_value(key, value);
 }
 
 fn push_value(key: &mut Key, value: &str) {

@@ -17,6 +17,16 @@ pub struct Check<'p> {
     pub idempotency: Option<Idempotency>,
 }
 
+impl Check<'_> {
+    /// Every key that it is about.
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.cells
+            .iter()
+            .map(|cell| &cell.key[..])
+            .chain(self.idempotency.iter().map(|record| &record.key[..]))
+    }
+}
+
 /// The limits of one policy for one subject.
 #[derive(Clone, Debug)]
 pub struct CellCheck<'p> {

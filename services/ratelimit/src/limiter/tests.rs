@@ -90,6 +90,7 @@ fn without_redis(replicas: u32) -> Limiter {
     let second = Duration::from_secs(1);
     let config = RedisStoreConfig {
         url: Secret::new("redis://127.0.0.1:9"),
+        tls_ca: String::new(),
         deadline: second.into(),
         connect_timeout: second.into(),
         max_batch: 128,

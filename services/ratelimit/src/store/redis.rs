@@ -2,32 +2,42 @@
 //!
 //! The checks of a worker that are in flight together go to Redis in one call of one script: no timer,
 //! a batch leaves as soon as a call is free. Redis runs scripts one at a time and by its own clock, so
-//! replicas cannot admit too much between them, whatever their clocks say.
+//! replicas cannot admit too much between them, whatever their clocks say. A worker has a link to each node: one, which may be
+//! whatever the sentinels name the master, or those of a cluster, where a call is about the keys of one slot.
 
 mod alarm;
 mod batch;
+mod breakers;
 mod call;
+mod cluster;
 mod coalescer;
 mod connection;
 mod encode;
+mod link;
 mod metrics;
 mod queue;
 mod script;
+mod sentinel;
+mod url;
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use futures_util::TryFutureExt;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tidegate_chassis::{
-    breaker::{Breaker, BreakerConfig},
+    breaker::BreakerConfig,
     clock::Random,
     config::{HumanDuration, Secret},
     metrics::Metrics,
 };
 use tokio::time::{Instant, timeout_at};
 
-use self::{coalescer::Coalescer, connection::Connector, metrics::StoreMetrics, queue::Queue};
+use self::{
+    batch::Lane, breakers::Breakers, cluster::Cluster, connection::Origin, link::Link, metrics::StoreMetrics,
+    sentinel::Sentinels, url::Topology,
+};
 use super::{Answer, CellRefund, CellReset, CounterStore, StoreError};
 use crate::domain::{Check, Decision};
 
@@ -35,9 +45,12 @@ use crate::domain::{Check, Decision};
 #[derive(Clone, Debug, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct RedisStoreConfig {
-    /// `redis://` or `rediss://`, with user and password if Redis wants them; empty = none.
+    /// Where Redis is, with user and password if it wants them; empty = none.
     #[garde(custom(a_redis_url))]
     pub url: Secret,
+    /// PEM file of the authorities that sign the certificates of Redis; empty = those of the system.
+    #[garde(skip)]
+    pub tls_ca: String,
     /// From asking the store to its answer or an error, 1 ms to 10 s.
     #[garde(custom(between(Duration::from_millis(1), Duration::from_secs(10))))]
     pub deadline: HumanDuration,
@@ -56,11 +69,12 @@ pub struct RedisStoreConfig {
 }
 
 /// What the stores of all workers have in common.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RedisBackend {
     config: RedisStoreConfig,
-    connector: Connector,
-    breaker: Arc<Breaker>,
+    topology: Topology,
+    breakers: Breakers,
+    random: Random,
     metrics: StoreMetrics,
     started: Instant,
 }
@@ -70,73 +84,96 @@ impl RedisBackend {
     ///
     /// # Errors
     ///
-    /// If the URL is not one of a single Redis. The message does not contain it.
+    /// If the URL is none of Redis, or the authorities cannot be read. The message does not contain the URL.
     pub fn new(config: &RedisStoreConfig, random: Random, metrics: &Metrics) -> anyhow::Result<Self> {
-        let breaker = Arc::new(Breaker::new(config.breaker.clone()));
-        let metrics = StoreMetrics::register(metrics, Arc::clone(&breaker));
-        let connector =
-            Connector::new(config.url.expose(), config.connect_timeout.get(), random, metrics.clone())
-                .context("store.redis.url")?;
-        Ok(Self { config: config.clone(), connector, breaker, metrics, started: Instant::now() })
+        let mut topology = Topology::parse(config.url.expose()).context("store.redis.url")?;
+        if !config.tls_ca.is_empty() {
+            let authorities = fs::read(&config.tls_ca).context("store.redis.tls_ca")?;
+            topology = topology.trusting(&authorities).context("store.redis.tls_ca")?;
+        }
+        let breakers = Breakers::new(config.breaker.clone());
+        let metrics = StoreMetrics::register(metrics, breakers.clone());
+        Ok(Self { config: config.clone(), topology, breakers, random, metrics, started: Instant::now() })
     }
 
-    /// Opens a store with a connection of its own, kept up by a task on the current runtime until the
+    /// Opens a store with connections of its own, kept up by tasks on the current runtime until the
     /// store is dropped. Redis need not be there yet.
     pub fn open(&self) -> RedisStore {
-        let queue = Arc::new(Queue::new(self.config.max_batch, self.config.deadline.get()));
-        let coalescer = Coalescer::new(self, Arc::clone(&queue));
-        tokio::spawn(coalescer.run());
-        RedisStore { queue, deadline: self.config.deadline.get() }
+        let nodes = match &self.topology {
+            Topology::Single(info) => Nodes::One(Link::open(self, "redis", Origin::Server(info.clone()))),
+            Topology::Sentinel { sentinels, master, node } => {
+                let patience = self.config.connect_timeout.get();
+                let sentinels = Sentinels::new(sentinels.clone(), master.clone(), node.clone(), patience);
+                Nodes::One(Link::open(self, master, Origin::Master(sentinels)))
+            }
+            Topology::Cluster { seeds } => Nodes::Cluster(Cluster::open(self, seeds.clone())),
+        };
+        RedisStore { nodes, deadline: self.config.deadline.get() }
     }
 }
 
 /// Counters in Redis, for the checks of one worker.
 ///
 /// Every answer comes within the deadline. A check whose answer is lost is not sent again: it may have
-/// been charged. While the breaker is open nothing waits for Redis.
+/// been charged. While the breaker of a node is open nothing waits for it.
 #[derive(Debug)]
 pub struct RedisStore {
-    queue: Arc<Queue>,
+    nodes: Nodes,
     deadline: Duration,
+}
+
+#[derive(Debug)]
+enum Nodes {
+    /// All keys are there.
+    One(Link),
+    /// Each has a part of the keys.
+    Cluster(Arc<Cluster>),
 }
 
 impl CounterStore for RedisStore {
     fn decide(&self, check: &Check<'_>) -> Answer<'static, Decision> {
-        match self.queue.push(check) {
-            Ok(pending) => Answer::Pending(Box::pin(pending)),
+        let link = match &self.nodes {
+            Nodes::One(link) => link,
+            Nodes::Cluster(cluster) => return cluster.decide(check),
+        };
+        match link.queue.push(check, Lane::default(), Instant::now() + self.deadline) {
+            Ok(pending) => Answer::Pending(Box::pin(pending.map_err(StoreError::from))),
             Err(error) => Answer::Ready(Err(error)),
         }
     }
 
     fn reset<'a>(&'a self, cells: &'a [CellReset]) -> Answer<'a, ()> {
-        Answer::Pending(Box::pin(self.send(cells, script::reset_command)))
+        Answer::Pending(Box::pin(self.send(cells, |cell| &cell.key, script::reset_command)))
     }
 
     fn refund<'a>(&'a self, cells: &'a [CellRefund]) -> Answer<'a, ()> {
-        Answer::Pending(Box::pin(self.send(cells, script::refund_command)))
+        Answer::Pending(Box::pin(self.send(cells, |cell| &cell.key, script::refund_command)))
     }
 }
 
 impl RedisStore {
     /// Sends commands one after the other, all within the deadline, until one fails.
-    async fn send<T>(&self, cells: &[T], command: impl Fn(&T) -> redis::Cmd) -> Result<(), StoreError> {
+    async fn send<T>(
+        &self,
+        cells: &[T],
+        key: impl Fn(&T) -> &[u8],
+        command: impl Fn(&T) -> redis::Cmd,
+    ) -> Result<(), StoreError> {
         let deadline = Instant::now() + self.deadline;
         let send = async {
-            let mut redis = self.queue.connection().await?;
             for cell in cells {
-                let answer = redis.send_packed_command(&command(cell)).await;
-                let answer = answer.and_then(redis::Value::extract_error);
-                answer.map_err(|error| call::store_error(&error))?;
+                match &self.nodes {
+                    Nodes::One(link) => {
+                        let mut redis = link.queue.connection().await?;
+                        let sent = call::send(&mut redis, &command(cell), false).await;
+                        sent.map_err(|error| StoreError::from(call::failure(&error)))?;
+                    }
+                    Nodes::Cluster(cluster) => cluster.send(key(cell), &command(cell)).await?,
+                }
             }
             Ok(())
         };
         timeout_at(deadline, send).await.unwrap_or(Err(StoreError::Timeout))
-    }
-}
-
-impl Drop for RedisStore {
-    fn drop(&mut self) {
-        self.queue.close();
     }
 }
 
@@ -154,9 +191,7 @@ fn a_redis_url(url: &Secret, &(): &()) -> garde::Result {
     if url.is_empty() {
         return Ok(());
     }
-    connection::parse_url(url.expose()).map(drop).map_err(|_| {
-        garde::Error::new("must be redis://[user:password@]host[:port][/database], or rediss:// for TLS")
-    })
+    Topology::parse(url.expose()).map(drop).map_err(|error| garde::Error::new(error.to_string()))
 }
 
 #[cfg(test)]

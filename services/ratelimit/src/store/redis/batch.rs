@@ -9,15 +9,30 @@ use std::{
 use redis::Cmd;
 use tokio::time::Instant;
 
-use super::encode::{self, Encoder};
+use super::{
+    call::Failure,
+    encode::{self, Encoder},
+};
 use crate::{
     domain::{Check, Decision},
     store::StoreError,
 };
 
+/// Which checks may travel together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lane {
+    /// Slot of the cluster; 0 where there is no cluster.
+    pub(super) slot: u16,
+    /// Whether the node is to take the call although the slot is only moving there.
+    pub(super) asking: bool,
+}
+
 /// Checks that go to Redis in one call. Locked only within its worker's thread, so never contended.
 #[derive(Debug)]
-pub(super) struct Batch(Mutex<State>);
+pub(super) struct Batch {
+    lane: Lane,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -26,7 +41,7 @@ struct State {
     entries: Vec<Entry>,
     /// Whether a deadline has passed.
     late: bool,
-    outcome: Option<Result<Vec<u8>, StoreError>>,
+    outcome: Option<Result<Vec<u8>, Failure>>,
 }
 
 #[derive(Debug)]
@@ -51,8 +66,13 @@ pub(super) struct Swept {
 }
 
 impl Batch {
-    pub(super) fn new(encoder: Encoder) -> Self {
-        Self(Mutex::new(State { encoder: Some(encoder), entries: Vec::new(), late: false, outcome: None }))
+    pub(super) fn new(lane: Lane, encoder: Encoder) -> Self {
+        let state = State { encoder: Some(encoder), entries: Vec::new(), late: false, outcome: None };
+        Self { lane, state: Mutex::new(state) }
+    }
+
+    pub(super) fn lane(&self) -> Lane {
+        self.lane
     }
 
     /// Adds a check and answers its place.
@@ -91,12 +111,13 @@ impl Batch {
 
     /// Answers everyone who still waits. Bytes that are not an answer to this batch are
     /// [`StoreError::Protocol`]; what was really answered is given back.
-    pub(super) fn finish(&self, outcome: Result<Vec<u8>, StoreError>) -> Result<(), StoreError> {
+    pub(super) fn finish(&self, outcome: Result<Vec<u8>, Failure>) -> Result<(), Failure> {
         let mut state = self.lock();
         let expected = state.entries.iter().map(|entry| entry.offset + entry.length).max().unwrap_or(0);
-        let outcome = outcome
-            .and_then(|bytes| if bytes.len() == expected { Ok(bytes) } else { Err(StoreError::Protocol) });
-        let given = outcome.as_ref().map(|_| ()).map_err(|error| *error);
+        let outcome = outcome.and_then(|bytes| {
+            if bytes.len() == expected { Ok(bytes) } else { Err(StoreError::Protocol.into()) }
+        });
+        let given = outcome.as_ref().map(|_| ()).map_err(Failure::clone);
         state.outcome = Some(outcome);
         for entry in &mut state.entries {
             if let Some(waker) = entry.waker.take() {
@@ -133,7 +154,7 @@ impl Batch {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -165,7 +186,7 @@ impl Drop for Pending {
 }
 
 impl Future for Pending {
-    type Output = Result<Decision, StoreError>;
+    type Output = Result<Decision, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -174,7 +195,7 @@ impl Future for Pending {
         let entry = &mut entries[this.index];
         if entry.expired {
             this.answered = true;
-            return Poll::Ready(Err(StoreError::Timeout));
+            return Poll::Ready(Err(StoreError::Timeout.into()));
         }
         this.answered = outcome.is_some();
         match outcome {
@@ -186,9 +207,9 @@ impl Future for Pending {
             }
             Some(Ok(answers)) => {
                 let answer = &answers[entry.offset..entry.offset + entry.length];
-                Poll::Ready(encode::decode(answer))
+                Poll::Ready(encode::decode(answer).map_err(Failure::from))
             }
-            Some(Err(error)) => Poll::Ready(Err(*error)),
+            Some(Err(error)) => Poll::Ready(Err(error.clone())),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{
+    Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection,
+};
 use tokio::time::Instant;
 
 use super::{batch::Batch, connection::Connection, encode::Encoder, script};
@@ -17,12 +19,55 @@ pub(super) struct Done {
     pub(super) outcome: RedisResult<Vec<u8>>,
 }
 
+/// Why a call did not decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It may have run, unless the error says that it did not.
+    Store(StoreError),
+    /// The node says that it has run nothing, and where to ask instead.
+    Elsewhere(Elsewhere),
+}
+
+/// Where a node of a cluster sends callers. It has run nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Elsewhere {
+    /// The slot lies on another node, `host:port`; the host may be missing, then it is the same.
+    Moved(Arc<str>),
+    /// The slot is moving to another node, and the keys may have arrived there.
+    Ask(Arc<str>),
+    /// The slot is moving, and the keys lie on both nodes, or are new: only one at a time can be asked for.
+    Divided,
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Store(error) => error,
+            // Where nobody follows, it is an answer that decides nothing.
+            Failure::Elsewhere(_) => Self::Protocol,
+        }
+    }
+}
+
 /// What callers are told of an error.
-pub(super) fn store_error(error: &RedisError) -> StoreError {
-    if error.is_unrecoverable_error() || error.is_io_error() {
-        StoreError::Disconnected
-    } else {
-        StoreError::Protocol
+pub(super) fn failure(error: &RedisError) -> Failure {
+    let address = || error.redirect_node().map(|(address, _)| Arc::from(address));
+    let elsewhere = match error.kind() {
+        ErrorKind::Server(ServerErrorKind::Moved) => address().map(Elsewhere::Moved),
+        ErrorKind::Server(ServerErrorKind::Ask) => address().map(Elsewhere::Ask),
+        ErrorKind::Server(ServerErrorKind::TryAgain) => Some(Elsewhere::Divided),
+        _ => None,
+    };
+    match elsewhere {
+        Some(elsewhere) => Failure::Elsewhere(elsewhere),
+        None if error.is_unrecoverable_error() || error.is_io_error() => StoreError::Disconnected.into(),
+        None => StoreError::Protocol.into(),
     }
 }
 
@@ -36,11 +81,12 @@ pub(super) async fn call(
     encoder: Encoder,
 ) -> Done {
     let Connection { mut redis, .. } = connection;
+    let asking = batch.lane().asking;
     let sent_at = Instant::now();
-    let first = redis.send_packed_command(&command).await.and_then(Value::extract_error);
+    let first = send(&mut redis, &command, asking).await;
     let answer = match first {
         Err(error) if is_noscript(&error) && batch.is_awaited() => match script::load(&mut redis).await {
-            Ok(_) => redis.send_packed_command(&command).await.and_then(Value::extract_error),
+            Ok(_) => send(&mut redis, &command, asking).await,
             Err(error) => Err(error),
         },
         answer => answer,
@@ -50,6 +96,22 @@ pub(super) async fn call(
         _ => Err((ErrorKind::UnexpectedReturnType, "the script answers a string").into()),
     });
     Done { batch, encoder, checks, sent_at, outcome }
+}
+
+/// Sends a command; `asking` makes a node take it to which the slot is only moving.
+pub(super) async fn send(
+    redis: &mut MultiplexedConnection,
+    command: &Cmd,
+    asking: bool,
+) -> RedisResult<Value> {
+    if !asking {
+        return redis.send_packed_command(command).await.and_then(Value::extract_error);
+    }
+    // Both leave in one piece, so no other command of this connection comes between them.
+    let mut pair = Pipeline::with_capacity(2);
+    pair.cmd("ASKING").add_command(command.clone());
+    let mut answers = redis.send_packed_commands(&pair, 1, 1).await?;
+    answers.pop().unwrap_or(Value::Nil).extract_error()
 }
 
 fn is_noscript(error: &RedisError) -> bool {

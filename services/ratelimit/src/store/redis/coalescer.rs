@@ -11,29 +11,33 @@ use super::{
     RedisBackend,
     alarm::Alarm,
     batch::{Batch, Swept},
-    call::{Done, call, store_error},
+    call::{Done, Failure, call, failure},
     connection::{Connection, Connector},
     metrics::{CallOutcome, StoreMetrics},
-    queue::{Link, Queue},
-    script,
+    queue::{Linked, Queue},
 };
 use crate::store::StoreError;
 
 /// How often an open breaker is asked whether it is time for a probe.
 const PROBE_EVERY: Duration = Duration::from_millis(50);
 
-/// Sends batches, judges the outcome, probes, reconnects. One a worker, on the worker's runtime.
+/// Sends batches, judges the outcome, probes, reconnects. One a worker and node, on the worker's runtime.
 pub(super) struct Coalescer {
     queue: Arc<Queue>,
+    /// The node, for people.
+    name: Arc<str>,
     connector: Connector,
     breaker: Arc<Breaker>,
     metrics: StoreMetrics,
     started: Instant,
+    /// Of each lane.
     calls_in_flight: usize,
     deadline: Duration,
     connect_timeout: Duration,
     connection: Option<Connection>,
     connecting: Option<BoxFuture<'static, RedisResult<Connection>>>,
+    /// Ends when the link leads elsewhere.
+    switched: BoxFuture<'static, ()>,
     /// Connections that failed in a row.
     failures: u32,
     calls: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -53,23 +57,34 @@ enum Event {
     Due,
     Connected(RedisResult<Connection>),
     Lost,
+    Switched,
     Probe,
     Probed(RedisResult<()>),
 }
 
 impl Coalescer {
-    pub(super) fn new(backend: &RedisBackend, queue: Arc<Queue>) -> Self {
+    pub(super) fn new(
+        backend: &RedisBackend,
+        name: Arc<str>,
+        connector: Connector,
+        breaker: Arc<Breaker>,
+        queue: Arc<Queue>,
+    ) -> Self {
+        // Where calls are about one slot each there are enough of them.
+        let calls_in_flight = if connector.is_in_cluster() { 1 } else { backend.config.calls_in_flight };
         Self {
             queue,
-            connector: backend.connector.clone(),
-            breaker: Arc::clone(&backend.breaker),
+            name,
+            breaker,
+            switched: connector.clone().switched().boxed(),
+            connecting: Some(connector.clone().connect(0).boxed()),
+            connector,
             metrics: backend.metrics.clone(),
             started: backend.started,
-            calls_in_flight: backend.config.calls_in_flight,
+            calls_in_flight,
             deadline: backend.config.deadline.get(),
             connect_timeout: backend.config.connect_timeout.get(),
             connection: None,
-            connecting: Some(backend.connector.clone().connect(0).boxed()),
             failures: 0,
             calls: FuturesUnordered::new(),
             sent: Vec::new(),
@@ -100,6 +115,7 @@ impl Coalescer {
             Some(done) = self.calls.next() => Event::Called(done),
             () = async { match lost { Some(lost) => lost.notified().await, None => pending().await } } => Event::Lost,
             () = self.queue.filled() => Event::Filled,
+            () = &mut self.switched => Event::Switched,
             () = self.sweep.rings() => Event::Due,
             connected = ready(&mut self.connecting) => Event::Connected(connected),
             probed = ready(&mut self.probing) => Event::Probed(probed),
@@ -120,6 +136,7 @@ impl Coalescer {
                 self.connected(result);
             }
             Event::Lost => self.disconnect("the connection to Redis was lost"),
+            Event::Switched => self.switch(),
             Event::Probe => self.start_probe(),
             Event::Probed(result) => {
                 self.probing = None;
@@ -136,8 +153,9 @@ impl Coalescer {
             return;
         }
         while let Some(connection) = &self.connection
-            && self.calls.len() < self.calls_in_flight
-            && let Some(batch) = self.queue.pop()
+            && let Some(batch) = self.queue.pop(|lane| {
+                self.sent.iter().filter(|(_, batch)| batch.lane() == lane).count() < self.calls_in_flight
+            })
         {
             if !batch.is_awaited() {
                 continue;
@@ -158,18 +176,22 @@ impl Coalescer {
         let lost = outcome.as_ref().is_err_and(RedisError::is_unrecoverable_error);
         let demoted =
             outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly));
-        if let Err(error) = &outcome {
+        if let Err(error) = outcome.as_ref()
+            && !matches!(failure(error), Failure::Elsewhere(_))
+        {
             self.failed(&format!("Redis did not decide: {error}"));
         }
-        let given = batch.finish(outcome.map_err(|error| store_error(&error)));
+        let given = batch.finish(outcome.map_err(|error| failure(&error)));
+        // A node that sends callers elsewhere is well.
+        let is_well = matches!(given, Ok(()) | Err(Failure::Elsewhere(_)));
         self.metrics.called(
             checks,
             sent_at.elapsed(),
-            given.err().map_or(CallOutcome::Answered, CallOutcome::from),
+            given.err().map_or(CallOutcome::Answered, |failure| CallOutcome::from(&failure)),
         );
         // An answer that came too late has been counted as a failure by the sweep.
-        if given.is_err() || batch.is_awaited() {
-            self.record(given.is_ok());
+        if !is_well || batch.is_awaited() {
+            self.record(is_well);
         }
         if lost || demoted {
             self.disconnect("the connection to Redis broke");
@@ -203,17 +225,17 @@ impl Coalescer {
     fn connected(&mut self, result: RedisResult<Connection>) {
         match result {
             Ok(connection) => {
-                tracing::info!("connected to Redis");
+                tracing::info!(node = &*self.name, "connected to Redis");
                 self.failures = 0;
                 self.metrics.connections.inc();
-                self.queue.set_link(Link::Up(connection.redis.clone()));
+                self.queue.set_link(Linked::Up(connection.redis.clone()));
                 self.connection = Some(connection);
             }
             Err(error) => {
                 self.failed(&format!("cannot connect to Redis: {error}"));
                 self.failures = self.failures.saturating_add(1);
                 self.record(false);
-                self.queue.set_link(Link::Down);
+                self.queue.set_link(Linked::Down);
                 self.queue.fail(StoreError::Disconnected);
                 self.connecting = Some(self.connector.clone().connect(self.failures).boxed());
             }
@@ -231,11 +253,19 @@ impl Coalescer {
         // Their answers cannot come any more; whether they were charged is not known.
         self.calls.clear();
         for (_, batch) in self.sent.drain(..) {
-            if batch.finish(Err(StoreError::Disconnected)).is_err() {
+            if batch.finish(Err(StoreError::Disconnected.into())).is_err() {
                 self.breaker.record(false, micros_since(self.started));
             }
         }
-        self.queue.set_link(Link::Connecting);
+        self.queue.set_link(Linked::Connecting);
+        self.connecting = Some(self.connector.clone().connect(0).boxed());
+    }
+
+    /// Goes where the link leads now.
+    fn switch(&mut self) {
+        self.switched = self.connector.clone().switched().boxed();
+        self.disconnect("the sentinels name another master");
+        self.failures = 0;
         self.connecting = Some(self.connector.clone().connect(0).boxed());
     }
 
@@ -248,9 +278,10 @@ impl Coalescer {
             return;
         }
         let (mut redis, patience) = (connection.redis.clone(), self.connect_timeout);
+        let connector = self.connector.clone();
         let probe = async move {
             let timed_out = || Err((ErrorKind::Io, "the probe was not answered").into());
-            timeout(patience, script::probe(&mut redis)).await.unwrap_or_else(|_| timed_out())
+            timeout(patience, connector.probe(&mut redis)).await.unwrap_or_else(|_| timed_out())
         };
         self.probing = Some(probe.boxed());
     }
@@ -270,7 +301,7 @@ impl Coalescer {
         self.breaker.record(success, micros_since(self.started));
         if success && self.failing && self.breaker.state() == BreakerState::Closed {
             self.failing = false;
-            tracing::info!("Redis decides again");
+            tracing::info!(node = &*self.name, "Redis decides again");
         }
     }
 
@@ -278,7 +309,11 @@ impl Coalescer {
     fn failed(&mut self, what: &str) {
         if !self.failing {
             self.failing = true;
-            tracing::warn!(failure = what, "Redis fails; policies are answered by their failure modes");
+            tracing::warn!(
+                node = &*self.name,
+                failure = what,
+                "Redis fails; policies are answered by their failure modes"
+            );
         }
     }
 }
@@ -297,7 +332,7 @@ impl Drop for Coalescer {
         self.queue.close();
         for (_, batch) in self.sent.drain(..) {
             // There is nothing left to judge the connection by.
-            let _ = batch.finish(Err(StoreError::Disconnected));
+            let _ = batch.finish(Err(StoreError::Disconnected.into()));
         }
         self.queue.fail(StoreError::Disconnected);
     }

@@ -1,18 +1,18 @@
 //! Connections to Redis, made in the background.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind,
-    RedisResult, aio::MultiplexedConnection, io::tcp::TcpSettings,
+    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, PushInfo, PushKind, RedisResult, Value,
+    aio::MultiplexedConnection,
 };
 use tidegate_chassis::clock::Random;
 use tokio::sync::Notify;
 
-use super::{metrics::StoreMetrics, script};
+use super::{metrics::StoreMetrics, script, sentinel::Sentinels};
 
 /// The name of our connections in `CLIENT LIST`.
-const CLIENT_NAME: &str = "tidegate-ratelimit";
+pub(super) const CLIENT_NAME: &str = "tidegate-ratelimit";
 
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
@@ -28,28 +28,30 @@ pub(super) struct Connection {
     pub(super) lost: Arc<Notify>,
 }
 
+/// What a link leads to.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    /// Always the same server.
+    Server(ConnectionInfo),
+    /// A node of a cluster, which takes writes of some keys only.
+    ClusterNode(ConnectionInfo),
+    /// Whichever server is the master.
+    Master(Sentinels),
+}
+
 /// Makes connections.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
-    client: Client,
+    origin: Origin,
     timeout: Duration,
     random: Random,
     metrics: StoreMetrics,
 }
 
 impl Connector {
-    /// Connects to `url` later.
-    ///
-    /// # Errors
-    ///
-    /// If the URL is not one of Redis. The message does not contain the URL.
-    pub(super) fn new(
-        url: &str,
-        timeout: Duration,
-        random: Random,
-        metrics: StoreMetrics,
-    ) -> RedisResult<Self> {
-        Ok(Self { client: Client::open(parse_url(url)?)?, timeout, random, metrics })
+    /// Connects later; each attempt takes at most `timeout`, and with sentinels as long again to ask them.
+    pub(super) fn new(origin: Origin, timeout: Duration, random: Random, metrics: StoreMetrics) -> Self {
+        Self { origin, timeout, random, metrics }
     }
 
     /// Waits for a while that grows with the number of failures in a row (none after 0), then tries once.
@@ -59,6 +61,51 @@ impl Connector {
     /// If Redis cannot be reached in time, refuses the credentials, cannot load the script or takes no writes.
     pub(super) async fn connect(self, failures: u32) -> RedisResult<Connection> {
         tokio::time::sleep(self.delay(failures)).await;
+        let info = match &self.origin {
+            Origin::Server(info) | Origin::ClusterNode(info) => info.clone(),
+            Origin::Master(sentinels) => sentinels.master().await?,
+        };
+        let result = match tokio::time::timeout(self.timeout, self.prepare(info)).await {
+            Ok(result) => result,
+            Err(_) => Err((ErrorKind::Io, "no connection within connect_timeout").into()),
+        };
+        if let (Origin::Master(sentinels), Err(_)) = (&self.origin, &result) {
+            sentinels.mistrust();
+        }
+        result
+    }
+
+    /// Whether what is sent goes to one of several nodes, by its slot.
+    pub(super) fn is_in_cluster(&self) -> bool {
+        matches!(self.origin, Origin::ClusterNode(_))
+    }
+
+    /// Waits until the link leads elsewhere, for ever if it cannot.
+    pub(super) async fn switched(self) {
+        match &self.origin {
+            Origin::Server(_) | Origin::ClusterNode(_) => pending().await,
+            Origin::Master(sentinels) => sentinels.switched().await,
+        }
+    }
+
+    /// Whether a probe was answered by a Redis that can decide.
+    ///
+    /// # Errors
+    ///
+    /// As Redis answers, or the connection fails.
+    pub(super) async fn probe(&self, redis: &mut MultiplexedConnection) -> RedisResult<()> {
+        match script::probe(redis).await {
+            // The key of the probe lies on another node, and this one is well enough to know.
+            Err(error)
+                if matches!(self.origin, Origin::ClusterNode(_)) && error.redirect_node().is_some() =>
+            {
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    async fn prepare(&self, info: ConnectionInfo) -> RedisResult<Connection> {
         let lost = Arc::new(Notify::new());
         let on_push = lost.clone();
         let config = AsyncConnectionConfig::new()
@@ -71,18 +118,16 @@ impl Connector {
                 }
                 Ok::<(), std::convert::Infallible>(())
             });
-        let prepare = async {
-            let mut redis = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-            let sha = script::load(&mut redis).await?;
-            script::probe(&mut redis).await?;
-            self.check_eviction(&mut redis).await;
-            let _: () = redis::cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME).query_async(&mut redis).await?;
-            Ok(Connection { redis, sha: sha.into(), lost })
-        };
-        match tokio::time::timeout(self.timeout, prepare).await {
-            Ok(result) => result,
-            Err(_) => Err((redis::ErrorKind::Io, "no connection within connect_timeout").into()),
+        let node = info.addr().to_string();
+        let mut redis = Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?;
+        if let Origin::Master(_) = self.origin {
+            be_master(&mut redis).await?;
         }
+        let sha = script::load(&mut redis).await?;
+        self.probe(&mut redis).await?;
+        self.check_eviction(&node, &mut redis).await;
+        let _: () = redis::cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME).query_async(&mut redis).await?;
+        Ok(Connection { redis, sha: sha.into(), lost })
     }
 
     fn delay(&self, failures: u32) -> Duration {
@@ -95,32 +140,33 @@ impl Connector {
     }
 
     /// A Redis that evicts keys forgets counts, and so admits too much.
-    async fn check_eviction(&self, redis: &mut MultiplexedConnection) {
+    async fn check_eviction(&self, node: &str, redis: &mut MultiplexedConnection) {
         let answer: RedisResult<HashMap<String, String>> =
             redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy").query_async(redis).await;
         let policy = answer.ok().and_then(|mut answer| answer.remove("maxmemory-policy"));
-        self.metrics.noeviction.set(i64::from(policy.as_deref() == Some("noeviction")));
+        self.metrics.noeviction(node, policy.as_deref() == Some("noeviction"));
         match policy.as_deref() {
             Some("noeviction") => {}
             Some(policy) => tracing::warn!(
+                node,
                 maxmemory_policy = policy,
                 "Redis may evict counters when its memory is full, which admits too much: set maxmemory-policy to noeviction"
             ),
             None => tracing::warn!(
+                node,
                 "Redis does not tell its maxmemory-policy (CONFIG GET is refused): make sure that it is noeviction"
             ),
         }
     }
 }
 
-/// Reads a URL and adds what our connections need.
-///
-/// # Errors
-///
-/// If it is not a URL of Redis.
-pub(super) fn parse_url(url: &str) -> RedisResult<ConnectionInfo> {
-    let info = url.into_connection_info()?;
-    // RESP3 tells when the connection breaks, also while nothing is under way.
-    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    Ok(info.set_redis_settings(settings).set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+/// Sentinels may name a server that is no master any more, or not yet.
+async fn be_master(redis: &mut MultiplexedConnection) -> RedisResult<()> {
+    let role: Vec<Value> = redis::cmd("ROLE").query_async(redis).await?;
+    let is_master = role.first().is_some_and(|role| *role == Value::BulkString(b"master".to_vec()));
+    if is_master {
+        Ok(())
+    } else {
+        Err((ErrorKind::Io, "the server that the sentinels name is no master").into())
+    }
 }

@@ -1,8 +1,9 @@
 //! What the store counts of its calls.
 
 use std::{
+    collections::BTreeSet,
     fmt,
-    sync::{Arc, atomic::AtomicI64},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -17,20 +18,20 @@ use prometheus_client::{
         histogram::{Histogram, exponential_buckets},
     },
 };
-use tidegate_chassis::{
-    breaker::{Breaker, BreakerState},
-    metrics::Metrics,
-};
+use tidegate_chassis::{breaker::BreakerState, metrics::Metrics};
 
+use super::{breakers::Breakers, call::Failure};
 use crate::store::StoreError;
 
-/// Counters of one Redis, shared by the stores of all workers.
+/// Counters of one store in Redis, shared by all workers.
 #[derive(Clone, Debug)]
 pub(super) struct StoreMetrics {
     /// Connections that are up.
     pub(super) connections: Gauge<i64, AtomicI64>,
-    /// 1 if Redis says that it evicts nothing.
-    pub(super) noeviction: Gauge<i64, AtomicI64>,
+    /// 1 if no node says that it may evict.
+    noeviction: Gauge<i64, AtomicI64>,
+    /// Nodes that may evict, or do not tell.
+    evicting: Arc<Mutex<BTreeSet<String>>>,
     calls: Family<OutcomeLabel, Counter>,
     answered: Counter,
     timeouts: Counter,
@@ -49,13 +50,17 @@ pub(super) enum CallOutcome {
     Answered,
     Disconnected,
     Refused,
+    Redirected,
 }
 
-impl From<StoreError> for CallOutcome {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Disconnected | StoreError::BreakerOpen | StoreError::Timeout => Self::Disconnected,
-            StoreError::Protocol | StoreError::Full => Self::Refused,
+impl From<&Failure> for CallOutcome {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::Store(StoreError::Disconnected | StoreError::BreakerOpen | StoreError::Timeout) => {
+                Self::Disconnected
+            }
+            Failure::Store(StoreError::Protocol | StoreError::Full) => Self::Refused,
+            Failure::Elsewhere(_) => Self::Redirected,
         }
     }
 }
@@ -66,17 +71,19 @@ impl CallOutcome {
             Self::Answered => "answered",
             Self::Disconnected => "disconnected",
             Self::Refused => "refused",
+            Self::Redirected => "redirected",
         }
     }
 }
 
 impl StoreMetrics {
-    pub(super) fn register(metrics: &Metrics, breaker: Arc<Breaker>) -> Self {
+    pub(super) fn register(metrics: &Metrics, breakers: Breakers) -> Self {
         let calls = Family::<OutcomeLabel, Counter>::default();
         let answered = calls.get_or_create_owned(&OutcomeLabel { outcome: CallOutcome::Answered.as_str() });
         let these = Self {
             connections: Gauge::default(),
             noeviction: Gauge::default(),
+            evicting: Arc::default(),
             answered,
             calls,
             timeouts: Counter::default(),
@@ -90,7 +97,7 @@ impl StoreMetrics {
         );
         metrics.register(
             "tidegate_ratelimit_redis_noeviction",
-            "1 if the maxmemory-policy of Redis is noeviction, 0 if counters may be evicted",
+            "1 if the maxmemory-policy of every node is noeviction, 0 if counters may be evicted",
             these.noeviction.clone(),
         );
         metrics.register(
@@ -113,14 +120,14 @@ impl StoreMetrics {
             "From sending a call to its answer",
             these.seconds.clone(),
         );
-        metrics.register_collector(BreakerMetrics(breaker));
+        metrics.register_collector(BreakerMetrics(breakers));
         these
     }
 
     pub(super) fn called(&self, checks: usize, took: Duration, outcome: CallOutcome) {
         match outcome {
             CallOutcome::Answered => self.answered.inc(),
-            CallOutcome::Disconnected | CallOutcome::Refused => {
+            CallOutcome::Disconnected | CallOutcome::Refused | CallOutcome::Redirected => {
                 self.calls.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc()
             }
         };
@@ -128,21 +135,32 @@ impl StoreMetrics {
         self.seconds.observe(took.as_secs_f64());
     }
 
+    /// Takes in whether a node evicts nothing.
+    pub(super) fn noeviction(&self, node: &str, noeviction: bool) {
+        let mut evicting = self.evicting.lock().unwrap_or_else(PoisonError::into_inner);
+        if noeviction {
+            evicting.remove(node);
+        } else {
+            evicting.insert(node.to_owned());
+        }
+        self.noeviction.set(i64::from(evicting.is_empty()));
+    }
+
     pub(super) fn timed_out(&self, checks: usize) {
         self.timeouts.inc_by(checks as u64);
     }
 }
 
-/// The breaker's state, as it is when somebody asks.
+/// The breakers' states, as they are when somebody asks.
 #[derive(Debug)]
-struct BreakerMetrics(Arc<Breaker>);
+struct BreakerMetrics(Breakers);
 
 impl Collector for BreakerMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let now = self.0.state();
+        let now = self.0.states();
         let mut gauge = encoder.encode_descriptor(
             "tidegate_ratelimit_redis_breaker_state",
-            "1 for the state of the breaker before Redis: closed (checks are sent), open, half_open (being probed)",
+            "Nodes of Redis whose breaker is in the state: closed (checks are sent), open, half_open (being probed)",
             None,
             MetricType::Gauge,
         )?;
@@ -152,7 +170,9 @@ impl Collector for BreakerMetrics {
             (BreakerState::Open, "open"),
         ];
         for (state, word) in states {
-            gauge.encode_family(&[("state", word)])?.encode_gauge(&i64::from(state == now))?;
+            gauge.encode_family(&[("state", word)])?.encode_gauge(
+                &i64::try_from(now.iter().filter(|now| **now == state).count()).unwrap_or(i64::MAX),
+            )?;
         }
         Ok(())
     }

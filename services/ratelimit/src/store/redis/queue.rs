@@ -3,19 +3,18 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use redis::aio::MultiplexedConnection;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    batch::{Batch, Pending, Swept},
+    batch::{Batch, Lane, Pending, Swept},
     encode::Encoder,
 };
 use crate::{domain::Check, store::StoreError};
 
-/// Checks of one worker that have not been sent yet. Locked only within the worker's thread.
+/// Checks of one worker for one node that have not been sent yet. Locked only within the worker's thread.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -24,20 +23,19 @@ pub(super) struct Queue {
     /// Wakes who waits for a connection.
     linked: Notify,
     max_batch: usize,
-    deadline: Duration,
 }
 
 #[derive(Debug)]
 struct State {
     batches: VecDeque<Arc<Batch>>,
-    link: Link,
+    link: Linked,
     spare: Vec<Encoder>,
     closed: bool,
 }
 
 /// Whether there is a connection.
 #[derive(Clone, Debug)]
-pub(super) enum Link {
+pub(super) enum Linked {
     /// Not yet, or it was lost a moment ago: checks wait for it, within their deadline.
     Connecting,
     /// Here it is.
@@ -47,28 +45,33 @@ pub(super) enum Link {
 }
 
 impl Queue {
-    pub(super) fn new(max_batch: usize, deadline: Duration) -> Self {
+    pub(super) fn new(max_batch: usize) -> Self {
         let state =
-            State { batches: VecDeque::new(), link: Link::Connecting, spare: Vec::new(), closed: false };
-        Self { state: Mutex::new(state), filled: Notify::new(), linked: Notify::new(), max_batch, deadline }
+            State { batches: VecDeque::new(), link: Linked::Connecting, spare: Vec::new(), closed: false };
+        Self { state: Mutex::new(state), filled: Notify::new(), linked: Notify::new(), max_batch }
     }
 
-    /// Puts a check into the last batch, or a new one if that is full.
+    /// Puts a check into the last batch of its lane, or a new one if that is full. After `deadline` it is answered
+    /// [`StoreError::Timeout`].
     ///
     /// # Errors
     ///
     /// [`StoreError::Disconnected`] without a connection; as [`Encoder::push`].
-    pub(super) fn push(&self, check: &Check<'_>) -> Result<Pending, StoreError> {
-        let deadline = Instant::now() + self.deadline;
+    pub(super) fn push(
+        &self,
+        check: &Check<'_>,
+        lane: Lane,
+        deadline: Instant,
+    ) -> Result<Pending, StoreError> {
         let mut state = self.lock();
-        if state.closed || matches!(state.link, Link::Down) {
+        if state.closed || matches!(state.link, Linked::Down) {
             return Err(StoreError::Disconnected);
         }
         let was_empty = state.batches.is_empty();
-        let batch = match state.batches.back() {
+        let batch = match state.batches.iter().rev().find(|batch| batch.lane() == lane) {
             Some(batch) if batch.len() < self.max_batch => batch.clone(),
             Some(_) | None => {
-                let batch = Arc::new(Batch::new(state.spare.pop().unwrap_or_default()));
+                let batch = Arc::new(Batch::new(lane, state.spare.pop().unwrap_or_default()));
                 state.batches.push_back(batch.clone());
                 batch
             }
@@ -85,9 +88,11 @@ impl Queue {
         self.filled.notified().await;
     }
 
-    /// Takes out the batch that has waited longest.
-    pub(super) fn pop(&self) -> Option<Arc<Batch>> {
-        self.lock().batches.pop_front()
+    /// Takes out the batch that has waited longest, of those lanes that are `free`.
+    pub(super) fn pop(&self, free: impl Fn(Lane) -> bool) -> Option<Arc<Batch>> {
+        let mut state = self.lock();
+        let place = state.batches.iter().position(|batch| free(batch.lane()))?;
+        state.batches.remove(place)
     }
 
     /// Keeps buffers for another batch.
@@ -103,7 +108,7 @@ impl Queue {
         let batches = std::mem::take(&mut self.lock().batches);
         for batch in batches {
             // It was never sent, so there is nothing to judge the connection by.
-            let _ = batch.finish(Err(error));
+            let _ = batch.finish(Err(error.into()));
         }
     }
 
@@ -115,7 +120,7 @@ impl Queue {
             let one = batch.sweep(now);
             swept.expired += one.expired;
             swept.late += one.late;
-            swept.next = swept.next.or(one.next);
+            swept.next = swept.next.into_iter().chain(one.next).min();
             one.next.is_some()
         });
         swept
@@ -134,15 +139,20 @@ impl Queue {
         loop {
             let linked = self.linked.notified();
             match &self.lock().link {
-                Link::Up(connection) => return Ok(connection.clone()),
-                Link::Down => return Err(StoreError::Disconnected),
-                Link::Connecting => {}
+                Linked::Up(connection) => return Ok(connection.clone()),
+                Linked::Down => return Err(StoreError::Disconnected),
+                Linked::Connecting => {}
             }
             linked.await;
         }
     }
 
-    pub(super) fn set_link(&self, link: Link) {
+    /// Whether there is a connection.
+    pub(super) fn is_linked(&self) -> bool {
+        matches!(self.lock().link, Linked::Up(_))
+    }
+
+    pub(super) fn set_link(&self, link: Linked) {
         self.lock().link = link;
         self.linked.notify_waiters();
     }

@@ -31,7 +31,7 @@ pub(super) async fn load(connection: &mut MultiplexedConnection) -> redis::Redis
 /// As Redis answers, or the connection fails.
 pub(super) async fn probe(connection: &mut MultiplexedConnection) -> redis::RedisResult<()> {
     let written =
-        redis::cmd("SET").arg("tg1:probe").arg("").arg("PX").arg(1_000).query_async(connection).await;
+        redis::cmd("SET").arg("tg2:probe").arg("").arg("PX").arg(1_000).query_async(connection).await;
     match written {
         Err(error) if error.code() == Some("OOM") => Ok(()),
         result => result,

@@ -1,7 +1,10 @@
 //! The store against a real `redis-server`: its contract, and what becomes of it when Redis does not behave.
 
+mod access;
+mod cluster;
 mod outage;
 mod script_equals_domain;
+mod sentinel;
 
 use futures_util::future::join_all;
 use smallvec::smallvec;
@@ -17,6 +20,7 @@ use crate::{
 fn config(url: &str) -> RedisStoreConfig {
     RedisStoreConfig {
         url: Secret::new(url),
+        tls_ca: String::new(),
         deadline: Duration::from_secs(10).into(),
         connect_timeout: Duration::from_secs(10).into(),
         max_batch: 128,
@@ -153,7 +157,7 @@ async fn every_key_expires_when_it_no_longer_counts() {
         );
     }
     let mut keys: Vec<String> = server.command(&["KEYS", "*"]).await.expect("keys");
-    keys.retain(|key| key != "tg1:probe");
+    keys.retain(|key| key != "tg2:probe");
     assert_eq!(keys.len(), 8);
     for key in keys {
         let ttl: i64 = server.command(&["PTTL", &key]).await.expect("ttl");
@@ -178,7 +182,7 @@ async fn memory_of_a_window_is_constant_and_small() {
     });
     let cell = CellCheck {
         cost: 7_000,
-        ..cell("tg1:12:{organization}:7:default12:organization0123456789abcdef", &windows)
+        ..cell("tg2:12:{organization}:7:default12:organization0123456789abcdef", &windows)
     };
     for _ in 0..100 {
         assert!(store.decide(&check(std::slice::from_ref(&cell))).get().await.expect("decided").admitted);

@@ -14,7 +14,7 @@ use tokio::{
 use super::*;
 
 /// As in production, where nobody may wait.
-fn impatient(url: &str) -> RedisStoreConfig {
+pub(super) fn impatient(url: &str) -> RedisStoreConfig {
     RedisStoreConfig {
         deadline: Duration::from_millis(50).into(),
         connect_timeout: Duration::from_millis(500).into(),
@@ -23,7 +23,7 @@ fn impatient(url: &str) -> RedisStoreConfig {
 }
 
 /// Decides until it succeeds; fails if it does not within 20 s.
-async fn recovers(store: &RedisStore, check: &Check<'_>) -> Decision {
+pub(super) async fn recovers(store: &RedisStore, check: &Check<'_>) -> Decision {
     let give_up = Instant::now() + Duration::from_secs(20);
     loop {
         match store.decide(check).get().await {
@@ -34,7 +34,7 @@ async fn recovers(store: &RedisStore, check: &Check<'_>) -> Decision {
     }
 }
 
-fn one() -> Check<'static> {
+pub(super) fn one() -> Check<'static> {
     check(&[cell("one", &[hourly(Algorithm::SlidingWindow, 1_000)])])
 }
 

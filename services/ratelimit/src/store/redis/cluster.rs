@@ -1,0 +1,298 @@
+//! Which node of a cluster a check goes to, and where it goes on to if that node does not have its slot.
+//!
+//! The slots are learnt from the nodes, again each second, at once when a node says that a slot has moved, and more often
+//! while one is gone. A check is sent once; only a node that says it has run nothing (MOVED, ASK, TRYAGAIN)
+//! makes it go on to another, within its deadline.
+
+mod discovery;
+mod held;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{Cmd, ConnectionInfo};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout_at},
+};
+
+use self::{discovery::Range, held::Held};
+use super::{
+    RedisBackend,
+    batch::{Lane, Pending},
+    call::{self, Elsewhere, Failure},
+    connection::Origin,
+    link::Link,
+    url,
+};
+use crate::{
+    domain::{Check, Decision},
+    key::{SLOTS, slot},
+    store::{Answer, StoreError},
+};
+
+/// Pause before a node is asked again that was in the midst of moving the keys of a check.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// The nodes of a cluster, as one worker knows them.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    backend: RedisBackend,
+    seeds: Vec<ConnectionInfo>,
+    /// Locked only within the worker's thread.
+    map: Mutex<Map>,
+    /// Wakes who waits for the first map.
+    mapped: Notify,
+    /// Wakes who keeps the map.
+    stale: Arc<Notify>,
+    /// Whether it was said that some checks cannot be decided here.
+    warned: AtomicBool,
+}
+
+/// Which node has which slot.
+#[derive(Debug)]
+struct Map {
+    /// Index into `nodes`, or [`NOBODY`].
+    owners: Box<[u16]>,
+    nodes: Vec<Arc<Node>>,
+    state: MapState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MapState {
+    /// No node was asked yet: checks wait for the answer.
+    Unknown,
+    Known,
+    /// No node could be asked, and none ever was: checks fail at once.
+    Failed,
+}
+
+const NOBODY: u16 = u16::MAX;
+
+/// A node that has slots, or was named as one that may.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) link: Link,
+    /// Whether somebody was sent here lately.
+    asked: AtomicBool,
+}
+
+impl Cluster {
+    /// A task on the current runtime keeps the map until the last check has been answered and this is dropped.
+    pub(super) fn open(backend: &RedisBackend, seeds: Vec<ConnectionInfo>) -> Arc<Self> {
+        let owners = vec![NOBODY; SLOTS.into()].into();
+        let cluster = Arc::new(Self {
+            backend: backend.clone(),
+            seeds,
+            map: Mutex::new(Map { owners, nodes: Vec::new(), state: MapState::Unknown }),
+            mapped: Notify::new(),
+            stale: Arc::default(),
+            warned: AtomicBool::new(false),
+        });
+        tokio::spawn(discovery::keep_up(Arc::downgrade(&cluster)));
+        cluster
+    }
+
+    /// Decides a check whose keys may lie anywhere.
+    pub(super) fn decide(self: &Arc<Self>, check: &Check<'_>) -> Answer<'static, Decision> {
+        let deadline = Instant::now() + self.backend.config.deadline.get();
+        let mut slots = check.keys().map(slot);
+        let first = slots.next().unwrap_or_default();
+        if slots.any(|slot| slot != first) {
+            if !self.warned.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    "a check counts subjects on several nodes of the cluster, which are not charged together: it is answered by failure modes"
+                );
+            }
+            return Answer::Ready(Err(StoreError::Protocol));
+        }
+        let lane = Lane { slot: first, asking: false };
+        let pushed = self.known_owner(first).map(|node| {
+            let pending = node.link.queue.push(check, lane, deadline);
+            (node, pending)
+        });
+        Answer::Pending(Box::pin(Arc::clone(self).follow(pushed, first, Held::from(check), deadline)))
+    }
+
+    /// Waits for the answer, and goes where the nodes send it.
+    async fn follow(
+        self: Arc<Self>,
+        pushed: Option<(Arc<Node>, Result<Pending, StoreError>)>,
+        slot: u16,
+        check: Held,
+        deadline: Instant,
+    ) -> Result<Decision, StoreError> {
+        let failure = match pushed {
+            // The sweep keeps the deadline. The node is held, so that its link lasts.
+            Some((_node, pending)) => match pending?.await {
+                Err(Failure::Elsewhere(elsewhere)) => Some(elsewhere),
+                answer => return answer.map_err(StoreError::from),
+            },
+            None => None,
+        };
+        let go_on = self.go_on(failure, slot, &check, deadline);
+        timeout_at(deadline, go_on).await.unwrap_or(Err(StoreError::Timeout))
+    }
+
+    async fn go_on(
+        &self,
+        mut failure: Option<Elsewhere>,
+        slot: u16,
+        check: &Held,
+        deadline: Instant,
+    ) -> Result<Decision, StoreError> {
+        loop {
+            let (node, asking) = self.next(failure, slot).await?;
+            let lane = Lane { slot, asking };
+            match node.link.queue.push(&check.borrow(), lane, deadline)?.await {
+                Err(Failure::Elsewhere(elsewhere)) => failure = Some(elsewhere),
+                answer => return answer.map_err(StoreError::from),
+            }
+        }
+    }
+
+    /// Sends a command about a key to the node that has it. It is sent again only where a node says that it did not run.
+    ///
+    /// # Errors
+    ///
+    /// As Redis answers, or the connection fails.
+    pub(super) async fn send(&self, key: &[u8], command: &Cmd) -> Result<(), StoreError> {
+        let (slot, mut failure) = (slot(key), None);
+        loop {
+            let (node, asking) = self.next(failure, slot).await?;
+            let mut redis = node.link.queue.connection().await?;
+            match call::send(&mut redis, command, asking).await {
+                Ok(_) => return Ok(()),
+                Err(error) => match call::failure(&error) {
+                    Failure::Elsewhere(elsewhere) => failure = Some(elsewhere),
+                    Failure::Store(error) => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Where to send what belongs to a slot, after a node has refused it, and whether that node has to be told that the
+    /// slot is moving there.
+    async fn next(&self, refused: Option<Elsewhere>, slot: u16) -> Result<(Arc<Node>, bool), StoreError> {
+        match refused {
+            None => {}
+            Some(Elsewhere::Moved(address)) => {
+                self.stale.notify_one();
+                let node = self.named(&address)?;
+                self.lock().set_owner(slot, &node);
+            }
+            Some(Elsewhere::Ask(address)) => {
+                let node = self.named(&address)?;
+                node.asked.store(true, Ordering::Relaxed);
+                return Ok((node, true));
+            }
+            Some(Elsewhere::Divided) => sleep(PAUSE).await,
+        }
+        Ok((self.owner(slot).await?, false))
+    }
+
+    /// The node of a slot, once anything is known.
+    async fn owner(&self, slot: u16) -> Result<Arc<Node>, StoreError> {
+        loop {
+            let mapped = self.mapped.notified();
+            if let Some(node) = self.known_owner(slot) {
+                return Ok(node);
+            }
+            if self.lock().state != MapState::Unknown {
+                return Err(StoreError::Disconnected);
+            }
+            mapped.await;
+        }
+    }
+
+    fn known_owner(&self, slot: u16) -> Option<Arc<Node>> {
+        let map = self.lock();
+        map.nodes.get(usize::from(map.owners[usize::from(slot)])).cloned()
+    }
+
+    /// The node at an address, a new one if it was never heard of.
+    fn named(&self, address: &str) -> Result<Arc<Node>, StoreError> {
+        let mut map = self.lock();
+        if let Some(node) = map.find(address) {
+            return Ok(node);
+        }
+        let node = self.new_node(address).ok_or(StoreError::Protocol)?;
+        map.nodes.push(Arc::clone(&node));
+        Ok(node)
+    }
+
+    fn new_node(&self, address: &str) -> Option<Arc<Node>> {
+        let (host, port) = url::host_and_port(address)?;
+        let origin = Origin::ClusterNode(url::at(self.seeds.first()?, host, port));
+        Some(Arc::new(Node {
+            link: Link::open(&self.backend, address, origin),
+            asked: AtomicBool::new(true),
+        }))
+    }
+
+    /// Puts a new map in force. Nodes without a slot are forgotten, unless somebody was sent there since the last map.
+    fn adopt(&self, ranges: &[Range]) {
+        let mut map = self.lock();
+        let mut nodes: Vec<Arc<Node>> = Vec::new();
+        let mut owners = vec![NOBODY; SLOTS.into()];
+        for range in ranges {
+            let known = nodes.iter().position(|node| *node.link.name == *range.address);
+            let index = known.or_else(|| {
+                let node = map.find(&range.address).or_else(|| self.new_node(&range.address))?;
+                nodes.push(node);
+                Some(nodes.len() - 1)
+            });
+            let index = index.and_then(|index| u16::try_from(index).ok()).unwrap_or(NOBODY);
+            owners[usize::from(range.first)..=usize::from(range.last)].fill(index);
+        }
+        for node in &map.nodes {
+            let is_new = !nodes.iter().any(|known| Arc::ptr_eq(known, node));
+            if is_new && node.asked.swap(false, Ordering::Relaxed) {
+                nodes.push(Arc::clone(node));
+            }
+        }
+        *map = Map { owners: owners.into(), nodes, state: MapState::Known };
+        drop(map);
+        self.mapped.notify_waiters();
+    }
+
+    /// No node could be asked for the map.
+    fn not_mapped(&self) {
+        let mut map = self.lock();
+        if map.state == MapState::Unknown {
+            map.state = MapState::Failed;
+            drop(map);
+            self.mapped.notify_waiters();
+        }
+    }
+
+    /// Whether every slot has a node, and every node a connection.
+    fn is_well(&self) -> bool {
+        let map = self.lock();
+        map.state == MapState::Known
+            && map.nodes.iter().all(|node| node.link.queue.is_linked())
+            && !map.owners.contains(&NOBODY)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Map> {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Map {
+    fn find(&self, address: &str) -> Option<Arc<Node>> {
+        self.nodes.iter().find(|node| *node.link.name == *address).cloned()
+    }
+
+    fn set_owner(&mut self, slot: u16, node: &Arc<Node>) {
+        let index = self.nodes.iter().position(|known| Arc::ptr_eq(known, node));
+        if let Some(index) = index.and_then(|index| u16::try_from(index).ok()) {
+            self.owners[usize::from(slot)] = index;
+        }
+    }
+}

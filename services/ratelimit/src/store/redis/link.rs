@@ -1,0 +1,43 @@
+//! The way of one worker to one node.
+
+use std::sync::Arc;
+
+use super::{
+    RedisBackend,
+    coalescer::Coalescer,
+    connection::{Connector, Origin},
+    queue::Queue,
+};
+
+/// A queue of checks, and a task on the current runtime that sends them and keeps the connection, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) queue: Arc<Queue>,
+    /// The node, for people and for its breaker.
+    pub(super) name: Arc<str>,
+}
+
+impl Link {
+    /// The node need not be there yet.
+    pub(super) fn open(backend: &RedisBackend, name: &str, origin: Origin) -> Self {
+        let name = Arc::from(name);
+        let connector = Connector::new(
+            origin,
+            backend.config.connect_timeout.get(),
+            backend.random.clone(),
+            backend.metrics.clone(),
+        );
+        let queue = Arc::new(Queue::new(backend.config.max_batch));
+        let breaker = backend.breakers.of(&name);
+        tokio::spawn(
+            Coalescer::new(backend, Arc::clone(&name), connector, breaker, Arc::clone(&queue)).run(),
+        );
+        Self { queue, name }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}

@@ -1,0 +1,121 @@
+//! Keys that lie on several nodes, move between them, and lose their node.
+
+use tidegate_tests::redis_cluster::{MASTERS, RedisCluster};
+
+use super::{
+    outage::{impatient, recovers},
+    *,
+};
+use crate::key::slot;
+
+/// A check of a cell on each master, by what the slots are at first.
+fn one_on_each() -> [Check<'static>; MASTERS] {
+    std::array::from_fn(|master| {
+        let is_there = |n: &u32| usize::from(slot(format!("k{n}").as_bytes())) * MASTERS / 16_384 == master;
+        let n = (0..).find(is_there).expect("slots are spread");
+        check(&[cell(&format!("k{n}"), &[hourly(Algorithm::SlidingWindow, 1_000)])])
+    })
+}
+
+#[tokio::test]
+async fn each_key_is_counted_on_its_node() {
+    let redis = RedisCluster::start().await.expect("a cluster");
+    let store = open(&config(&redis.url()));
+    for (master, check) in one_on_each().iter().enumerate() {
+        assert_eq!(recovers(&store, check).await.outcomes[0].remaining, 999);
+        let key = std::str::from_utf8(&check.cells[0].key).expect("text");
+        assert_eq!(redis.nodes[master].command::<u64>(&["EXISTS", key]).await.expect("asked"), 1);
+        let reset = [CellReset {
+            key: check.cells[0].key.clone(),
+            layout: Arc::clone(check.cells[0].layout),
+            rule: None,
+        }];
+        store.reset(&reset).get().await.expect("reset");
+        assert_eq!(redis.nodes[master].command::<u64>(&["EXISTS", key]).await.expect("asked"), 0);
+    }
+}
+
+#[tokio::test]
+async fn checks_of_one_slot_travel_together() {
+    let redis = RedisCluster::start().await.expect("a cluster");
+    let store = open(&config(&redis.url()));
+    let cells: Vec<_> =
+        (0..500).map(|n| cell(&format!("{{tag}}{n}"), &[hourly(Algorithm::TokenBucket, 9)])).collect();
+    let checks: Vec<_> = cells.iter().map(|cell| check(std::slice::from_ref(cell))).collect();
+    recovers(&store, &checks[0]).await;
+    let owner = redis.owner(0, slot(b"tag")).await.expect("an owner");
+    let before = evalsha_calls(&redis.nodes[owner]).await;
+    let decisions = join_all(checks.iter().map(|check| store.decide(check).get())).await;
+    assert!(decisions.into_iter().all(|decision| decision.expect("decided").admitted));
+    let calls = evalsha_calls(&redis.nodes[owner]).await - before;
+    assert!((4..=10).contains(&calls), "500 checks of at most 128 a call took {calls} calls");
+}
+
+#[tokio::test]
+async fn master_that_is_dead_fails_only_its_own_checks_until_its_replica_has_taken_over() {
+    let mut redis = RedisCluster::start().await.expect("a cluster");
+    let store = open(&impatient(&redis.url()));
+    let checks = one_on_each();
+    for check in &checks {
+        recovers(&store, check).await;
+    }
+    redis.nodes[0].kill().expect("killed");
+    let give_up = Instant::now() + Duration::from_secs(20);
+    let (mut failed, mut failed_elsewhere) = (0_u32, 0_u32);
+    let mut in_a_row = 0;
+    while in_a_row < 20 {
+        assert!(Instant::now() < give_up, "no replica took over: {failed} failed");
+        let answers = join_all(checks.iter().map(|check| store.decide(check).get())).await;
+        failed_elsewhere +=
+            u32::try_from(answers[1..].iter().filter(|answer| answer.is_err()).count()).expect("few");
+        if answers[0].is_ok() {
+            in_a_row += 1;
+        } else {
+            (failed, in_a_row) = (failed + 1, 0);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(failed > 0, "the master was gone");
+    assert!(
+        failed_elsewhere * 20 < failed,
+        "{failed_elsewhere} failed on the masters that were well, {failed} on the dead one"
+    );
+}
+
+#[tokio::test]
+async fn slot_that_moves_keeps_its_counts_and_its_checks() {
+    let redis = RedisCluster::start().await.expect("a cluster");
+    let store = open(&config(&redis.url()));
+    let slot = slot(b"tag");
+    let owner = redis.owner(0, slot).await.expect("an owner");
+    let other = (owner + 1) % MASTERS;
+    let rules = [hourly(Algorithm::SlidingWindow, 1_000)];
+    let (old, new) = (cell("{tag}old", &rules), cell("{tag}new", &rules));
+    let left = async |cell: &CellCheck<'static>| {
+        store.decide(&check(std::slice::from_ref(cell))).get().await.expect("decided").outcomes[0].remaining
+    };
+    assert_eq!(left(&old).await, 999);
+    redis.begin_move(slot, owner, other).await.expect("begun");
+    // What is there is decided there; what is new already where the slot is going.
+    assert_eq!((left(&old).await, left(&new).await), (998, 999));
+    redis.move_keys(slot, owner, other, 10).await.expect("moved");
+    assert_eq!((left(&old).await, left(&new).await), (997, 998));
+    redis.end_move(slot, owner, other).await.expect("ended");
+    assert_eq!((left(&old).await, left(&new).await), (996, 997));
+}
+
+#[tokio::test]
+async fn cluster_that_comes_late_is_found() {
+    let mut redis = RedisCluster::start().await.expect("a cluster");
+    let url = redis.url();
+    for node in &mut redis.nodes {
+        node.process().signal("STOP").expect("stopped");
+    }
+    let store = open(&impatient(&url));
+    let check = &one_on_each()[0];
+    assert!(store.decide(check).get().await.is_err());
+    for node in &mut redis.nodes {
+        node.process().signal("CONT").expect("continued");
+    }
+    assert!(recovers(&store, check).await.admitted);
+}

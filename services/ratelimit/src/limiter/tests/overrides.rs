@@ -82,6 +82,7 @@ async fn what_was_counted_in_redis_is_kept_when_limits_of_one_subject_change() {
     let server = RedisServer::start().await.expect("redis-server");
     let config = RedisStoreConfig {
         url: Secret::new(server.url()),
+        tls_ca: String::new(),
         deadline: Duration::from_secs(10).into(),
         connect_timeout: Duration::from_secs(10).into(),
         max_batch: 128,

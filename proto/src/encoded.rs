@@ -10,9 +10,10 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::{
     ERROR_DOMAIN,
     codec::invalid_request,
+    envoy::service::ratelimit::v3::RateLimitRequest,
     fields::Malformed,
     ratelimit::v1::{CheckBatchRequest, CheckRequest, CheckStreamRequest},
-    view::{self, CheckView, StreamCheckView},
+    view::{self, CheckView, RateLimitView, StreamCheckView},
 };
 
 /// A message of type `M` as it is sent. Servers take and give the messages of the hot path in this form: what they
@@ -126,6 +127,18 @@ impl<B: AsRef<[u8]>> Encoded<CheckStreamRequest, B> {
     /// As [`view`](Self::view).
     #[inline]
     pub fn read<'v>(&'v self, view: &mut StreamCheckView<'v>) -> Result<(), Status> {
+        view.merge(self.as_bytes()).map_err(|Malformed| self.refusal())
+    }
+}
+
+impl<B: AsRef<[u8]>> Encoded<RateLimitRequest, B> {
+    /// Reads the request of Envoy's protocol into an empty view.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_REQUEST` with the field that does not decode.
+    #[inline]
+    pub fn read<'v>(&'v self, view: &mut RateLimitView<'v>) -> Result<(), Status> {
         view.merge(self.as_bytes()).map_err(|Malformed| self.refusal())
     }
 }

@@ -29,6 +29,27 @@ impl<'a> Value<'a> {
         if let Self::Varint(value) = self { Ok(value) } else { Err(Malformed) }
     }
 
+    /// The number of a field that takes 32 bits: what is above them is dropped, as the protocol has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if it holds something else.
+    #[inline]
+    pub fn uint32(self) -> Result<u32, Malformed> {
+        let [a, b, c, d, ..] = self.varint()?.to_le_bytes();
+        Ok(u32::from_le_bytes([a, b, c, d]))
+    }
+
+    /// The number of an enumeration.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if it holds something else.
+    #[inline]
+    pub fn enumeration(self) -> Result<i32, Malformed> {
+        Ok(i32::from_le_bytes(self.uint32()?.to_le_bytes()))
+    }
+
     /// The bytes.
     ///
     /// # Errors

@@ -4,9 +4,12 @@
 //! A view accepts what the generated code accepts, and a property test holds the two against each other. One thing differs:
 //! unknown groups may be nested a level or two deeper within a message of a message before they are refused.
 
+mod rate_limit;
+
 use prost::encoding::WireType;
 use smallvec::SmallVec;
 
+pub use self::rate_limit::{DescriptorView, LimitView, RateLimitView};
 use crate::fields::{Fields, Malformed};
 
 /// Attributes as they were sent: names and values, repeated names included.
@@ -50,7 +53,7 @@ impl<'a> CheckView<'a> {
     }
 }
 
-/// One entry of a map.
+/// One entry of a map, or of a descriptor.
 #[inline]
 fn entry(message: &[u8]) -> Result<(&str, &str), Malformed> {
     if let Some(usual) = usual_entry(message) {

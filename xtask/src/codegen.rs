@@ -80,7 +80,7 @@ struct ClientsAndServers {
 }
 
 /// Messages of the hot path. Servers take and give them encoded, and so without a tree of strings for each.
-const ENCODED: [&str; 7] = [
+const ENCODED: [&str; 9] = [
     "CheckRequest",
     "CheckResponse",
     "CheckBatchRequest",
@@ -88,6 +88,8 @@ const ENCODED: [&str; 7] = [
     "CheckStreamRequest",
     "CheckStreamResponse",
     "PeekResponse",
+    "RateLimitRequest",
+    "RateLimitResponse",
 ];
 
 impl ServiceGenerator for ClientsAndServers {

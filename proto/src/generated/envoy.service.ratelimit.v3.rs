@@ -354,9 +354,9 @@ pub mod rate_limit_service_server {
         /// Decides one request: OVER_LIMIT if any of its descriptors is.
         async fn should_rate_limit(
             &self,
-            request: tonic::Request<super::RateLimitRequest>,
+            request: tonic::Request<crate::Encoded<super::RateLimitRequest>>,
         ) -> std::result::Result<
-            tonic::Response<super::RateLimitResponse>,
+            tonic::Response<crate::Encoded<super::RateLimitResponse>>,
             tonic::Status,
         >;
     }
@@ -442,16 +442,19 @@ pub mod rate_limit_service_server {
                     struct ShouldRateLimitSvc<T: RateLimitService>(pub Arc<T>);
                     impl<
                         T: RateLimitService,
-                    > tonic::server::UnaryService<super::RateLimitRequest>
-                    for ShouldRateLimitSvc<T> {
-                        type Response = super::RateLimitResponse;
+                    > tonic::server::UnaryService<
+                        crate::Encoded<super::RateLimitRequest>,
+                    > for ShouldRateLimitSvc<T> {
+                        type Response = crate::Encoded<super::RateLimitResponse>;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::RateLimitRequest>,
+                            request: tonic::Request<
+                                crate::Encoded<super::RateLimitRequest>,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {

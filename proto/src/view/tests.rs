@@ -4,6 +4,13 @@ use prost::Message;
 use super::*;
 use crate::{
     Encoded,
+    envoy::{
+        extensions::common::ratelimit::v3::{
+            RateLimitDescriptor,
+            rate_limit_descriptor::{Entry, RateLimitOverride},
+        },
+        service::ratelimit::v3::RateLimitRequest,
+    },
     ratelimit::v1::{CheckBatchRequest, CheckRequest, CheckStreamRequest, check_request::AttributesEntry},
 };
 
@@ -20,6 +27,19 @@ fn as_read(check: &CheckRequest) -> CheckView<'_> {
 fn read(message: &[u8]) -> Result<CheckView<'_>, Malformed> {
     let mut view = CheckView::default();
     view.merge(message).map(|()| view)
+}
+
+fn rate_limit_as_read(sent: &RateLimitRequest) -> RateLimitView<'_> {
+    let descriptors = sent.descriptors.iter().map(|descriptor| DescriptorView {
+        entries: descriptor.entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect(),
+        limit: descriptor
+            .limit
+            .as_ref()
+            .map(|limit| LimitView { requests_per_unit: limit.requests_per_unit, unit: limit.unit }),
+        hits_addend: descriptor.hits_addend,
+        is_negative_hits: descriptor.is_negative_hits,
+    });
+    RateLimitView { domain: &sent.domain, descriptors: descriptors.collect(), hits_addend: sent.hits_addend }
 }
 
 /// Demands that the view of `message` and the generated code agree: whether it is one, and what it says.
@@ -39,6 +59,12 @@ fn agree(message: &[u8]) -> Result<(), TestCaseError> {
     let encoded = Encoded::<CheckBatchRequest>::from_bytes(message.to_vec());
     let expected: Option<Vec<_>> = batch.as_ref().ok().map(|sent| sent.checks.iter().map(as_read).collect());
     prop_assert_eq!(encoded.views().ok(), expected);
+
+    let sent = RateLimitRequest::decode(message);
+    let encoded = Encoded::<RateLimitRequest, _>::borrowed(message);
+    let mut view = RateLimitView::default();
+    let seen = encoded.read(&mut view).ok().map(|()| view);
+    prop_assert_eq!(seen, sent.as_ref().ok().map(rate_limit_as_read));
     Ok(())
 }
 
@@ -55,6 +81,32 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn descriptor()(
+        entries in vec((".{0,12}", ".{0,150}"), 0..6),
+        limit in option::of((any::<u32>(), any::<i32>())),
+        hits_addend in option::of(any::<u64>()),
+        is_negative_hits in any::<bool>(),
+    ) -> RateLimitDescriptor {
+        RateLimitDescriptor {
+            entries: entries.into_iter().map(|(key, value)| Entry { key, value }).collect(),
+            limit: limit.map(|(requests_per_unit, unit)| RateLimitOverride { requests_per_unit, unit }),
+            hits_addend,
+            is_negative_hits,
+        }
+    }
+}
+
+prop_compose! {
+    fn rate_limit_request()(
+        domain in ".{0,20}",
+        descriptors in vec(descriptor(), 0..4),
+        hits_addend in any::<u32>(),
+    ) -> RateLimitRequest {
+        RateLimitRequest { domain, descriptors, hits_addend }
+    }
+}
+
 /// Encoded messages of each kind, whole ones and such as have been cut, changed, and put together.
 fn messages() -> impl Strategy<Value = Vec<u8>> {
     let whole = prop_oneof![
@@ -62,6 +114,7 @@ fn messages() -> impl Strategy<Value = Vec<u8>> {
         (any::<u64>(), option::of(check_request()))
             .prop_map(|(id, check)| CheckStreamRequest { id, check }.encode_to_vec()),
         vec(check_request(), 0..4).prop_map(|checks| CheckBatchRequest { checks }.encode_to_vec()),
+        rate_limit_request().prop_map(|request| request.encode_to_vec()),
         vec(any::<u8>(), 0..40),
     ];
     let changes = vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);

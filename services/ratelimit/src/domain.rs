@@ -28,7 +28,7 @@ mod token_bucket;
 pub use calendar::{Calendar, Window};
 pub use decision::{CellCheck, Cells, Check, Decision, Idempotency, LimitOutcome, decide};
 pub use derivation::{ClientAddress, Derivation, Derived, RouteError, Routes, Source};
-pub use descriptor::Level;
+pub use descriptor::{Level, LevelValue, Wildcard};
 pub use expression::Expression;
 pub use fixed_window::FixedWindow;
 pub use layout::Layout;

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use tidegate_chassis::clock::Clock;
 
 use self::digest::digest;
+use self::request_limit::RequestLimits;
 pub use self::verdict::{LimitVerdict, Reason, Verdict};
 pub use self::{descriptors::Descriptor, request_limit::RequestLimit};
 use crate::{
@@ -30,6 +31,7 @@ pub struct Limiter {
     counters: Counters,
     clock: Clock,
     settings: LimiterSettings,
+    request_limits: RequestLimits,
 }
 
 /// Where a [`Limiter`] counts.
@@ -116,7 +118,7 @@ impl Limiter {
         clock: Clock,
         settings: LimiterSettings,
     ) -> Self {
-        Self { policies, counters, clock, settings }
+        Self { policies, counters, clock, settings, request_limits: RequestLimits::default() }
     }
 
     /// The policies in force now; one check uses one set throughout.

@@ -100,7 +100,7 @@ pub struct Limit {
     pub name: Arc<str>,
     /// How it counts.
     pub algorithm: Algorithm,
-    /// Tokens per period.
+    /// Tokens per period; 0 if it denies everything.
     pub limit: u32,
     /// How long it looks back.
     pub period: Period,
@@ -147,6 +147,17 @@ impl Limit {
             Some(_) | None => {}
         }
         if errors.is_empty() { Self::build(spec).map_err(|error| vec![error]) } else { Err(errors) }
+    }
+
+    /// The same limit with no tokens at all: it denies everything. It is looked at, and counted in shadow, as one of 1.
+    #[must_use]
+    pub fn of_nothing(self) -> Self {
+        Self { limit: 0, ..self }
+    }
+
+    /// The largest cost that it could ever admit.
+    pub fn capacity(&self) -> u64 {
+        if self.limit == 0 { 0 } else { self.rule.capacity() }
     }
 
     /// The same limit with `1 / replicas` of its tokens, rounded down: what one replica may admit by

@@ -24,6 +24,8 @@ struct Declared {
     policies: Box<[Policy]>,
     descriptors: Tree,
     settings: NamespaceSettings,
+    /// Whether any policy takes the place of others.
+    has_replacements: bool,
     /// Absent if every policy is looked at, since there are [few](FEW).
     index: Option<Index>,
 }
@@ -37,6 +39,7 @@ impl Namespace {
         let declared = Declared {
             descriptors: Tree::new(&policies),
             settings,
+            has_replacements: policies.iter().any(|policy| !policy.replaces.is_empty()),
             index: (policies.len() > FEW).then(|| Index::new(&policies)),
             policies: policies.into(),
         };
@@ -47,6 +50,12 @@ impl Namespace {
     #[inline]
     pub fn settings(&self) -> &NamespaceSettings {
         &self.declared.settings
+    }
+
+    /// Whether any policy [replaces](Policy::replaces) others.
+    #[inline]
+    pub fn has_replacements(&self) -> bool {
+        self.declared.has_replacements
     }
 
     /// Whether nothing limits a request with these attributes, whatever the policies say.
@@ -158,6 +167,8 @@ pub struct NamespaceSettings {
     /// Each descriptor of a request of Envoy's protocol is charged by itself, also if another one is over its limit. If not, all are
     /// charged or none.
     pub envoy_compatible: bool,
+    /// Only the first descriptor of a request of Envoy's protocol is looked at; the others are admitted by no limit.
+    pub first_descriptor_only: bool,
     /// Attributes that are worked out of others, in order.
     pub derivations: Box<[Derivation]>,
     /// Requests that nothing limits: those of which all conditions of one of these hold. None is empty.

@@ -34,6 +34,8 @@ pub struct BundleLimit {
     pub limit: Limit,
     /// Room for what answers say of the limit whatever its state is: the adapter that writes them computes it once.
     pub label: OnceLock<Box<[u8]>>,
+    /// The same for answers of Envoy's protocol.
+    pub envoy_label: OnceLock<Box<[u8]>>,
 }
 
 impl Plan {
@@ -51,6 +53,7 @@ impl Plan {
                     full_name: format!("{name}/{}", limit.name).into(),
                     limit: limit.clone(),
                     label: OnceLock::new(),
+                    envoy_label: OnceLock::new(),
                 })
                 .collect(),
             layout: Arc::new(Layout::new(rules)),
@@ -99,8 +102,12 @@ pub struct Bundle {
 impl Bundle {
     /// The limits of `plan` as policy `policy` of `namespace` counts them by the attributes `key_by`.
     pub fn new(namespace: &str, policy: &str, key_by: &[impl AsRef<str>], plan: &Plan) -> Self {
-        let least =
-            plan.layout.rules().iter().map(Rule::capacity).enumerate().min_by_key(|(_, capacity)| *capacity);
+        let least = plan
+            .limits
+            .iter()
+            .map(|limit| limit.limit.capacity())
+            .enumerate()
+            .min_by_key(|(_, capacity)| *capacity);
         let (min_capacity_limit, min_capacity) = least.unwrap_or((0, u64::MAX));
         let key_suffix = format!(
             ":{}:{namespace}{}:{policy}{:016x}",

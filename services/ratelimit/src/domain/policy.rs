@@ -17,6 +17,8 @@ pub struct Policy {
     /// The descriptors that it is for, level by level. If there is one, it applies to requests of Envoy's protocol only, and the key is
     /// made of all values of the descriptor; conditions there are none.
     pub descriptor: Option<Box<[Level]>>,
+    /// Names of the policies for other descriptors that this one takes the place of where one request meets both.
+    pub replaces: Box<[Box<str>]>,
     /// What must hold of a request, all of it.
     pub conditions: Box<[Condition]>,
     /// What must hold as well; asked last, since it is the dearest.
@@ -38,16 +40,20 @@ impl Policy {
         self.descriptor.as_deref().is_some_and(<[_]>::is_empty)
     }
 
-    /// The values that make a subject's key, of a request to which it applies: of a descriptor those of its
-    /// entries, whose keys may be repeated.
+    /// The values that make a subject's key, of a request to which it applies: of a descriptor what its
+    /// entries are counted under, whose keys may be repeated.
     pub fn key_values<'a, A: Attributes + ?Sized>(
         &'a self,
         attributes: &'a A,
     ) -> impl Iterator<Item = &'a str> {
-        let by_place = self.descriptor.is_some();
-        self.key_by.iter().enumerate().map(move |(place, name)| match by_place {
-            true => attributes.get(place).1,
-            false => {
+        let levels = self.descriptor.as_deref();
+        self.key_by.iter().enumerate().map(move |(place, name)| match levels {
+            Some(levels) => {
+                let value = attributes.get(place).1;
+                // The limit of a request has no levels.
+                levels.get(place).map_or(value, |level| level.counted(value))
+            }
+            None => {
                 attributes.find(name).expect("a policy applies only if the attributes of its key are there")
             }
         })

@@ -6,6 +6,7 @@ use arc_swap::Guard;
 use tidegate_chassis::direct::{ANSWERS_PER_TURN, DirectMethods, Shape};
 use tidegate_proto::{
     Encoded, Writer,
+    envoy::service::ratelimit::v3::rate_limit_service_server as of_envoy,
     ratelimit::v1::{self as pb, rate_limit_service_server::SERVICE_NAME},
     view::{CheckView, StreamCheckView},
 };
@@ -19,13 +20,14 @@ pub(crate) enum Method {
     Check,
     CheckBatch,
     CheckStream,
+    ShouldRateLimit,
 }
 
 /// Checks that are decided by the same policies, as of one time.
 pub(crate) struct Turn<'a> {
-    shared: &'a Shared,
-    limiter: AtOnce<'a>,
-    policies: Guard<Arc<PolicySet>>,
+    pub(super) shared: &'a Shared,
+    pub(super) limiter: AtOnce<'a>,
+    pub(super) policies: Guard<Arc<PolicySet>>,
 }
 
 impl DirectMethods for RateLimitApi {
@@ -34,12 +36,15 @@ impl DirectMethods for RateLimitApi {
 
     #[inline]
     fn find(&self, path: &str) -> Option<(Method, Shape)> {
-        let name = path.strip_prefix('/')?.strip_prefix(SERVICE_NAME)?;
-        let found = match name {
-            "/Check" => (Method::Check, Shape::Unary),
-            "/CheckBatch" => (Method::CheckBatch, Shape::Unary),
-            "/CheckStream" => (Method::CheckStream, Shape::BidiStreaming),
-            _ => return None,
+        let path = path.strip_prefix('/')?;
+        let found = match path.strip_prefix(SERVICE_NAME) {
+            Some("/Check") => (Method::Check, Shape::Unary),
+            Some("/CheckBatch") => (Method::CheckBatch, Shape::Unary),
+            Some("/CheckStream") => (Method::CheckStream, Shape::BidiStreaming),
+            None if path.strip_prefix(of_envoy::SERVICE_NAME)? == "/ShouldRateLimit" => {
+                (Method::ShouldRateLimit, Shape::Unary)
+            }
+            Some(_) | None => return None,
         };
         self.shared.limiter.is_at_once().then_some(found)
     }
@@ -58,6 +63,7 @@ impl DirectMethods for RateLimitApi {
             Method::Check => turn.check(&Encoded::borrowed(message), &mut out),
             Method::CheckBatch => turn.check_batch(&Encoded::borrowed(message), &mut out),
             Method::CheckStream => turn.check_streamed(&Encoded::borrowed(message), &mut out),
+            Method::ShouldRateLimit => turn.should_rate_limit(&Encoded::borrowed(message), &mut out),
         }
     }
 }

@@ -9,7 +9,7 @@ use tidegate_chassis::{
 
 use super::*;
 use crate::{
-    domain::{Check, Decision},
+    domain::{Check, Decision, PolicySet},
     limiter::{Counters, LimiterSettings},
     metrics::CheckMetrics,
     policies,
@@ -39,12 +39,21 @@ impl CounterStore for Later {
 }
 
 pub(super) fn api(counters: impl FnOnce(Arc<MemoryStore>) -> Counters) -> (RateLimitApi, Metrics) {
+    api_by(policies::builtin(1), &Clock::system(), counters)
+}
+
+/// An API by those policies and that clock.
+pub(super) fn api_by(
+    policies: PolicySet,
+    clock: &Clock,
+    counters: impl FnOnce(Arc<MemoryStore>) -> Counters,
+) -> (RateLimitApi, Metrics) {
     let (metrics, random) = (Metrics::new(), Random::seeded(1));
     let config = MemoryStoreConfig { max_bytes: 16 << 20 };
-    let store = Arc::new(MemoryStore::new(&config, Clock::system(), &random, &metrics));
+    let store = Arc::new(MemoryStore::new(&config, clock.clone(), &random, &metrics));
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 60_000_000 };
-    let policies = Arc::new(ArcSwap::from_pointee(policies::builtin(1)));
-    let limiter = Limiter::new(policies, counters(store), Clock::system(), settings);
+    let policies = Arc::new(ArcSwap::from_pointee(policies));
+    let limiter = Limiter::new(policies, counters(store), clock.clone(), settings);
     let stats = CheckMetrics::register(&metrics).for_worker();
     (RateLimitApi::new(limiter, random, stats), metrics)
 }
@@ -73,7 +82,7 @@ fn check(namespace: &str) -> pb::CheckRequest {
 }
 
 /// What `encoded` says, if it is written as the generated code writes it.
-fn canonical<M: prost::Message + Default>(encoded: &Encoded<M>) -> M {
+pub(super) fn canonical<M: prost::Message + Default>(encoded: &Encoded<M>) -> M {
     let message = encoded.decode().expect("an answer decodes");
     assert_eq!(Encoded::from(&message).as_bytes(), encoded.as_bytes());
     message

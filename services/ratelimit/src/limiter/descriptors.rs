@@ -1,14 +1,16 @@
 //! Several descriptors of one request, as Envoy's protocol has them.
 
+mod group;
+
 use std::{borrow::Cow, sync::Arc};
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use smallvec::SmallVec;
 
-use super::{Counters, Limiter, Matches, RequestLimit, Verdict, degraded, limited};
+use self::group::{Group, Member};
+use super::{AtOnce, Counters, Limiter, Matches, RequestLimit, Verdict, degraded, limited};
 use crate::{
-    domain::{CellCheck, Check, Decision, Enforcement, Match, Namespace, PolicySet, UnknownPlan},
-    key::Key,
+    domain::{CellCheck, Check, Decision, LimitError, Namespace, Period, PolicySet, UnknownPlan},
     store::{CellRefund, StoreError},
 };
 
@@ -41,6 +43,7 @@ impl<'a> Descriptor<'a> {
         }
     }
 
+    #[inline]
     fn matches(&self, namespace: &'a Namespace) -> Result<Matches<'a>, UnknownPlan> {
         let mut matches = Matches::new();
         match self.limit {
@@ -51,28 +54,27 @@ impl<'a> Descriptor<'a> {
     }
 }
 
-/// Descriptors that are decided together, each with what applies to it.
-struct Group<'p> {
-    /// What applies to any of them, each subject once.
-    matches: Matches<'p>,
-    cells: SmallVec<[CellCheck<'p>; 2]>,
-    members: Vec<Member<'p>>,
-}
-
-struct Member<'p> {
-    cost: u64,
-    matches: Matches<'p>,
-    /// Places of its limited matches among those of the group.
-    cells: SmallVec<[usize; 4]>,
-    /// Whether it cannot be told what applies: then it is denied.
-    is_refused: bool,
-}
-
 impl Limiter {
+    /// The limit `tokens` per `period`, called `name`, that comes with a descriptor of these keys. Few are made anew.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the limit.
+    pub fn request_limit(
+        &self,
+        namespace: &str,
+        keys: &[&str],
+        name: &str,
+        tokens: u64,
+        period: Period,
+    ) -> Result<Arc<RequestLimit>, Vec<LimitError>> {
+        self.request_limits.get(namespace, keys, name, tokens, period)
+    }
+
     /// Decides the descriptors of one request, and answers each in its order.
     ///
     /// All of them are charged or none, unless the namespace is compatible with the reference service: then each is charged that
-    /// has room, whatever the others have. One that only looks is looked at first, and is no part of the same moment. Where no
+    /// has room, whatever the others have, and one that asks for more than is left uses that up. One that only looks is looked at first, and is no part of the same moment. Where no
     /// policy applies, or none is declared in the namespace at all, a descriptor is admitted by no limit. What is in a
     /// request never makes it undecidable, since callers would send it to be let through: more hits than a limit
     /// could ever admit, and plans that do not exist, are over the limit. Without the store each is answered by the
@@ -87,7 +89,8 @@ impl Limiter {
         let Some(namespace) = policies.namespace(namespace).filter(|_| self.settings.enabled) else {
             return descriptors.iter().map(|_| Verdict::unlimited(self.clock.now_us())).collect();
         };
-        let given_back = self.give_back(namespace, descriptors).await;
+        let mut members = group::members(namespace, descriptors);
+        let given_back = self.give_back(&members).await;
         if let Err(error) = given_back {
             tracing::warn!(%error, "hits were not given back");
         }
@@ -96,21 +99,16 @@ impl Limiter {
             verdict.degraded |= given_back.is_err();
         };
         if namespace.settings().envoy_compatible {
-            let alone = descriptors.iter().map(|descriptor| {
-                let charge = descriptor.kind() == Kind::Charge;
-                self.decide_group(namespace, std::iter::once(descriptor), charge)
-            });
-            let mut verdicts: Vec<_> = join_all(alone).await.into_iter().flatten().collect();
+            let mut verdicts = join_all(members.iter_mut().map(|member| self.decide_alone(member))).await;
             let refunds = descriptors.iter().zip(&mut verdicts);
             refunds.filter(|(of, _)| of.kind() == Kind::Refund).for_each(|(_, verdict)| refunded(verdict));
             return verdicts;
         }
-        let of = |kind| descriptors.iter().filter(move |descriptor| descriptor.kind() == kind);
-        let mut refunds = self.decide_group(namespace, of(Kind::Refund), false).await;
+        let mut refunds = self.decide_group(of(&mut members, Kind::Refund), false).await;
         refunds.iter_mut().for_each(refunded);
-        let looks = self.decide_group(namespace, of(Kind::Look), false).await;
+        let looks = self.decide_group(of(&mut members, Kind::Look), false).await;
         let charge = looks.iter().all(|verdict| verdict.allowed);
-        let charges = self.decide_group(namespace, of(Kind::Charge), charge).await;
+        let charges = self.decide_group(of(&mut members, Kind::Charge), charge).await;
         let (mut refunds, mut looks, mut charges) =
             (refunds.into_iter(), looks.into_iter(), charges.into_iter());
         let in_order = descriptors.iter().map(|descriptor| match descriptor.kind() {
@@ -122,30 +120,75 @@ impl Limiter {
     }
 
     /// Gives back the hits of the descriptors that say so.
-    async fn give_back<'p>(
-        &self,
-        namespace: &'p Namespace,
-        descriptors: &[Descriptor<'p>],
-    ) -> Result<(), StoreError> {
-        let mut cells = Vec::new();
-        for descriptor in descriptors.iter().filter(|descriptor| descriptor.kind() == Kind::Refund) {
-            let Ok(matches) = descriptor.matches(namespace) else { continue };
-            cells.extend(limited(&matches).map(|found| CellRefund {
-                key: self.key_form().cell(found, descriptor.entries),
+    async fn give_back(&self, members: &[Member<'_, '_>]) -> Result<(), StoreError> {
+        let refunds = members.iter().filter(|member| member.kind == Kind::Refund);
+        let cells = refunds.flat_map(|member| {
+            limited(&member.matches).map(|found| CellRefund {
+                key: self.key_form().cell(found, member.descriptor.entries),
                 layout: Arc::clone(&found.bundle.layout),
-                tokens: descriptor.hits,
-            }));
-        }
+                tokens: member.descriptor.hits,
+            })
+        });
+        let cells: Vec<_> = cells.collect();
         if cells.is_empty() { Ok(()) } else { self.store().refund(&cells).get().await }
     }
 
-    async fn decide_group<'p: 'd, 'd>(
+    /// Decides one as the reference service does.
+    async fn decide_alone<'p>(&self, member: &mut Member<'_, 'p>) -> Verdict<'p> {
+        let is_charge = member.kind == Kind::Charge;
+        let mut verdicts = self.decide_group(std::iter::once(&mut *member), is_charge).await;
+        let mut verdict = verdicts.pop().expect("one was decided");
+        if is_charge && !verdict.degraded {
+            self.use_up(member, &mut verdict).await;
+        }
+        verdict
+    }
+
+    /// Charges what is left to limits that had not enough.
+    async fn use_up<'p>(&self, member: &Member<'_, 'p>, verdict: &mut Verdict<'p>) {
+        // What was admitted is charged already, but for shadows that it did not fit.
+        let verdict_allowed = verdict.allowed;
+        let mut limits = verdict.limits.iter_mut();
+        let mut cells = SmallVec::<[CellCheck<'p>; 2]>::new();
+        for found in limited(&member.matches) {
+            let own: SmallVec<[_; 4]> = limits.by_ref().take(found.bundle.limits.len()).collect();
+            let least = own.iter().map(|limit| limit.outcome.remaining).min().unwrap_or(0);
+            let had_not_enough = match verdict_allowed {
+                true => own.iter().any(|limit| limit.outcome.exceeded()),
+                false => member.cost > least,
+            };
+            if had_not_enough && least > 0 {
+                own.into_iter().for_each(|limit| limit.outcome.remaining -= least);
+                cells.push(CellCheck {
+                    key: self.key_form().cell(found, member.descriptor.entries),
+                    layout: &found.bundle.layout,
+                    cost: least,
+                    enforced: true,
+                });
+            }
+        }
+        if cells.is_empty() {
+            return;
+        }
+        // What another request took in between is used up as well.
+        if let Err(error) = self.ask(&Check { cells, charge: true, idempotency: None }).await {
+            tracing::debug!(%error, "what was left of a limit was not used up");
+        }
+    }
+
+    async fn ask(&self, check: &Check<'_>) -> Result<Decision, StoreError> {
+        match &self.counters {
+            Counters::Memory(store) => store.decide_at(check, self.clock.now_us()),
+            Counters::Shared { store, .. } => store.decide(check).get().await,
+        }
+    }
+
+    async fn decide_group<'m, 'd: 'm, 'p: 'd>(
         &self,
-        namespace: &'p Namespace,
-        descriptors: impl Iterator<Item = &'d Descriptor<'p>>,
+        members: impl Iterator<Item = &'m mut Member<'d, 'p>>,
         charge: bool,
     ) -> Vec<Verdict<'p>> {
-        let mut group = self.group(namespace, descriptors);
+        let mut group = Group::of(self.key_form(), members);
         if group.cells.is_empty() {
             let now_us = self.clock.now_us();
             return group.members.iter().map(|member| member.without_limits(now_us)).collect();
@@ -154,10 +197,7 @@ impl Limiter {
         let charge =
             charge && !too_dear.contains(&true) && group.members.iter().all(|member| !member.is_refused);
         let check = Check { cells: group.cells.clone(), charge, idempotency: None };
-        let answer = match &self.counters {
-            Counters::Memory(store) => store.decide_at(&check, self.clock.now_us()),
-            Counters::Shared { store, .. } => store.decide(&check).get().await,
-        };
+        let answer = self.ask(&check).await;
         let now_us = self.clock.now_us();
         match answer {
             Ok(decision) => {
@@ -178,31 +218,11 @@ impl Limiter {
         }
     }
 
-    fn group<'p: 'd, 'd>(
-        &self,
-        namespace: &'p Namespace,
-        descriptors: impl Iterator<Item = &'d Descriptor<'p>>,
-    ) -> Group<'p> {
-        let mut group = Group { matches: Matches::new(), cells: SmallVec::new(), members: Vec::new() };
-        for descriptor in descriptors {
-            let found = descriptor.matches(namespace);
-            let is_refused = found.is_err();
-            let matches = found.unwrap_or_default();
-            let cells = limited(&matches)
-                .map(|found| group.add(found, self.key_form().cell(found, descriptor.entries), descriptor))
-                .collect();
-            // Only a charge has a price: the others look whether one token could be charged.
-            let cost = if descriptor.kind() == Kind::Charge { descriptor.hits } else { 1 };
-            group.members.push(Member { cost, matches, cells, is_refused });
-        }
-        group
-    }
-
     /// What the failure modes say of one descriptor.
     fn degraded<'p>(
         &self,
-        member: &Member<'p>,
-        group: &Group<'p>,
+        member: &Member<'_, 'p>,
+        group: &Group<'_, '_, 'p>,
         too_dear: &[bool],
         charge: bool,
         error: StoreError,
@@ -227,81 +247,67 @@ impl Limiter {
     }
 }
 
-impl<'p> Group<'p> {
-    /// Adds what a descriptor asks of the cell of that key, which may be new; its place.
-    fn add(&mut self, found: &Match<'p>, key: Key, descriptor: &Descriptor<'_>) -> usize {
-        let charge = if descriptor.kind() == Kind::Charge { descriptor.hits } else { 0 };
-        let Some(place) = self.cells.iter().position(|cell| cell.key == key) else {
-            self.matches.push(*found);
-            self.cells.push(CellCheck {
-                key,
-                layout: &found.bundle.layout,
-                cost: charge.max(1),
-                enforced: found.policy.enforcement == Enforcement::Enforce,
-            });
-            return self.cells.len() - 1;
-        };
-        let cell = &mut self.cells[place];
-        // Those that look, look together.
-        cell.cost = if charge > 0 { cell.cost.saturating_add(charge) } else { cell.cost };
-        // Two that count the same by other numbers, as two plans may: by the lesser.
-        if found.bundle.min_capacity < self.matches[place].bundle.min_capacity {
-            cell.layout = &found.bundle.layout;
-            self.matches[place] = *found;
+impl AtOnce<'_> {
+    /// As [`Limiter::check_descriptors`].
+    pub fn check_descriptors<'p>(
+        self,
+        policies: &'p PolicySet,
+        namespace: &str,
+        descriptors: &[Descriptor<'p>],
+    ) -> SmallVec<[Verdict<'p>; 1]> {
+        let mut verdicts = SmallVec::new();
+        if let [descriptor] = descriptors
+            && descriptor.kind() == Kind::Charge
+            && let Some(namespace) = policies.namespace(namespace).filter(|_| self.limiter.settings.enabled)
+            && !namespace.settings().envoy_compatible
+            && !namespace.has_replacements()
+        {
+            verdicts.push(self.check_one(namespace, descriptor));
+        } else {
+            let decided = self.limiter.check_descriptors(policies, namespace, descriptors).now_or_never();
+            verdicts.extend(decided.expect("counters in memory are asked without waiting"));
         }
-        place
+        verdicts
     }
 
-    /// Which enforced cells are to be charged more than they could ever hold. Every cost becomes one that can be asked for.
-    fn refuse_too_dear(&mut self) -> SmallVec<[bool; 4]> {
-        let cells = self.cells.iter_mut().zip(&self.matches);
-        cells
-            .map(|(cell, found)| {
-                let is_too_dear = cell.cost > found.bundle.min_capacity;
-                // A limit of nothing is looked at as one of 1.
-                cell.cost = cell.cost.min(found.bundle.min_capacity).max(1);
-                is_too_dear && cell.enforced
-            })
-            .collect()
+    /// The only descriptor of a request, which is to be charged.
+    #[inline]
+    fn check_one<'p>(self, namespace: &'p Namespace, descriptor: &Descriptor<'p>) -> Verdict<'p> {
+        let Ok(matches) = descriptor.matches(namespace) else { return Verdict::refused(self.now_us) };
+        let mut cells = SmallVec::<[CellCheck<'p>; 2]>::new();
+        for found in limited(&matches) {
+            if descriptor.hits > found.bundle.min_capacity {
+                return self.check_seldom(namespace, descriptor);
+            }
+            cells.push(group::cell(found, self.limiter.key_form(), descriptor));
+        }
+        if cells.is_empty() {
+            return Verdict { exempt: !matches.is_empty(), ..Verdict::unlimited(self.now_us) };
+        }
+        let check = Check { cells, charge: true, idempotency: None };
+        match self.store.decide_at(&check, self.now_us) {
+            Ok(decision) => Verdict::decided(&matches, &decision, self.now_us),
+            Err(_) => self.check_seldom(namespace, descriptor),
+        }
+    }
+
+    /// As [`check_one`](Self::check_one), whatever may be the case.
+    #[cold]
+    fn check_seldom<'p>(self, namespace: &'p Namespace, descriptor: &Descriptor<'p>) -> Verdict<'p> {
+        let descriptors = std::slice::from_ref(descriptor);
+        let mut members = group::members(namespace, descriptors);
+        let decided = self.limiter.decide_group(members.iter_mut(), true).now_or_never();
+        let decided = decided.expect("counters in memory are asked without waiting");
+        decided.into_iter().next().expect("one was decided")
     }
 }
 
-impl<'p> Member<'p> {
-    fn without_limits(&self, now_us: u64) -> Verdict<'p> {
-        if self.is_refused { Verdict::refused(now_us) } else { Verdict::unlimited(now_us) }
-    }
-
-    /// The part of a decision that is about it.
-    fn decided(
-        &self,
-        cells: &[CellCheck<'p>],
-        decision: &Decision,
-        too_dear: &[bool],
-        now_us: u64,
-    ) -> Verdict<'p> {
-        if self.is_refused {
-            return Verdict::refused(now_us);
-        }
-        let mut own =
-            Decision { admitted: true, replayed: false, key_reused: false, outcomes: SmallVec::new() };
-        let mut never = None;
-        for (place, found) in self.cells.iter().zip(limited(&self.matches)) {
-            let begin: usize = cells[..*place].iter().map(|cell| cell.layout.rules().len()).sum();
-            let outcomes = &decision.outcomes[begin..begin + cells[*place].layout.rules().len()];
-            let has_room = outcomes.iter().all(|outcome| !outcome.exceeded());
-            own.admitted &= has_room || !cells[*place].enforced;
-            if too_dear[*place] {
-                never.get_or_insert(own.outcomes.len() + found.bundle.min_capacity_limit);
-            }
-            own.outcomes.extend_from_slice(outcomes);
-        }
-        let limited: Matches<'p> = limited(&self.matches).copied().collect();
-        let mut verdict = Verdict::decided(&limited, &own, now_us);
-        if let Some(first) = never {
-            verdict.refuse(first);
-        }
-        verdict
-    }
+/// Those of one kind.
+fn of<'m, 'd, 'p>(
+    members: &'m mut [Member<'d, 'p>],
+    kind: Kind,
+) -> impl Iterator<Item = &'m mut Member<'d, 'p>> {
+    members.iter_mut().filter(move |member| member.kind == kind)
 }
 
 #[cfg(test)]

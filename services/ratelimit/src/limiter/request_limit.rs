@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
 use crate::domain::{
     Algorithm, Bundle, Enforcement, FailureMode, Limit, LimitError, LimitSpec, Match, Period, Plan, Policy,
     Tariff,
@@ -37,14 +41,15 @@ impl RequestLimit {
             Period::Micros(_) | Period::Week => Algorithm::SlidingWindow,
         };
         let spec = LimitSpec { name: name.to_owned(), algorithm, limit: tokens.max(1), period, burst: None };
-        let plan = Plan::new("override", &[Limit::new(spec)?], 1);
-        let mut bundle = Bundle::new(namespace, NAME, keys, &plan);
-        bundle.min_capacity = tokens;
+        let limit = Limit::new(spec)?;
+        let limit = if tokens == 0 { limit.of_nothing() } else { limit };
+        let bundle = Bundle::new(namespace, NAME, keys, &Plan::new("override", &[limit], 1));
         Ok(Self {
             policy: Policy {
                 name: Arc::from(NAME),
                 namespace: Arc::from(namespace),
                 descriptor: Some([].into()),
+                replaces: [].into(),
                 conditions: [].into(),
                 when: None,
                 key_by: keys.iter().map(|key| Box::from(*key)).collect(),
@@ -61,5 +66,82 @@ impl RequestLimit {
             Tariff::Fixed(bundle) => Match { policy: &self.policy, bundle },
             Tariff::ByPlan(_) => unreachable!("made with a bundle"),
         }
+    }
+}
+
+/// The most limits that are kept ready; those that come later are made anew for each request. There are as many as Envoy's
+/// configuration names, whatever the values of entries are.
+const MAX_KEPT: usize = 1_024;
+
+/// The limits that came with requests.
+#[derive(Debug, Default)]
+pub(super) struct RequestLimits(ArcSwap<HashMap<Box<[u8]>, Arc<RequestLimit>>>);
+
+impl RequestLimits {
+    /// As [`RequestLimit::new`], which was perhaps asked before.
+    pub(super) fn get(
+        &self,
+        namespace: &str,
+        keys: &[&str],
+        name: &str,
+        tokens: u64,
+        period: Period,
+    ) -> Result<Arc<RequestLimit>, Vec<LimitError>> {
+        let asked = written(namespace, keys, name, tokens);
+        let kept = self.0.load();
+        if let Some(known) = kept.get(&*asked) {
+            return Ok(Arc::clone(known));
+        }
+        let limit = Arc::new(RequestLimit::new(namespace, keys, name, tokens, period)?);
+        if kept.len() < MAX_KEPT {
+            let mut more = HashMap::clone(&kept);
+            more.insert(asked.into_boxed_slice(), Arc::clone(&limit));
+            // Two that add one each at the same time: one is made again.
+            self.0.store(Arc::new(more));
+        }
+        Ok(limit)
+    }
+}
+
+/// What tells one limit from another; its name tells its period.
+fn written(namespace: &str, keys: &[&str], name: &str, tokens: u64) -> SmallVec<[u8; 128]> {
+    let mut written = SmallVec::new();
+    written.extend_from_slice(&tokens.to_le_bytes());
+    for text in [namespace, name].into_iter().chain(keys.iter().copied()) {
+        written.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        written.extend_from_slice(text.as_bytes());
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limit_is_made_once_and_told_apart_from_every_other() {
+        let limits = RequestLimits::default();
+        let hour = Period::Micros(3_600_000_000);
+        let first = limits.get("edge", &["user"], "hour", 5, hour).expect("valid");
+        let again = limits.get("edge", &["user"], "hour", 5, hour).expect("valid");
+        assert!(Arc::ptr_eq(&first, &again));
+        for other in [
+            limits.get("edge", &["user"], "hour", 6, hour),
+            limits.get("edge", &["user", "user"], "hour", 5, hour),
+            limits.get("edg", &["euser"], "hour", 5, hour),
+            limits.get("edge", &["user"], "week", 5, Period::Week),
+        ] {
+            assert!(!Arc::ptr_eq(&first, &other.expect("valid")));
+        }
+    }
+
+    #[test]
+    fn no_more_limits_are_kept_than_there_is_room_for() {
+        let limits = RequestLimits::default();
+        for tokens in 0..MAX_KEPT as u64 + 100 {
+            let limit = limits.get("edge", &["user"], "week", tokens, Period::Week).expect("valid");
+            assert_eq!(limit.found().bundle.min_capacity, tokens);
+        }
+        assert_eq!(limits.0.load().len(), MAX_KEPT);
     }
 }

@@ -24,6 +24,8 @@ pub struct Verdict<'p> {
     pub degraded: bool,
     /// Whether the idempotency key had been admitted before.
     pub replayed: bool,
+    /// Whether policies apply, and none of them has a limit. Told of descriptors only.
+    pub exempt: bool,
     /// In Unix microseconds by the clock of this process: when the check was taken up, if it was decided at once;
     /// otherwise when the store had answered.
     pub at_us: u64,
@@ -65,6 +67,7 @@ impl<'p> Verdict<'p> {
             retry_after_us: 0,
             degraded: false,
             replayed: false,
+            exempt: false,
         }
     }
 
@@ -80,6 +83,7 @@ impl<'p> Verdict<'p> {
             retry_after_us: 0,
             degraded: false,
             replayed: decision.replayed,
+            exempt: false,
             at_us,
         };
         let mut outcomes = decision.outcomes.iter();

@@ -43,6 +43,7 @@ pub(super) fn compile(
     }
     for policy in &file.policies {
         check_plan_of(policy, &names, faults);
+        check_replaces(policy, &file.policies, faults);
     }
 
     let mut policies = file.policies;
@@ -106,6 +107,22 @@ fn check_plan_of(policy: &PolicyEntry, names: &PlanNames, faults: &mut Faults) {
     };
     if !names.contains_key(&**plan) {
         faults.add(path, unknown_plan(plan, names));
+    }
+}
+
+/// Policies that are replaced must be there, and be for descriptors: a name that means nothing is most likely misspelt.
+fn check_replaces(policy: &PolicyEntry, policies: &[PolicyEntry], faults: &mut Faults) {
+    for (index, name) in policy.replaces.iter().enumerate() {
+        let mut others = policies.iter().filter(|other| other.path != policy.path);
+        let is_there = others.any(|other| {
+            other.name.as_ref() == Some(name)
+                && other.namespace == policy.namespace
+                && other.descriptor.is_some()
+        });
+        if !is_there {
+            let description = format!("there is no other policy {name:?} with a descriptor in its namespace");
+            faults.add(format!("{}.replaces[{index}]", policy.path), description);
+        }
     }
 }
 
@@ -188,6 +205,7 @@ impl Shared<'_> {
             name: name.into(),
             namespace: namespace.into(),
             descriptor: entry.descriptor.map(Into::into),
+            replaces: entry.replaces.into_iter().map(Into::into).collect(),
             conditions: entry.conditions.into(),
             when: entry.when.map(Box::new),
             key_by: key_by.into_iter().map(Into::into).collect(),

@@ -6,7 +6,7 @@ use super::{
     names::{MAX_VALUE_BYTES, check_attribute, check_value},
     reader::{Faults, Fields, numbered, text, wrong_type},
 };
-use crate::domain::{Condition, Expression, Level, Pattern};
+use crate::domain::{Condition, Expression, Level, LevelValue, Pattern, Wildcard};
 
 const MAX_CONDITIONS: usize = 64;
 const MAX_PATTERNS: usize = 1_000;
@@ -70,20 +70,44 @@ pub(super) fn read_descriptor(fields: &mut Fields, faults: &mut Faults) -> Optio
     if !(1..=MAX_LEVELS).contains(&levels.len()) {
         faults.add(path, format!("must be 1 to {MAX_LEVELS} entries, are {}", levels.len()));
     }
-    let levels = levels.into_iter().filter_map(|mut level| {
-        level.need("key", faults);
-        let key = level.text("key", faults);
-        if let Some(key) = &key {
-            check_value(&level.path_of("key"), key, faults);
-        }
-        let value = match level.value("value") {
-            None => Some(Pattern::Present),
-            Some(value) => read_pattern(&level.path_of("value"), value, faults),
-        };
-        level.finish(faults);
-        Some(Level { key: key?.into(), value: value? })
-    });
-    Some(levels.collect())
+    Some(levels.into_iter().filter_map(|level| read_level(level, faults)).collect())
+}
+
+fn read_level(mut level: Fields, faults: &mut Faults) -> Option<Level> {
+    level.need("key", faults);
+    let key = level.text("key", faults);
+    if let Some(key) = &key {
+        check_value(&level.path_of("key"), key, faults);
+    }
+    let value = match level.value("value") {
+        None => Some(LevelValue::Any),
+        Some(value) => read_level_value(&level.path_of("value"), value, faults),
+    };
+    let shared = level.boolean("shared", faults).unwrap_or_default();
+    if shared && matches!(value, Some(LevelValue::Exact(_))) {
+        faults.add(level.path_of("shared"), "is for what many values fit, and there is one here");
+    }
+    level.finish(faults);
+    Some(Level { key: key?.into(), value: value?, shared })
+}
+
+fn read_level_value(path: &str, value: Value, faults: &mut Faults) -> Option<LevelValue> {
+    let text = text(path, value, faults)?;
+    if text == "*" {
+        return Some(LevelValue::Any);
+    }
+    check_value(path, &text, faults);
+    Some(Wildcard::new(&text).map_or_else(|| LevelValue::Exact((*text).into()), LevelValue::Like))
+}
+
+/// Reads the list `replaces`, which only a policy with a descriptor has.
+pub(super) fn read_replaces(fields: &mut Fields, has_descriptor: bool, faults: &mut Faults) -> Vec<String> {
+    let path = fields.path_of("replaces");
+    let listed = fields.list("replaces", faults);
+    if listed.is_some() && !has_descriptor {
+        faults.add(path, "goes only with descriptor");
+    }
+    listed.into_iter().flatten().filter_map(|(path, value)| text(&path, value, faults)).collect()
 }
 
 /// Reads the expression `when`.

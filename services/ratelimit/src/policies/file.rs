@@ -4,7 +4,7 @@
 use toml::Value;
 
 use super::{
-    conditions::{read_conditions, read_descriptor, read_key_by, read_when},
+    conditions::{read_conditions, read_descriptor, read_key_by, read_replaces, read_when},
     derivations::{read_derivations, read_exemptions},
     limits::read_limits,
     names::{check_attribute, check_namespace, check_value, read_name},
@@ -36,6 +36,7 @@ pub(super) struct PolicyEntry {
     pub name: Option<String>,
     pub namespace: Option<String>,
     pub descriptor: Option<Vec<Level>>,
+    pub replaces: Vec<String>,
     pub conditions: Vec<Condition>,
     pub when: Option<Expression>,
     pub key_by: Vec<String>,
@@ -114,7 +115,7 @@ fn read_plan(mut fields: Fields, faults: &mut Faults) -> PlanEntry {
     if unlimited == fields.has("limits") {
         faults.add(fields.path(), "needs either limits or unlimited = true");
     }
-    let limits = read_limits(&mut fields, faults).unwrap_or_default();
+    let limits = read_limits(&mut fields, false, faults).unwrap_or_default();
     let path = fields.path().to_owned();
     fields.finish(faults);
     PlanEntry { path, name, limits }
@@ -139,11 +140,12 @@ fn read_policy(
         path: fields.path().to_owned(),
         name,
         namespace,
-        descriptor,
+        replaces: read_replaces(&mut fields, descriptor.is_some(), faults),
         conditions: read_conditions(&mut fields, faults),
         when: read_when(&mut fields, faults),
         key_by: read_key_by(&mut fields, needs_key, faults),
-        tariff: read_tariff(&mut fields, faults),
+        tariff: read_tariff(&mut fields, descriptor.is_some(), faults),
+        descriptor,
         enforcement: fields.word("enforcement", &Enforcement::WORDS, faults).unwrap_or(enforcement),
         failure_mode: fields.word("failure_mode", &FailureMode::WORDS, faults).unwrap_or(failure_mode),
     };
@@ -151,7 +153,7 @@ fn read_policy(
     entry
 }
 
-fn read_tariff(fields: &mut Fields, faults: &mut Faults) -> Option<TariffEntry> {
+fn read_tariff(fields: &mut Fields, may_deny_all: bool, faults: &mut Faults) -> Option<TariffEntry> {
     let unlimited = fields.boolean("unlimited", faults).unwrap_or(false);
     let given = usize::from(fields.has("plan")) + usize::from(fields.has("limits")) + usize::from(unlimited);
     if given != 1 {
@@ -159,7 +161,7 @@ fn read_tariff(fields: &mut Fields, faults: &mut Faults) -> Option<TariffEntry> 
     }
     let plan_path = fields.path_of("plan");
     let plan = fields.value("plan");
-    let limits = read_limits(fields, faults);
+    let limits = read_limits(fields, may_deny_all, faults);
     match plan {
         Some(Value::String(name)) => Some(TariffEntry::Plan(name)),
         Some(Value::Table(table)) => read_plan_of(Fields::new(plan_path, table), faults),
@@ -192,6 +194,7 @@ fn read_namespace(
         envoy_compatible: fields.boolean("envoy_compatible", faults).unwrap_or_default(),
         derivations: read_derivations(&mut fields, faults),
         exempt: read_exemptions(&mut fields, faults),
+        first_descriptor_only: fields.boolean("first_descriptor_only", faults).unwrap_or_default(),
     };
     fields.finish(faults);
     Some(NamespaceEntry { path, name, settings })

@@ -16,8 +16,12 @@ const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("fixed_window", Algorithm::FixedWindow),
 ];
 
-/// Reads the list `limits` of a plan or a policy, if it has one.
-pub(super) fn read_limits(fields: &mut Fields, faults: &mut Faults) -> Option<Vec<Limit>> {
+/// Reads the list `limits` of a plan or a policy, if it has one. `may_deny_all` says whether a limit may be 0.
+pub(super) fn read_limits(
+    fields: &mut Fields,
+    may_deny_all: bool,
+    faults: &mut Faults,
+) -> Option<Vec<Limit>> {
     let path = fields.path_of("limits");
     let tables = fields.tables("limits", faults)?;
     match tables.len() {
@@ -26,10 +30,16 @@ pub(super) fn read_limits(fields: &mut Fields, faults: &mut Faults) -> Option<Ve
         many => faults.add(path, format!("at most {MAX_LIMITS} limits, are {many}")),
     }
     let mut names = Vec::new();
-    Some(tables.into_iter().filter_map(|fields| read_limit(fields, &mut names, faults)).collect())
+    let limits = tables.into_iter().filter_map(|fields| read_limit(fields, &mut names, may_deny_all, faults));
+    Some(limits.collect())
 }
 
-fn read_limit(mut fields: Fields, names: &mut Vec<String>, faults: &mut Faults) -> Option<Limit> {
+fn read_limit(
+    mut fields: Fields,
+    names: &mut Vec<String>,
+    may_deny_all: bool,
+    faults: &mut Faults,
+) -> Option<Limit> {
     let name = read_name(&mut fields, faults);
     if let Some(name) = &name {
         if names.contains(name) {
@@ -43,11 +53,15 @@ fn read_limit(mut fields: Fields, names: &mut Vec<String>, faults: &mut Faults) 
         fields.value("algorithm");
         Some(Algorithm::default())
     };
+    let denies_all = may_deny_all && fields.is_zero("limit");
     let (limit, period, is_rate) = match read_rate(&mut fields, "limit", faults) {
         Some(rate) => (rate.map(|(limit, _)| limit), rate.map(|(_, period)| period), true),
         None => {
             fields.need("limit", faults);
-            let limit = read_tokens(&mut fields, "limit", faults);
+            let limit = match denies_all {
+                true => fields.value("limit").and(Some(1)),
+                false => read_tokens(&mut fields, "limit", faults),
+            };
             fields.need("period", faults);
             (limit, read_period(&mut fields, "period", faults), false)
         }
@@ -70,7 +84,8 @@ fn read_limit(mut fields: Fields, names: &mut Vec<String>, faults: &mut Faults) 
             }
         });
         fields.finish(faults);
-        name.and(limit).and(period).and(built.ok())
+        let built = built.ok().map(|limit| if denies_all { limit.of_nothing() } else { limit });
+        name.and(limit).and(period).and(built)
     } else {
         fields.finish(faults);
         None

@@ -43,6 +43,11 @@ impl Fields {
         self.values.contains_key(key)
     }
 
+    /// Whether the key is there and 0.
+    pub(super) fn is_zero(&self, key: &str) -> bool {
+        self.values.get(key).and_then(Value::as_integer) == Some(0)
+    }
+
     /// Notes a fault unless the key is there.
     pub(super) fn need(&self, key: &str, faults: &mut Faults) {
         if !self.has(key) {

@@ -59,7 +59,8 @@ fn condition(condition: &Condition) -> String {
 }
 
 fn level(level: &Level) -> String {
-    format!("{} = {}", level.key, level.value)
+    let shared = if level.shared { " shared" } else { "" };
+    format!("{} = {}{shared}", level.key, level.value.text())
 }
 
 fn limits(policy: &Policy) -> String {

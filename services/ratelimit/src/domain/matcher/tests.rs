@@ -19,6 +19,7 @@ fn policy(name: &str, conditions: Vec<Condition>, key_by: &[&str], enforcement: 
         descriptor: None,
         name: name.into(),
         namespace: "test".into(),
+        replaces: [].into(),
         conditions: conditions.into(),
         when: None,
         key_by: key_by.iter().map(|name| (*name).into()).collect(),

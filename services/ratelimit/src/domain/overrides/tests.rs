@@ -25,6 +25,7 @@ fn policy(key_by: &[&str], plans: &[(&str, Vec<Limit>)]) -> Policy {
         name: "each".into(),
         namespace: "shop".into(),
         descriptor: None,
+        replaces: [].into(),
         conditions: [].into(),
         when: None,
         key_by: key_by.iter().map(|name| Box::from(*name)).collect(),

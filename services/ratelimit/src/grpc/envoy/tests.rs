@@ -1,8 +1,24 @@
-use tidegate_proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+mod both_ways;
+
+use tidegate_proto::envoy::{
+    extensions::common::ratelimit::v3::{
+        RateLimitDescriptor,
+        rate_limit_descriptor::{Entry, RateLimitOverride},
+    },
+    service::ratelimit::v3::rate_limit_response::{Code, DescriptorStatus},
+};
 use tonic_types::StatusExt;
 
-use super::*;
-use crate::{grpc::tests::api, limiter::Counters};
+use super::{answer::units, question::MAX_DESCRIPTORS, *};
+use crate::{
+    grpc::tests::{api, canonical},
+    limiter::Counters,
+};
+
+async fn ask(envoy: &EnvoyApi, request: &RateLimitRequest) -> Result<RateLimitResponse, Status> {
+    let answer = envoy.should_rate_limit(Request::new(Encoded::from(request))).await?;
+    Ok(canonical(answer.get_ref()))
+}
 
 fn descriptor(entries: &[(&str, &str)], hits: Option<u64>) -> RateLimitDescriptor {
     let entry = |(key, value): &(&str, &str)| Entry { key: (*key).to_owned(), value: (*value).to_owned() };
@@ -50,9 +66,7 @@ async fn statuses_come_in_order_with_what_binds() {
             descriptor(&organization, Some(2)),
         ])
     };
-    let ask =
-        async || envoy.should_rate_limit(Request::new(request.clone())).await.expect("decided").into_inner();
-    let answer = ask().await;
+    let answer = ask(&envoy, &request).await.expect("decided");
     assert_eq!((answer.overall_code(), answer.response_headers_to_add.len()), (Code::Ok, 0));
     let left: Vec<_> = answer.statuses.iter().map(|status| status.limit_remaining).collect();
     // Of the plan FREE: 10 a minute, of which both descriptors of the organization take.
@@ -65,7 +79,7 @@ async fn statuses_come_in_order_with_what_binds() {
     );
     assert_eq!(limit.unit_multiplier, None);
 
-    let answer = ask().await;
+    let answer = ask(&envoy, &request).await.expect("decided");
     assert_eq!(answer.overall_code(), Code::OverLimit);
     let codes: Vec<_> = answer.statuses.iter().map(DescriptorStatus::code).collect();
     assert_eq!(codes, [Code::OverLimit, Code::Ok, Code::OverLimit]);
@@ -111,7 +125,7 @@ async fn every_wrong_field_is_named_and_nothing_charged() {
         (request(Vec::new()), &["descriptors"]),
         (request(vec![descriptor(&[("path", "x")], None); MAX_DESCRIPTORS + 1]), &["descriptors"]),
     ] {
-        let status = envoy.should_rate_limit(Request::new(request)).await.expect_err("refused");
+        let status = ask(&envoy, &request).await.expect_err("refused");
         let details = status.get_error_details();
         let violations = &details.bad_request().expect("fields").field_violations;
         let named: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
@@ -124,24 +138,31 @@ async fn every_wrong_field_is_named_and_nothing_charged() {
 async fn nothing_that_a_caller_chooses_makes_a_request_invalid() {
     let (api, _) = api(Counters::Memory);
     let envoy = EnvoyApi(api);
-    let ask = async |entries: &[(&str, &str)], hits| {
+    let decide = async |entries: &[(&str, &str)], hits| {
         let request =
             request(vec![descriptor(entries, hits), descriptor(&[("organization", "beside")], None)]);
-        let answer = envoy.should_rate_limit(Request::new(request)).await.expect("decided").into_inner();
+        let answer = ask(&envoy, &request).await.expect("decided");
         (answer.overall_code(), answer.statuses[0].code(), answer.statuses[1].limit_remaining)
     };
     let (long, other) = ("x".repeat(10_000), format!("{}y", "x".repeat(9_999)));
-    assert_eq!(ask(&[("organization", &long)], Some(10)).await, (Code::Ok, Code::Ok, 9));
-    assert_eq!(ask(&[("organization", &other)], Some(10)).await, (Code::Ok, Code::Ok, 8), "another subject");
+    assert_eq!(decide(&[("organization", &long)], Some(10)).await, (Code::Ok, Code::Ok, 9));
     assert_eq!(
-        ask(&[("organization", &long)], None).await,
+        decide(&[("organization", &other)], Some(10)).await,
+        (Code::Ok, Code::Ok, 8),
+        "another subject"
+    );
+    assert_eq!(
+        decide(&[("organization", &long)], None).await,
         (Code::OverLimit, Code::OverLimit, 8),
         "the same"
     );
-    assert_eq!(ask(&[("organization", "")], None).await, (Code::Ok, Code::Ok, 7), "as if it were absent");
+    assert_eq!(decide(&[("organization", "")], None).await, (Code::Ok, Code::Ok, 7), "as if it were absent");
     let free = [("organization", "acme"), ("plan", "no such plan")];
-    assert_eq!(ask(&free, None).await, (Code::OverLimit, Code::OverLimit, 7));
-    assert_eq!(ask(&[("organization", "acme")], Some(u64::MAX)).await, (Code::OverLimit, Code::OverLimit, 7));
+    assert_eq!(decide(&free, None).await, (Code::OverLimit, Code::OverLimit, 7));
+    assert_eq!(
+        decide(&[("organization", "acme")], Some(u64::MAX)).await,
+        (Code::OverLimit, Code::OverLimit, 7)
+    );
 }
 
 #[tokio::test]
@@ -150,7 +171,7 @@ async fn keys_of_a_request_are_no_label_of_a_metric() {
     let limit = RateLimitOverride { requests_per_unit: 9, unit: 2 };
     let request =
         request(vec![RateLimitDescriptor { limit: Some(limit), ..descriptor(&[("strange", "x")], None) }]);
-    let answer = EnvoyApi(api).should_rate_limit(Request::new(request)).await.expect("decided").into_inner();
+    let answer = ask(&EnvoyApi(api), &request).await.expect("decided");
     assert_eq!(answer.statuses[0].limit_remaining, 8);
     assert!(!metrics.encode().contains("strange"), "{}", metrics.encode());
 }

@@ -108,6 +108,7 @@ proptest! {
         let limits = limits.collect();
         let verdict = Verdict {
             allowed, reason, limits, binding, retry_after_us, degraded, replayed, at_us: AT_US,
+            exempt: false,
         };
         let mut written = Vec::new();
         Renderer::new(Random::seeded(7)).check(&verdict, &mut Writer::new(&mut written));

@@ -123,13 +123,20 @@ fn is_refused_in_a_policy(#[case] line: &str, #[case] fault: &str) {
 #[rstest]
 #[case::nothing("[]", &["policies[0].descriptor: must be 1 to 16 entries, are 0"])]
 #[case::no_key("[{ value = 'a' }]", &["policies[0].descriptor[0].key: is missing"])]
-#[case::a_star_in_the_middle(
-    "[{ key = 'path', value = 'a*b' }]",
-    &["policies[0].descriptor[0].value: a * can only be the last character, is \"a*b\""]
+#[case::one_value_that_is_shared(
+    "[{ key = 'path', value = 'a', shared = true }]",
+    &["policies[0].descriptor[0].shared: is for what many values fit, and there is one here"]
+)]
+#[case::taking_the_place_of_nobody(
+    "[{ key = 'path' }]\nreplaces = ['one', 'two']",
+    &[
+        "policies[0].replaces[0]: there is no other policy \"one\" with a descriptor in its namespace",
+        "policies[0].replaces[1]: there is no other policy \"two\" with a descriptor in its namespace",
+    ]
 )]
 #[case::a_misspelt_key(
     "[{ key = 'path', valeu = 'a' }]",
-    &["policies[0].descriptor[0].valeu: is not a known key; known here: key, value"]
+    &["policies[0].descriptor[0].valeu: is not a known key; known here: key, value, shared"]
 )]
 #[case::beside_a_match(
     "[{ key = 'path' }]\nmatch = { path = '*' }\nkey_by = []",
@@ -140,6 +147,19 @@ fn is_refused_in_a_policy(#[case] line: &str, #[case] fault: &str) {
 )]
 fn is_refused_as_a_descriptor(#[case] descriptor: &str, #[case] expected: &[&str]) {
     assert_eq!(faults(&one(&format!("descriptor = {descriptor}\n{LIMITS}"))), expected);
+}
+
+#[test]
+fn only_policies_with_a_descriptor_deny_all_or_take_the_place_of_others() {
+    let nothing = "limits = [{ name = 'minute', limit = 0, period = '1m' }]";
+    assert_eq!(
+        faults(&one(&format!("key_by = []\nreplaces = []\n{nothing}"))),
+        [
+            "policies[0].replaces: goes only with descriptor",
+            "policies[0].limits[0].limit: must be 1 to 1000000000 tokens, is 0"
+        ]
+    );
+    parse(&one(&format!("descriptor = [{{ key = 'path' }}]\n{nothing}")), "test", 1).expect("valid");
 }
 
 #[test]

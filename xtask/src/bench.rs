@@ -64,7 +64,7 @@ enum Part {
     Decision,
     /// Unary, stream and batch; counters in memory and in Redis; against the ceiling.
     Speed,
-    /// 10 to 10,000 policies, 1,000 to 1,000,000 keys.
+    /// 10 to 10,000 policies, 100,000 overrides, 1,000 to 1,000,000 keys.
     Growth,
     /// Memory per key, of the process and of Redis.
     Footprint,

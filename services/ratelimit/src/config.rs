@@ -52,6 +52,9 @@ pub struct Config {
     /// Where counters live.
     #[garde(dive)]
     pub store: StoreConfig,
+    /// Who is told that a limit was reached.
+    #[garde(dive)]
+    pub upgrade_hook: UpgradeHookConfig,
 }
 
 /// The `[policies]` section.
@@ -73,6 +76,42 @@ pub struct IdempotencyConfig {
     /// How long an admission is remembered, 1 s to 30 days.
     #[garde(custom(a_sensible_ttl))]
     pub ttl: HumanDuration,
+}
+
+/// The `[upgrade_hook]` section.
+#[derive(Clone, Debug, Deserialize, Serialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeHookConfig {
+    /// `http://host:port` or `https://host:port`; empty for none.
+    #[garde(skip)]
+    pub url: String,
+    /// How long a subject is not told again, 1 s to 30 days.
+    #[garde(custom(a_sensible_ttl))]
+    pub quiet: HumanDuration,
+    /// Notices that may wait, 1 to 1,000,000.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub queue: usize,
+    /// How long one attempt may take, 10 ms to 1 minute.
+    #[garde(custom(a_sensible_timeout))]
+    pub timeout: HumanDuration,
+    /// Attempts for each notice, 1 to 20.
+    #[garde(range(min = 1, max = 20))]
+    pub attempts: u32,
+    /// For a URL with `https`.
+    #[garde(custom(cert_with_key))]
+    pub tls: HookTlsConfig,
+}
+
+/// The `[upgrade_hook.tls]` section: paths of PEM files; empty for none.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HookTlsConfig {
+    /// Authorities that sign the hook's certificate; those of the system if empty.
+    pub ca: String,
+    /// Certificate of this service.
+    pub cert: String,
+    /// Its key.
+    pub key: String,
 }
 
 /// The `[store]` section.
@@ -142,4 +181,20 @@ fn a_sensible_ttl(ttl: &HumanDuration, _: &()) -> garde::Result {
     } else {
         Err(garde::Error::new("must be 1s to 30d"))
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that garde calls")]
+fn a_sensible_timeout(timeout: &HumanDuration, _: &()) -> garde::Result {
+    if (0.01..=60.0).contains(&timeout.as_secs_f64()) {
+        Ok(())
+    } else {
+        Err(garde::Error::new("must be 10ms to 1m"))
+    }
+}
+
+fn cert_with_key(tls: &HookTlsConfig, _: &()) -> garde::Result {
+    if tls.cert.is_empty() == tls.key.is_empty() {
+        return Ok(());
+    }
+    Err(garde::Error::new("cert and key belong together, and one is missing"))
 }

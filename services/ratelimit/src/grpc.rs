@@ -7,6 +7,7 @@ mod parse;
 mod render;
 mod services;
 mod stream;
+mod upgrade_hook;
 
 use std::sync::Arc;
 
@@ -18,8 +19,11 @@ use tidegate_proto::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-pub(crate) use self::services::{NAMES, Services};
 use self::{envoy::EnvoyApi, error::to_status, render::Renderer};
+pub(crate) use self::{
+    services::{NAMES, Services},
+    upgrade_hook::UpgradeHook,
+};
 use crate::{
     limiter::{CheckError, Limiter, Verdict},
     metrics::CheckStats,

@@ -3,7 +3,9 @@
 mod degraded;
 mod descriptors;
 mod digest;
+mod error;
 mod request_limit;
+mod upgrades;
 mod verdict;
 
 use std::sync::Arc;
@@ -15,11 +17,16 @@ use tidegate_chassis::clock::Clock;
 use self::digest::digest;
 use self::request_limit::RequestLimits;
 pub use self::verdict::{LimitVerdict, Reason, Verdict};
-pub use self::{descriptors::Descriptor, request_limit::RequestLimit};
+pub use self::{
+    descriptors::Descriptor,
+    error::CheckError,
+    request_limit::RequestLimit,
+    upgrades::{Upgrade, Upgrades},
+};
 use crate::{
     domain::{
         Attributes, BundleLimit, CellCheck, Check, Decision, Derived, Enforcement, Idempotency, Match,
-        PolicySet, UnknownPlan,
+        PolicySet,
     },
     key::{KeyForm, record_key},
     store::{CellReset, CounterStore, MemoryStore, StoreError},
@@ -32,6 +39,7 @@ pub struct Limiter {
     clock: Clock,
     settings: LimiterSettings,
     request_limits: RequestLimits,
+    upgrades: Option<Upgrades>,
 }
 
 /// Where a [`Limiter`] counts.
@@ -72,36 +80,6 @@ pub struct Question<'a, A: ?Sized> {
     pub idempotency_key: &'a str,
 }
 
-/// Why a request could not be decided.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckError {
-    /// No policy is declared in the namespace.
-    #[error("no policy is declared in namespace {0:?}")]
-    NamespaceNotFound(String),
-    /// An attribute names a plan that does not exist.
-    #[error(transparent)]
-    UnknownPlan(#[from] UnknownPlan),
-    /// The cost exceeds what a limit can ever admit at once.
-    #[error("cost {cost} exceeds the capacity of {limit}, {capacity} tokens: it can never be admitted")]
-    CostAboveCapacity {
-        /// Tokens asked for.
-        cost: u64,
-        /// Full name of the limit.
-        limit: Arc<str>,
-        /// The most it admits at once.
-        capacity: u64,
-    },
-    /// The idempotency key was used for another check.
-    #[error("the idempotency key was used before, with other attributes or another cost")]
-    IdempotencyKeyReused,
-    /// Reset names a limit that does not apply.
-    #[error("no limit named {0:?} applies to these attributes")]
-    LimitNotFound(String),
-    /// The store could not be asked, and the call has no failure mode.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 type Matches<'p> = SmallVec<[Match<'p>; 4]>;
 
 /// What applies to a question, and by which attributes its subjects are told apart.
@@ -118,7 +96,8 @@ impl Limiter {
         clock: Clock,
         settings: LimiterSettings,
     ) -> Self {
-        Self { policies, counters, clock, settings, request_limits: RequestLimits::default() }
+        let request_limits = RequestLimits::default();
+        Self { policies, counters, clock, settings, request_limits, upgrades: None }
     }
 
     /// The policies in force now; one check uses one set throughout.
@@ -165,7 +144,9 @@ impl Limiter {
         }
         let answer = self.store().decide(&check).get().await;
         // Not before: this replica may have to decide by itself, and now it is later.
-        self.verdict(&asked.matches, &check, answer, self.clock.now_us())
+        let verdict = self.verdict(&asked.matches, &check, answer, self.clock.now_us())?;
+        self.tell(&asked.matches, &asked.attributes, check.charge, &verdict);
+        Ok(verdict)
     }
 
     fn store(&self) -> &dyn CounterStore {
@@ -367,7 +348,9 @@ impl AtOnce<'_> {
             return Ok(Verdict::unlimited(self.now_us));
         }
         let answer = self.store.decide_at(&check, self.now_us);
-        self.limiter.verdict(&asked.matches, &check, answer, self.now_us)
+        let verdict = self.limiter.verdict(&asked.matches, &check, answer, self.now_us)?;
+        self.limiter.tell(&asked.matches, &asked.attributes, check.charge, &verdict);
+        Ok(verdict)
     }
 }
 

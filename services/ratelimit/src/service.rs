@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     domain::PolicySet,
-    grpc::{self, RateLimitApi, Services},
+    grpc::{self, RateLimitApi, Services, UpgradeHook},
     limiter::{Counters, Limiter, LimiterSettings},
     metrics::CheckMetrics,
     policies::{self, PolicyWatch},
@@ -91,6 +91,8 @@ impl Service {
                 &stop,
             )?),
         };
+        let upgrades =
+            UpgradeHook::start(&config.upgrade_hook, (clock.clone(), random.clone()), &metrics, &stop)?;
         let settings = LimiterSettings {
             enabled: config.enabled,
             idempotency_ttl_us: u64::try_from(config.idempotency.ttl.as_micros()).unwrap_or(u64::MAX),
@@ -117,7 +119,8 @@ impl Service {
                 Some(redis) => Counters::Shared { store: Arc::new(redis.open()), local: memory },
                 None => Counters::Memory(memory),
             };
-            let limiter = Limiter::new(Arc::clone(&policies), counters, clock.clone(), settings);
+            let limiter = Limiter::new(Arc::clone(&policies), counters, clock.clone(), settings)
+                .telling(upgrades.as_ref().map(UpgradeHook::for_worker));
             let api = RateLimitApi::new(limiter, random.clone(), checks.for_worker());
             let services = Services::new(api.clone(), max_message_bytes);
             Direct::new(api, services, max_message_bytes)

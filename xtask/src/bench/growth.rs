@@ -7,8 +7,12 @@ use super::{
     speed::UNARY,
 };
 
-/// Many policies, then many keys; counters in memory.
+/// Organizations that have an override, all of which are checked.
+const OVERRIDES: u32 = 100_000;
+
+/// Many policies, many overrides, then many keys; counters in memory.
 pub(super) fn run(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
+    overrides(bench, results)?;
     let few = Server::tidegate("10 policies", bench, &policies::among(10), None)?;
     let many = Server::tidegate("10,000 policies", bench, &policies::among(10_000), None)?;
     for _ in 0..bench.rounds {
@@ -29,6 +33,31 @@ pub(super) fn run(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
         let of_many = results.measure(bench, (UNARY.0, &of_million), &many)?;
         let ratio = of_many.server_us / of_few.server_us;
         results.ratio("1,000,000 keys / 1,000: server CPU", ratio, Target::AtMost(1.3));
+    }
+    Ok(())
+}
+
+/// The same organizations without overrides and with one each.
+fn overrides(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
+    let none = Server::tidegate("10 policies", bench, &policies::among(10), None)?;
+    let many = Server::tidegate("100,000 overrides", bench, &policies::overridden(OVERRIDES), None)?;
+    let started = many.started_in.as_secs_f64();
+    results.figure("100,000 overrides: start", started, "s", Target::AtMost(5.0));
+    let megabytes = |server: &Server| anyhow::Ok(server.resident()? as f64 / 1e6);
+    let (of_none, of_many) = (megabytes(&none)?, megabytes(&many)?);
+    results.figure("100,000 overrides: memory of the process, unused", of_many, "MB", Target::None);
+    results.figure("100,000 overrides: without them", of_none, "MB", Target::None);
+    footprint::touch(bench, &none, OVERRIDES)?;
+    footprint::touch(bench, &many, OVERRIDES)?;
+    let more = megabytes(&many)? - megabytes(&none)?;
+    results.figure("100,000 overrides: memory more than without, all used", more, "MB", Target::None);
+    let keys = OVERRIDES.to_string();
+    let of_all = [UNARY.1, &["--keys", &keys]].concat();
+    for _ in 0..bench.rounds {
+        let of_none = results.measure(bench, ("unary 4x32, 100,000 keys", &of_all), &none)?;
+        let of_many = results.measure(bench, ("unary 4x32, 100,000 keys", &of_all), &many)?;
+        let ratio = of_many.server_us / of_none.server_us;
+        results.ratio("100,000 overrides / none, 10 policies: server CPU", ratio, Target::AtMost(1.1));
     }
     Ok(())
 }

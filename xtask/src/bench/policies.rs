@@ -31,6 +31,27 @@ pub(super) fn among(count: u32) -> String {
     text
 }
 
+/// `among(10)`, and an override for each of `count` organizations: those that the load is made of, one in ten of them
+/// by a prefix, which goes for a limit of its own.
+pub(super) fn overridden(count: u32) -> String {
+    let mut text = among(10);
+    let mut push = |limit: &str, key: &str| {
+        write!(
+            text,
+            "\n[[overrides]]\nnamespace = \"default\"\npolicy = \"organization\"\nlimit = \"{limit}\"\n\
+             key = {{ organization = \"{key}\" }}\ntokens = 999_999_999\n"
+        )
+        .expect("writing to a String cannot fail");
+    };
+    for number in 0..count {
+        match number % 10 {
+            0 => push("1h", &format!("bench-{:07}*", number / 10)),
+            _ => push("1m", &format!("bench-{number:08}")),
+        }
+    }
+    text
+}
+
 fn organization(limits: &str) -> String {
     format!(
         "[[policies]]\nname = \"organization\"\nnamespace = \"default\"\nkey_by = [\"organization\"]\n\

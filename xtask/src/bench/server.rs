@@ -26,6 +26,8 @@ pub(super) struct Server {
     pub(super) addr: String,
     /// The Redis behind it.
     pub(super) redis_pid: Option<u32>,
+    /// From its start until it was ready, looked at every 20 ms.
+    pub(super) started_in: Duration,
     process: Process,
 }
 
@@ -45,9 +47,10 @@ impl Server {
         addr: String,
         files: TempDir,
     ) -> anyhow::Result<Self> {
+        let begun = Instant::now();
         let mut process = Process::start(name, command, files)?;
         process.wait(|| TcpStream::connect(&addr).ok())?;
-        Ok(Self { name: name.to_owned(), addr, redis_pid: None, process })
+        Ok(Self { name: name.to_owned(), addr, redis_pid: None, started_in: begun.elapsed(), process })
     }
 
     /// `tidegate up` with the given policies, counting in memory, or in `redis`.
@@ -73,12 +76,14 @@ impl Server {
         if let Some(redis) = redis {
             command.env("REDIS_URL", redis.url());
         }
+        let begun = Instant::now();
         let mut process = Process::start(name, command, files)?;
         let addr = process.wait(|| {
             let ready: Value = serde_json::from_slice(&fs::read(&ready_file).ok()?).ok()?;
             Some(ready["grpc"]["ratelimit"].as_str()?.to_owned())
         })?;
-        Ok(Self { name: name.to_owned(), addr, redis_pid: redis.map(Redis::pid), process })
+        let (redis_pid, started_in) = (redis.map(Redis::pid), begun.elapsed());
+        Ok(Self { name: name.to_owned(), addr, redis_pid, started_in, process })
     }
 
     /// Process id.

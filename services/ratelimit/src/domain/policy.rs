@@ -32,6 +32,8 @@ pub struct Policy {
     pub failure_mode: FailureMode,
     /// Which limits it sets.
     pub tariff: Tariff,
+    /// The plan that callers are to be moved to whom it denies.
+    pub upgrade_plan: Option<Arc<str>>,
 }
 
 impl Policy {

@@ -90,7 +90,21 @@ impl Limiter {
             return descriptors.iter().map(|_| Verdict::unlimited(self.clock.now_us())).collect();
         };
         let mut members = group::members(namespace, descriptors);
-        let given_back = self.give_back(&members).await;
+        let verdicts = self.decide_members(namespace, descriptors, &mut members).await;
+        for (member, verdict) in members.iter().zip(&verdicts) {
+            let is_charge = member.kind == Kind::Charge;
+            self.tell(&member.matches, member.descriptor.entries, is_charge, verdict);
+        }
+        verdicts
+    }
+
+    async fn decide_members<'d, 'p>(
+        &self,
+        namespace: &'p Namespace,
+        descriptors: &'d [Descriptor<'p>],
+        members: &mut [Member<'d, 'p>],
+    ) -> Vec<Verdict<'p>> {
+        let given_back = self.give_back(members).await;
         if let Err(error) = given_back {
             tracing::warn!(%error, "hits were not given back");
         }
@@ -104,11 +118,11 @@ impl Limiter {
             refunds.filter(|(of, _)| of.kind() == Kind::Refund).for_each(|(_, verdict)| refunded(verdict));
             return verdicts;
         }
-        let mut refunds = self.decide_group(of(&mut members, Kind::Refund), false).await;
+        let mut refunds = self.decide_group(of(members, Kind::Refund), false).await;
         refunds.iter_mut().for_each(refunded);
-        let looks = self.decide_group(of(&mut members, Kind::Look), false).await;
+        let looks = self.decide_group(of(members, Kind::Look), false).await;
         let charge = looks.iter().all(|verdict| verdict.allowed);
-        let charges = self.decide_group(of(&mut members, Kind::Charge), charge).await;
+        let charges = self.decide_group(of(members, Kind::Charge), charge).await;
         let (mut refunds, mut looks, mut charges) =
             (refunds.into_iter(), looks.into_iter(), charges.into_iter());
         let in_order = descriptors.iter().map(|descriptor| match descriptor.kind() {
@@ -286,7 +300,11 @@ impl AtOnce<'_> {
         }
         let check = Check { cells, charge: true, idempotency: None };
         match self.store.decide_at(&check, self.now_us) {
-            Ok(decision) => Verdict::decided(&matches, &decision, self.now_us),
+            Ok(decision) => {
+                let verdict = Verdict::decided(&matches, &decision, self.now_us);
+                self.limiter.tell(&matches, descriptor.entries, true, &verdict);
+                verdict
+            }
             Err(_) => self.check_seldom(namespace, descriptor),
         }
     }

@@ -56,6 +56,7 @@ impl RequestLimit {
                 enforcement: Enforcement::Enforce,
                 failure_mode: FailureMode::Closed,
                 tariff: Tariff::Fixed(bundle),
+                upgrade_plan: None,
             },
         })
     }

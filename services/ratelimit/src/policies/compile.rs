@@ -44,6 +44,7 @@ pub(super) fn compile(
     for policy in &file.policies {
         check_plan_of(policy, &names, faults);
         check_replaces(policy, &file.policies, faults);
+        check_upgrade_of(policy, &names, faults);
     }
 
     let mut policies = file.policies;
@@ -123,6 +124,16 @@ fn check_replaces(policy: &PolicyEntry, policies: &[PolicyEntry], faults: &mut F
             let description = format!("there is no other policy {name:?} with a descriptor in its namespace");
             faults.add(format!("{}.replaces[{index}]", policy.path), description);
         }
+    }
+}
+
+fn check_upgrade_of(policy: &PolicyEntry, names: &PlanNames, faults: &mut Faults) {
+    let Some(plan) = &policy.upgrade_plan else { return };
+    let path = format!("{}.on_limit.upgrade_plan", policy.path);
+    if !matches!(policy.tariff, None | Some(TariffEntry::PlanOf { .. })) {
+        faults.add(path, "is only for a policy that takes its plan from an attribute");
+    } else if !names.contains_key(&**plan) {
+        faults.add(path, unknown_plan(plan, names));
     }
 }
 
@@ -212,6 +223,7 @@ impl Shared<'_> {
             enforcement: entry.enforcement,
             failure_mode: entry.failure_mode,
             tariff,
+            upgrade_plan: entry.upgrade_plan.map(Into::into),
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) struct PolicyEntry {
     pub when: Option<Expression>,
     pub key_by: Vec<String>,
     pub tariff: Option<TariffEntry>,
+    /// The plan that callers are to be moved to whom it denies.
+    pub upgrade_plan: Option<String>,
     pub enforcement: Enforcement,
     pub failure_mode: FailureMode,
 }
@@ -145,6 +147,7 @@ fn read_policy(
         when: read_when(&mut fields, faults),
         key_by: read_key_by(&mut fields, needs_key, faults),
         tariff: read_tariff(&mut fields, descriptor.is_some(), faults),
+        upgrade_plan: read_on_limit(&mut fields, faults),
         descriptor,
         enforcement: fields.word("enforcement", &Enforcement::WORDS, faults).unwrap_or(enforcement),
         failure_mode: fields.word("failure_mode", &FailureMode::WORDS, faults).unwrap_or(failure_mode),
@@ -170,6 +173,14 @@ fn read_tariff(fields: &mut Fields, may_deny_all: bool, faults: &mut Faults) -> 
         }
         None => limits.or_else(|| unlimited.then(Vec::new)).map(TariffEntry::Limits),
     }
+}
+
+fn read_on_limit(fields: &mut Fields, faults: &mut Faults) -> Option<String> {
+    let mut action = fields.table("on_limit", faults)?;
+    action.need("upgrade_plan", faults);
+    let plan = action.text("upgrade_plan", faults);
+    action.finish(faults);
+    plan
 }
 
 fn read_plan_of(mut fields: Fields, faults: &mut Faults) -> Option<TariffEntry> {

@@ -25,6 +25,7 @@ fn policy(levels: &[(&str, &str)]) -> Policy {
         enforcement: Enforcement::Enforce,
         failure_mode: FailureMode::Closed,
         tariff: Tariff::Fixed(Bundle::new("shop", "policy", &[] as &[&str], &Plan::new("none", &[], 1))),
+        upgrade_plan: None,
     }
 }
 

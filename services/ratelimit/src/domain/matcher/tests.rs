@@ -26,6 +26,7 @@ fn policy(name: &str, conditions: Vec<Condition>, key_by: &[&str], enforcement: 
         enforcement,
         failure_mode: FailureMode::default(),
         tariff: Tariff::Fixed(Bundle::new("test", name, key_by, &Plan::new(name, &[], 1))),
+        upgrade_plan: None,
     }
 }
 

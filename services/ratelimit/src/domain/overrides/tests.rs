@@ -31,6 +31,7 @@ fn policy(key_by: &[&str], plans: &[(&str, Vec<Limit>)]) -> Policy {
         key_by: key_by.iter().map(|name| Box::from(*name)).collect(),
         enforcement: Enforcement::default(),
         failure_mode: FailureMode::default(),
+        upgrade_plan: None,
         tariff: Tariff::ByPlan(PlanChoice {
             attribute: "plan".into(),
             default: 0,

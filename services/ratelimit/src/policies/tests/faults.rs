@@ -262,3 +262,30 @@ fn faults_are_shown_one_per_line_with_the_file() {
     let known = "is not a known key; known here: builtin, defaults, plans, policies, assignments, namespaces, overrides";
     assert_eq!(errors, format!("policies.toml: a: {known}\npolicies.toml: b: {known}"));
 }
+
+#[rstest]
+#[case::of_its_own_limits(
+    LIMITS,
+    "{ upgrade_plan = 'startup' }",
+    ".upgrade_plan: is only for a policy that takes its plan from an attribute"
+)]
+#[case::of_one_plan(
+    "plan = 'free'",
+    "{ upgrade_plan = 'startup' }",
+    ".upgrade_plan: is only for a policy that takes its plan from an attribute"
+)]
+#[case::to_no_plan(
+    "plan = { attribute = 'plan', default = 'free' }",
+    "{ upgrade_plan = 'gold' }",
+    ".upgrade_plan: there is no plan \"gold\"; plans are business, enterprise, free, startup"
+)]
+#[case::to_nothing("plan = { attribute = 'plan', default = 'free' }", "{ }", ".upgrade_plan: is missing")]
+#[case::otherwise(
+    "plan = { attribute = 'plan', default = 'free' }",
+    "{ upgrade_plan = 'startup', mail = 'ann' }",
+    ".mail: is not a known key; known here: upgrade_plan"
+)]
+fn an_action_is_refused(#[case] limits: &str, #[case] action: &str, #[case] fault: &str) {
+    let text = one(&format!("key_by = ['user']\n{limits}\non_limit = {action}"));
+    assert_eq!(faults(&text), [format!("policies[0].on_limit{fault}")]);
+}

@@ -1,0 +1,35 @@
+//! Why a request could not be decided.
+
+use std::sync::Arc;
+
+use crate::{domain::UnknownPlan, store::StoreError};
+
+/// Why a request could not be decided.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// No policy is declared in the namespace.
+    #[error("no policy is declared in namespace {0:?}")]
+    NamespaceNotFound(String),
+    /// An attribute names a plan that does not exist.
+    #[error(transparent)]
+    UnknownPlan(#[from] UnknownPlan),
+    /// The cost exceeds what a limit can ever admit at once.
+    #[error("cost {cost} exceeds the capacity of {limit}, {capacity} tokens: it can never be admitted")]
+    CostAboveCapacity {
+        /// Tokens asked for.
+        cost: u64,
+        /// Full name of the limit.
+        limit: Arc<str>,
+        /// The most it admits at once.
+        capacity: u64,
+    },
+    /// The idempotency key was used for another check.
+    #[error("the idempotency key was used before, with other attributes or another cost")]
+    IdempotencyKeyReused,
+    /// Reset names a limit that does not apply.
+    #[error("no limit named {0:?} applies to these attributes")]
+    LimitNotFound(String),
+    /// The store could not be asked, and the call has no failure mode.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

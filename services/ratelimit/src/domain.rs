@@ -56,5 +56,14 @@ pub struct Look {
     pub reset_after_us: u64,
 }
 
+/// A charge, as it may have to be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charged {
+    /// Tokens that were charged.
+    pub cost: u64,
+    /// When, in Unix microseconds by the clock that decided.
+    pub at_us: u64,
+}
+
 #[cfg(test)]
 mod tests;

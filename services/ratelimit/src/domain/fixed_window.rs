@@ -1,6 +1,6 @@
 //! A counter per calendar window, for quotas.
 
-use super::{Calendar, Look};
+use super::{Calendar, Charged, Look};
 
 /// At most `limit` tokens in each window of the calendar.
 ///
@@ -42,6 +42,16 @@ impl FixedWindow {
         }
         words[USED] += cost;
         window.end_us - now_us
+    }
+
+    /// If it still is the same window.
+    pub(super) fn undo(&self, words: &mut [u64], charged: &Charged) {
+        if self.calendar.window_at(charged.at_us).start_us == words[START] {
+            words[USED] = words[USED].saturating_sub(charged.cost);
+            if words[USED] == 0 {
+                words.fill(0);
+            }
+        }
     }
 
     /// With nothing left it is as never charged.

@@ -1,6 +1,6 @@
 //! Where the limits of one policy lie in the one value that is kept for a subject.
 
-use super::{Rule, SlidingLog};
+use super::{Charged, Rule, SlidingLog};
 
 /// The rules that are counted together for one subject, and the words of state each takes.
 ///
@@ -60,6 +60,13 @@ impl Layout {
     pub fn refund(&self, words: &mut [u64], tokens: u64, now_us: u64) {
         for (rule, part) in self.parts() {
             rule.refund(&mut words[part], tokens, now_us);
+        }
+    }
+
+    /// Takes back a charge of those rules that `were_charged`: see [`Rule::undo`].
+    pub fn undo(&self, words: &mut [u64], were_charged: &[bool], charged: &Charged, now_us: u64) {
+        for ((rule, part), _) in self.parts().zip(were_charged).filter(|(_, was_charged)| **was_charged) {
+            rule.undo(&mut words[part], charged, now_us);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Calendar, FixedWindow, Look, SlidingLog, SlidingWindow, TokenBucket};
+use super::{Calendar, Charged, FixedWindow, Look, SlidingLog, SlidingWindow, TokenBucket};
 
 /// The most tokens a limit, a burst or a cost may name.
 pub const MAX_TOKENS: u64 = 1_000_000_000;
@@ -278,6 +278,18 @@ impl Rule {
             Self::SlidingLog(rule) => rule.charge(words, cost, now_us),
             Self::TokenBucket(rule) => rule.charge(words, cost, now_us),
             Self::FixedWindow(rule) => rule.charge(words, cost, now_us),
+        }
+    }
+
+    /// Takes back one charge, as far as that is certain not to give back more than it took: whatever was charged or taken back in
+    /// between, no more can be admitted afterwards than if the charge had never been. Exact at the time of the charge. A
+    /// refund in between may have given back the same tokens.
+    pub fn undo(&self, words: &mut [u64], charged: &Charged, now_us: u64) {
+        match self {
+            Self::SlidingWindow(rule) => rule.undo(words, charged),
+            Self::SlidingLog(rule) => rule.undo(words, charged),
+            Self::TokenBucket(rule) => rule.undo(words, charged, now_us),
+            Self::FixedWindow(rule) => rule.undo(words, charged),
         }
     }
 

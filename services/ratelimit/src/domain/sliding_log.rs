@@ -1,6 +1,6 @@
 //! The exact rolling window: one entry per admission, for small limits.
 
-use super::Look;
+use super::{Charged, Look};
 
 /// At most `limit` tokens in every interval of the period, exactly.
 ///
@@ -105,6 +105,20 @@ impl SlidingLog {
         }
         words[COUNTS] = counts(count, room(words), used);
         if count == 0 {
+            words[NEWEST] = 0;
+        }
+    }
+
+    /// Removes the entry of that time and cost; one like it is as good.
+    pub(super) fn undo(&self, words: &mut [u64], charged: &Charged) {
+        let entry = charged.at_us << COST_BITS | charged.cost;
+        let Some(place) = entries(words).iter().rposition(|other| *other == entry) else { return };
+        let count = entries(words).len();
+        let used = tokens(words) - charged.cost;
+        words.copy_within(ENTRIES + place + 1..ENTRIES + count, ENTRIES + place);
+        words[ENTRIES + count - 1] = 0;
+        words[COUNTS] = counts(count - 1, room(words), used);
+        if count == 1 {
             words[NEWEST] = 0;
         }
     }

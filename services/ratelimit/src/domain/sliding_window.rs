@@ -1,6 +1,6 @@
 //! A rolling window in sub-windows: constant memory, and never more than the exact log admits.
 
-use super::Look;
+use super::{Charged, Look};
 
 /// At most `limit` tokens in every interval of the period.
 ///
@@ -74,6 +74,25 @@ impl SlidingWindow {
             set_closed(words, index, take(closed(words, index)));
         }
         let used = total(words) - (given - left);
+        if used == 0 { words.fill(0) } else { set_counts(words, used, newest) }
+    }
+
+    /// Takes the tokens out of the sub-window of that time, if it still is in the ring. If the clock stood still they lie in a later
+    /// one: then others' are taken that go sooner than these.
+    pub(super) fn undo(&self, words: &mut [u64], charged: &Charged) {
+        let (head, index) = (words[HEAD], charged.at_us / self.width_us);
+        let cost = u32::try_from(charged.cost).unwrap_or(u32::MAX);
+        let taken = match head.checked_sub(index) {
+            Some(0) => head_count(words).min(cost),
+            Some(1..=Self::SUB_WINDOWS) => {
+                let count = closed(words, index);
+                set_closed(words, index, count.saturating_sub(cost));
+                count.min(cost)
+            }
+            _ => 0,
+        };
+        let newest = if head == index { head_count(words) - taken } else { head_count(words) };
+        let used = total(words) - taken;
         if used == 0 { words.fill(0) } else { set_counts(words, used, newest) }
     }
 

@@ -1,5 +1,7 @@
 //! Each algorithm against a naive oracle that keeps everything and thinks slowly.
 
+mod undo;
+
 use proptest::prelude::*;
 
 use super::*;

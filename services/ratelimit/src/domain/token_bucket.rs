@@ -1,6 +1,6 @@
 //! A bucket that refills steadily, as the generic cell rate algorithm.
 
-use super::Look;
+use super::{Charged, Look};
 
 /// At most `burst` tokens at once and `limit` per period in the long run: in every interval of length
 /// `t`, at most `burst + limit × t / period`.
@@ -65,6 +65,18 @@ impl TokenBucket {
     pub(super) fn refund(&self, words: &mut [u64], tokens: u64, now_us: u64) {
         let given = self.span(tokens.min(self.burst.into()));
         let full_at = self.full_at(words, now_us).saturating_sub(given).max(self.at(now_us));
+        self.set_full_at(words, full_at);
+    }
+
+    /// Without the charge the bucket may have been full ever since, so that refilling filled nothing: so much of the charge
+    /// has been paid already. After a change of pace it stays, since what it took then is not known.
+    pub(super) fn undo(&self, words: &mut [u64], charged: &Charged, now_us: u64) {
+        if words[FRACTION] >> 32 != u64::from(self.pace) {
+            return;
+        }
+        let paid = self.at(now_us.saturating_sub(charged.at_us));
+        let owed = self.span(charged.cost).saturating_sub(paid);
+        let full_at = self.full_at(words, now_us).saturating_sub(owed).max(self.at(now_us));
         self.set_full_at(words, full_at);
     }
 

@@ -16,12 +16,27 @@ use crate::domain::{
 /// within an async context, together with whatever must live as long as it.
 macro_rules! counter_store_conformance {
     ($new_store:expr) => {
-        $crate::store::conformance::counter_store_conformance!(@cases $new_store;
+        $crate::store::conformance::counter_store_conformance!(@all cases [$new_store]);
+    };
+    // All cases in one test, one after the other, for a backend that takes long to start: `$fixture` is started
+    // once, and `$new_store` makes of it, called `$name`, a fresh, empty store.
+    (in_turn $test:ident, $fixture:expr, $name:ident => $new_store:expr) => {
+        $crate::store::conformance::counter_store_conformance!(@all in_turn [$test, $fixture, $name, $new_store]);
+    };
+    (@all $how:ident [$($new_store:tt)*]) => {
+        $crate::store::conformance::counter_store_conformance!(@$how $($new_store)*;
             unknown_key_is_unused, each_algorithm_admits_its_limit_and_no_more, denial_spends_nothing_in_any_cell,
             shadow_cell_never_denies, look_charges_nothing, keys_do_not_share_counts, cost_is_charged_in_full,
             concurrent_charges_never_exceed, retry_of_an_admission_is_free, denial_is_not_remembered,
             reused_idempotency_key_is_refused, replay_after_exhaustion_is_admitted, reset_clears_one_rule_or_all, refund_gives_back_what_was_charged_and_no_more,
             changed_numbers_keep_the_count, changed_pace_keeps_what_is_missing_from_a_bucket, logs_that_trade_sizes_keep_their_own_counts, check_without_cells_is_admitted);
+    };
+    (@in_turn $test:ident, $fixture:expr, $name:ident, $new_store:expr; $($case:ident),+) => {
+        #[tokio::test]
+        async fn $test() {
+            let $name = $fixture;
+            $( $crate::store::conformance::$case($new_store).await; )+
+        }
     };
     (@cases $new_store:expr; $($case:ident),+) => { $(
         #[tokio::test]
@@ -161,7 +176,7 @@ pub(crate) async fn cost_is_charged_in_full(store: impl CounterStore) {
 pub(crate) async fn concurrent_charges_never_exceed(store: impl CounterStore) {
     let store = Arc::new(store);
     let cells = [
-        cell("race-a", &ALGORITHMS.map(|algorithm| hourly(algorithm, 40))),
+        cell("race-a", &ALGORITHMS.map(|algorithm| hourly(algorithm, 100))),
         cell("race-b", &[hourly(Algorithm::SlidingLog, 25)]),
     ];
     let mut tasks = tokio::task::JoinSet::new();
@@ -176,7 +191,10 @@ pub(crate) async fn concurrent_charges_never_exceed(store: impl CounterStore) {
     }
     let admitted = tasks.join_all().await.into_iter().filter(|admitted| *admitted).count();
     assert_eq!(admitted, 25);
-    assert_eq!(left(&*store, &cells).await[..], [15, 15, 15, 15, 0]);
+    let left = left(&*store, &cells).await;
+    // Where a charge had to be taken back from a bucket, the moment in between may be owed still.
+    assert!(left[2] == 75 || left[2] == 74, "{left:?}");
+    assert_eq!([left[0], left[1], left[3], left[4]], [75, 75, 75, 0]);
 }
 
 pub(crate) async fn retry_of_an_admission_is_free(store: impl CounterStore) {

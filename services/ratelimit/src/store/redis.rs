@@ -137,7 +137,9 @@ impl CounterStore for RedisStore {
             Nodes::Cluster(cluster) => return cluster.decide(check),
         };
         match link.queue.push(check, Lane::default(), Instant::now() + self.deadline) {
-            Ok(pending) => Answer::Pending(Box::pin(pending.map_err(StoreError::from))),
+            Ok(pending) => Answer::Pending(Box::pin(
+                pending.map_ok(|answered| answered.decision).map_err(StoreError::from),
+            )),
             Err(error) => Answer::Ready(Err(error)),
         }
     }

@@ -10,7 +10,7 @@
 --          with idempotency the digest c16 and how long to remember it I8 (ms); per cell its
 --          layout I2 (from 1), cost I4 and whether it is enforced B
 --
--- Answers one string of I8: per check its status and, per rule, remaining, retry after and reset after
+-- Answers one string of I8: the time at which all of it was decided, then per check its status and, per rule, remaining, retry after and reset after
 -- in microseconds. Status: 0 denied, 1 admitted, 2 replayed, 3 idempotency key of another check,
 -- 4 a key holds something else, 5 out of memory. After 3, 4 and 5 nothing was changed.
 --

@@ -23,6 +23,8 @@ use crate::{
 pub(super) struct Lane {
     /// Slot of the cluster; 0 where there is no cluster.
     pub(super) slot: u16,
+    /// Whether each travels alone: while a slot moves, a node takes calls only whose keys are all there.
+    pub(super) alone: bool,
     /// Whether the node is to take the call although the slot is only moving there.
     pub(super) asking: bool,
 }
@@ -98,7 +100,7 @@ impl Batch {
         let mut state = self.lock();
         let mut encoder = state.encoder.take().expect("a batch is sent once");
         let command = encoder.command(sha, |index| !state.entries[index].expired);
-        let (mut offset, mut count) = (0, 0);
+        let (mut offset, mut count) = (encode::ANSWERS_START, 0);
         for (index, entry) in state.entries.iter_mut().enumerate().filter(|(_, entry)| !entry.expired) {
             entry.offset = offset;
             entry.length = encode::answer_len(encoder.rules(index));
@@ -113,7 +115,8 @@ impl Batch {
     /// [`StoreError::Protocol`]; what was really answered is given back.
     pub(super) fn finish(&self, outcome: Result<Vec<u8>, Failure>) -> Result<(), Failure> {
         let mut state = self.lock();
-        let expected = state.entries.iter().map(|entry| entry.offset + entry.length).max().unwrap_or(0);
+        let ends = state.entries.iter().map(|entry| entry.offset + entry.length);
+        let expected = ends.max().unwrap_or_default().max(encode::ANSWERS_START);
         let outcome = outcome.and_then(|bytes| {
             if bytes.len() == expected { Ok(bytes) } else { Err(StoreError::Protocol.into()) }
         });
@@ -158,6 +161,14 @@ impl Batch {
     }
 }
 
+/// What became of a check.
+#[derive(Clone, Debug)]
+pub(super) struct Answered {
+    pub(super) decision: Decision,
+    /// When it was decided, in Unix microseconds by the clock of Redis.
+    pub(super) at_us: u64,
+}
+
 /// A check in a batch, until it is answered. If it is dropped before it was sent, it is not sent.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -186,7 +197,7 @@ impl Drop for Pending {
 }
 
 impl Future for Pending {
-    type Output = Result<Decision, Failure>;
+    type Output = Result<Answered, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -207,7 +218,12 @@ impl Future for Pending {
             }
             Some(Ok(answers)) => {
                 let answer = &answers[entry.offset..entry.offset + entry.length];
-                Poll::Ready(encode::decode(answer).map_err(Failure::from))
+                let at_us = encode::decided_at(answers);
+                Poll::Ready(
+                    encode::decode(answer)
+                        .map(|decision| Answered { decision, at_us })
+                        .map_err(Failure::from),
+                )
             }
             Some(Err(error)) => Poll::Ready(Err(error.clone())),
         }

@@ -6,6 +6,7 @@
 
 mod discovery;
 mod held;
+mod spread;
 
 use std::{
     sync::{
@@ -24,7 +25,7 @@ use tokio::{
 use self::{discovery::Range, held::Held};
 use super::{
     RedisBackend,
-    batch::{Lane, Pending},
+    batch::{Answered, Lane},
     call::{self, Elsewhere, Failure},
     connection::Origin,
     link::Link,
@@ -50,8 +51,6 @@ pub(super) struct Cluster {
     mapped: Notify,
     /// Wakes who keeps the map.
     stale: Arc<Notify>,
-    /// Whether it was said that some checks cannot be decided here.
-    warned: AtomicBool,
 }
 
 /// Which node has which slot.
@@ -92,7 +91,6 @@ impl Cluster {
             map: Mutex::new(Map { owners, nodes: Vec::new(), state: MapState::Unknown }),
             mapped: Notify::new(),
             stale: Arc::default(),
-            warned: AtomicBool::new(false),
         });
         tokio::spawn(discovery::keep_up(Arc::downgrade(&cluster)));
         cluster
@@ -101,59 +99,78 @@ impl Cluster {
     /// Decides a check whose keys may lie anywhere.
     pub(super) fn decide(self: &Arc<Self>, check: &Check<'_>) -> Answer<'static, Decision> {
         let deadline = Instant::now() + self.backend.config.deadline.get();
+        let cluster = Arc::clone(self);
+        let held = Held::from(check);
         let mut slots = check.keys().map(slot);
         let first = slots.next().unwrap_or_default();
         if slots.any(|slot| slot != first) {
-            if !self.warned.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    "a check counts subjects on several nodes of the cluster, which are not charged together: it is answered by failure modes"
-                );
-            }
-            return Answer::Ready(Err(StoreError::Protocol));
+            return Answer::Pending(Box::pin(async move {
+                spread::decide(&cluster, &held, false, deadline).await
+            }));
         }
-        let lane = Lane { slot: first, asking: false };
+        let lane = Lane { slot: first, ..Lane::default() };
         let pushed = self.known_owner(first).map(|node| {
             let pending = node.link.queue.push(check, lane, deadline);
             (node, pending)
         });
-        Answer::Pending(Box::pin(Arc::clone(self).follow(pushed, first, Held::from(check), deadline)))
+        Answer::Pending(Box::pin(async move {
+            let refused = match pushed {
+                // The sweep keeps the deadline. The node is held, so that its link lasts.
+                Some((_node, pending)) => match pending?.await {
+                    Err(Failure::Elsewhere(elsewhere)) => Some(elsewhere),
+                    answer => return Ok(answer?.decision),
+                },
+                None => None,
+            };
+            match cluster.go_on(refused, first, &held, false, deadline).await {
+                Err(Failure::Elsewhere(_)) => spread::decide(&cluster, &held, true, deadline).await,
+                answer => Ok(answer?.decision),
+            }
+        }))
     }
 
-    /// Waits for the answer, and goes where the nodes send it.
-    async fn follow(
-        self: Arc<Self>,
-        pushed: Option<(Arc<Node>, Result<Pending, StoreError>)>,
-        slot: u16,
-        check: Held,
-        deadline: Instant,
-    ) -> Result<Decision, StoreError> {
-        let failure = match pushed {
-            // The sweep keeps the deadline. The node is held, so that its link lasts.
-            Some((_node, pending)) => match pending?.await {
-                Err(Failure::Elsewhere(elsewhere)) => Some(elsewhere),
-                answer => return answer.map_err(StoreError::from),
-            },
-            None => None,
-        };
-        let go_on = self.go_on(failure, slot, &check, deadline);
-        timeout_at(deadline, go_on).await.unwrap_or(Err(StoreError::Timeout))
-    }
-
-    async fn go_on(
+    /// Decides a check of one slot. [`Elsewhere::Divided`] only if it has several keys.
+    async fn ask(
         &self,
-        mut failure: Option<Elsewhere>,
         slot: u16,
         check: &Held,
+        alone: bool,
         deadline: Instant,
-    ) -> Result<Decision, StoreError> {
-        loop {
-            let (node, asking) = self.next(failure, slot).await?;
-            let lane = Lane { slot, asking };
-            match node.link.queue.push(&check.borrow(), lane, deadline)?.await {
-                Err(Failure::Elsewhere(elsewhere)) => failure = Some(elsewhere),
-                answer => return answer.map_err(StoreError::from),
+    ) -> Result<Answered, Failure> {
+        self.go_on(None, slot, check, alone, deadline).await
+    }
+
+    /// Sends a check where the nodes that have `refused` it send it. One with several keys that are not all in
+    /// one place comes back as [`Elsewhere::Divided`].
+    async fn go_on(
+        &self,
+        mut refused: Option<Elsewhere>,
+        slot: u16,
+        check: &Held,
+        mut alone: bool,
+        deadline: Instant,
+    ) -> Result<Answered, Failure> {
+        let follow = async {
+            loop {
+                let is_divided = refused == Some(Elsewhere::Divided);
+                if is_divided && alone && check.keys() > 1 {
+                    return Err(Failure::Elsewhere(Elsewhere::Divided));
+                }
+                let was_alone = alone;
+                // From now on a call with other keys would be refused for them.
+                alone |= is_divided || matches!(refused, Some(Elsewhere::Ask(_)));
+                if is_divided && was_alone {
+                    sleep(PAUSE).await;
+                }
+                let (node, asking) = self.next(refused, slot).await?;
+                let lane = Lane { slot, alone, asking };
+                match node.link.queue.push(&check.borrow(), lane, deadline)?.await {
+                    Err(Failure::Elsewhere(elsewhere)) => refused = Some(elsewhere),
+                    answer => return answer,
+                }
             }
-        }
+        };
+        timeout_at(deadline, follow).await.unwrap_or(Err(StoreError::Timeout.into()))
     }
 
     /// Sends a command about a key to the node that has it. It is sent again only where a node says that it did not run.
@@ -180,7 +197,7 @@ impl Cluster {
     /// slot is moving there.
     async fn next(&self, refused: Option<Elsewhere>, slot: u16) -> Result<(Arc<Node>, bool), StoreError> {
         match refused {
-            None => {}
+            None | Some(Elsewhere::Divided) => {}
             Some(Elsewhere::Moved(address)) => {
                 self.stale.notify_one();
                 let node = self.named(&address)?;
@@ -191,7 +208,6 @@ impl Cluster {
                 node.asked.store(true, Ordering::Relaxed);
                 return Ok((node, true));
             }
-            Some(Elsewhere::Divided) => sleep(PAUSE).await,
         }
         Ok((self.owner(slot).await?, false))
     }

@@ -154,7 +154,9 @@ impl Coalescer {
         }
         while let Some(connection) = &self.connection
             && let Some(batch) = self.queue.pop(|lane| {
-                self.sent.iter().filter(|(_, batch)| batch.lane() == lane).count() < self.calls_in_flight
+                lane.alone
+                    || self.sent.iter().filter(|(_, batch)| batch.lane() == lane).count()
+                        < self.calls_in_flight
             })
         {
             if !batch.is_awaited() {

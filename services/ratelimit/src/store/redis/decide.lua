@@ -1,6 +1,6 @@
 
 -- What a batch answers, and the cells of the check at hand: value, place among the keys, layout, cost.
-local answer, answers = {}, 0
+local answer, answers = { now }, 1
 local VALUE, KEY, LAYOUT, COST = {}, {}, {}, {}
 local DENIED, ADMITTED, REPLAYED, REUSED, FOREIGN, FULL = 0, 1, 2, 3, 4, 5
 

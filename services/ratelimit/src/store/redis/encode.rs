@@ -140,6 +140,15 @@ pub(super) fn layouts_of_one(layout: &Layout) -> Vec<u8> {
     layouts
 }
 
+/// Where the answer to the first check of a batch begins: first comes the time.
+pub(super) const ANSWERS_START: usize = NUMBER;
+
+/// The time at which a batch was decided, in Unix microseconds by the clock of Redis. Its answer is at least
+/// [`ANSWERS_START`] long.
+pub(super) fn decided_at(answer: &[u8]) -> u64 {
+    number(&answer[..NUMBER])
+}
+
 /// Bytes of the answer to a check of that many rules.
 pub(super) fn answer_len(rules: usize) -> usize {
     (1 + 3 * rules) * NUMBER

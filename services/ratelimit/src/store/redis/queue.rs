@@ -69,7 +69,7 @@ impl Queue {
         }
         let was_empty = state.batches.is_empty();
         let batch = match state.batches.iter().rev().find(|batch| batch.lane() == lane) {
-            Some(batch) if batch.len() < self.max_batch => batch.clone(),
+            Some(batch) if !lane.alone && batch.len() < self.max_batch => batch.clone(),
             Some(_) | None => {
                 let batch = Arc::new(Batch::new(lane, state.spare.pop().unwrap_or_default()));
                 state.batches.push_back(batch.clone());

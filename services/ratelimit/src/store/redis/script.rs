@@ -3,13 +3,19 @@
 use redis::{Cmd, aio::MultiplexedConnection};
 
 use super::encode::{kind, layouts_of_one};
-use crate::store::{CellRefund, CellReset};
+use crate::{
+    domain::{Charged, Layout},
+    store::{CellRefund, CellReset},
+};
 
 /// Decides a batch of checks; the first file holds the algorithms.
 pub(super) const DECIDE: &str = concat!(include_str!("algorithms.lua"), include_str!("decide.lua"));
 
 /// Gives back tokens of a cell; the first file holds the algorithms.
 const REFUND: &str = concat!(include_str!("algorithms.lua"), include_str!("refund.lua"));
+
+/// Takes back a charge of a cell; the first file holds the algorithms.
+pub(super) const UNDO: &str = concat!(include_str!("algorithms.lua"), include_str!("undo.lua"));
 
 /// Clears one rule of a cell.
 const RESET: &str = include_str!("reset.lua");
@@ -61,5 +67,19 @@ pub(super) fn refund_command(cell: &CellRefund) -> Cmd {
         .arg(&cell.key[..])
         .arg(layouts_of_one(&cell.layout))
         .arg(cell.tokens.min(u32::MAX.into()));
+    command
+}
+
+/// The command that takes back what was charged in a cell at a time: `cost`, of those rules that had room. Sent as text,
+/// as that which gives back.
+pub(super) fn undo_command(
+    key: &[u8],
+    layout: &Layout,
+    charged: &Charged,
+    were_charged: impl Iterator<Item = bool>,
+) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(UNDO).arg(1).arg(key).arg(layouts_of_one(layout)).arg(charged.cost).arg(charged.at_us);
+    command.arg(were_charged.map(u8::from).collect::<Vec<_>>());
     command
 }

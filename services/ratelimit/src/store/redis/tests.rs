@@ -5,6 +5,7 @@ mod cluster;
 mod outage;
 mod script_equals_domain;
 mod sentinel;
+mod spread;
 
 use futures_util::future::join_all;
 use smallvec::smallvec;

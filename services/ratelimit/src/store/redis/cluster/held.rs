@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::domain::{CellCheck, Check, Idempotency, Layout};
+use crate::{
+    domain::{CellCheck, Check, Idempotency, Layout},
+    key::slot,
+};
 
 /// What a [`Check`] says, kept for as long as it may have to be sent again.
 #[derive(Clone, Debug)]
@@ -21,6 +24,15 @@ pub(super) struct HeldCell {
     pub(super) layout: Arc<Layout>,
     pub(super) cost: u64,
     pub(super) enforced: bool,
+}
+
+/// That part of a check that one call can decide.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) slot: u16,
+    /// Which cells of the check these are.
+    pub(super) places: SmallVec<[usize; 4]>,
+    pub(super) check: Held,
 }
 
 impl From<&Check<'_>> for Held {
@@ -45,5 +57,37 @@ impl Held {
             enforced: cell.enforced,
         });
         Check { cells: cells.collect(), charge: self.charge, idempotency: self.idempotency.clone() }
+    }
+
+    /// How many keys it is about.
+    pub(super) fn keys(&self) -> usize {
+        self.cells.len() + usize::from(self.idempotency.is_some())
+    }
+
+    /// Its parts by slot, or each key for itself if they are `apart`. The one that has the idempotency record comes last.
+    pub(super) fn parts(&self, apart: bool) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        let new = |slot| Part {
+            slot,
+            places: SmallVec::new(),
+            check: Self { cells: SmallVec::new(), charge: self.charge, idempotency: None },
+        };
+        for (place, cell) in self.cells.iter().enumerate() {
+            let slot = slot(&cell.key);
+            let known = parts.iter().position(|part| !apart && part.slot == slot).unwrap_or_else(|| {
+                parts.push(new(slot));
+                parts.len() - 1
+            });
+            parts[known].places.push(place);
+            parts[known].check.cells.push(cell.clone());
+        }
+        if let Some(record) = &self.idempotency {
+            let slot = slot(&record.key);
+            let known = parts.iter().position(|part| !apart && part.slot == slot);
+            let mut last = known.map_or_else(|| new(slot), |known| parts.remove(known));
+            last.check.idempotency = Some(record.clone());
+            parts.push(last);
+        }
+        parts
     }
 }

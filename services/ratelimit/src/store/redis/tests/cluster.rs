@@ -8,6 +8,17 @@ use super::{
 };
 use crate::key::slot;
 
+counter_store_conformance!(
+    in_turn every_promise_is_kept_in_a_cluster,
+    RedisCluster::start().await.expect("a cluster"),
+    cluster => {
+        for master in &cluster.nodes[..MASTERS] {
+            master.command::<String>(&["FLUSHALL"]).await.expect("emptied");
+        }
+        open(&config(&cluster.url()))
+    }
+);
+
 /// A check of a cell on each master, by what the slots are at first.
 fn one_on_each() -> [Check<'static>; MASTERS] {
     std::array::from_fn(|master| {
@@ -102,6 +113,33 @@ async fn slot_that_moves_keeps_its_counts_and_its_checks() {
     assert_eq!((left(&old).await, left(&new).await), (997, 998));
     redis.end_move(slot, owner, other).await.expect("ended");
     assert_eq!((left(&old).await, left(&new).await), (996, 997));
+}
+
+/// Two keys of one slot, one of which is new: while the slot moves no node takes both.
+#[tokio::test]
+async fn check_of_several_keys_is_decided_while_their_slot_moves() {
+    let redis = RedisCluster::start().await.expect("a cluster");
+    let store = open(&config(&redis.url()));
+    let slot = slot(b"tag");
+    let owner = redis.owner(0, slot).await.expect("an owner");
+    let other = (owner + 1) % MASTERS;
+    let rules = [hourly(Algorithm::SlidingWindow, 1_000)];
+    let (old, new) = (cell("{tag}old", &rules), cell("{tag}new", &rules));
+    let remaining = async |idempotency: &str| {
+        let idempotency = Idempotency { key: idempotency.as_bytes().into(), digest: 1, ttl_us: 60_000_000 };
+        let check = Check { idempotency: Some(idempotency), ..check(&[old.clone(), new.clone()]) };
+        let decision = store.decide(&check).get().await.expect("decided");
+        (decision.outcomes[0].remaining, decision.outcomes[1].remaining, decision.replayed)
+    };
+    assert!(store.decide(&check(std::slice::from_ref(&old))).get().await.expect("decided").admitted);
+    redis.begin_move(slot, owner, other).await.expect("begun");
+    assert_eq!(remaining("{tag}a").await, (998, 999, false));
+    assert_eq!(remaining("{tag}a").await, (998, 999, true));
+    assert_eq!(remaining("{tag}b").await, (997, 998, false));
+    redis.move_keys(slot, owner, other, 10).await.expect("moved");
+    redis.end_move(slot, owner, other).await.expect("ended");
+    assert_eq!(remaining("{tag}b").await, (997, 998, true));
+    assert_eq!(remaining("{tag}c").await, (996, 997, false));
 }
 
 #[tokio::test]

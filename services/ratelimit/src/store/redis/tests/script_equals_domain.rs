@@ -9,8 +9,10 @@ use proptest::prelude::*;
 use redis::aio::MultiplexedConnection;
 use smallvec::SmallVec;
 
+mod undo;
+
 use super::super::{
-    encode::{Encoder, answer_len, decode},
+    encode::{ANSWERS_START, Encoder, answer_len, decided_at, decode},
     script::DECIDE,
 };
 use super::*;
@@ -177,7 +179,8 @@ impl Both {
         let mut command = encoder.command(&self.script, |_| true);
         command.arg(now_us / 1_000_000).arg(now_us % 1_000_000);
         let answer: Vec<u8> = command.query_async(&mut self.redis).await.expect("the script runs");
-        let mut start = 0;
+        assert_eq!(decided_at(&answer), now_us);
+        let mut start = ANSWERS_START;
         self.latest_us = self.latest_us.max(now_us);
         let mut both = Vec::new();
         for (index, check) in checks.iter().enumerate() {
@@ -224,18 +227,20 @@ fn with_injected_time() -> String {
     script
 }
 
+/// A Redis that has the script, and its digest.
+async fn started_with(script: String) -> (RedisServer, MultiplexedConnection, String) {
+    let server = RedisServer::start().await.expect("redis-server");
+    let client = redis::Client::open(server.url()).expect("url");
+    let mut redis = client.get_multiplexed_async_connection().await.expect("connected");
+    let sha: String =
+        redis::cmd("SCRIPT").arg("LOAD").arg(script).query_async(&mut redis).await.expect("loaded");
+    (server, redis, sha)
+}
+
 #[test]
 fn script_and_domain_decide_the_same() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-    let (server, redis, sha) = runtime.block_on(async {
-        let server = RedisServer::start().await.expect("redis-server");
-        let client = redis::Client::open(server.url()).expect("url");
-        let mut redis = client.get_multiplexed_async_connection().await.expect("connected");
-        let script = with_injected_time();
-        let sha: String =
-            redis::cmd("SCRIPT").arg("LOAD").arg(script).query_async(&mut redis).await.expect("loaded");
-        (server, redis, sha)
-    });
+    let (server, redis, sha) = runtime.block_on(started_with(with_injected_time()));
     let case = std::cell::Cell::new(0_u64);
     let layouts = prop::collection::vec(prop::collection::vec(rule(), 1..4), 3);
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {

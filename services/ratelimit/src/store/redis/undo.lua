@@ -1,0 +1,92 @@
+-- Takes back a charge of a cell: of every rule that was charged, as far as that is certain to give back no more than it took
+-- (`Rule::undo` in src/domain). The expiry stays. Comes behind algorithms.lua.
+--
+-- KEYS[1]  the cell
+-- ARGV[1]  its layout, as of a batch of one
+-- ARGV[2]  tokens that were charged
+-- ARGV[3]  when, in microseconds
+-- ARGV[4]  a byte per rule: 1 if it was charged
+--
+-- Answers 1, or 0 if there is no such cell.
+
+local value = raw('GET', KEYS[1])
+if not value then return 0 end
+if type(value) == 'table' then return value end
+if not open(value, 1, 1, 1) then return redis.error_reply('ERR not a cell of these rules') end
+local cost, charged_at, charged = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+
+local function undo_sliding_window(g, w, tail)
+  local head, index = W[w], div(charged_at, A[g])
+  local ring = sub(value, tail, tail + RING - 1)
+  local taken = 0
+  if index == head then
+    taken = W[w + 2] < cost and W[w + 2] or cost
+    W[w + 2] = W[w + 2] - taken
+  elseif index < head and head - index <= SUB_WINDOWS then
+    local slot = index % SUB_WINDOWS * 4
+    local count = unpack('<I4', ring, slot + 1)
+    taken = count < cost and count or cost
+    ring = sub(ring, 1, slot) .. pack('<I4', count - taken) .. sub(ring, slot + 5)
+  end
+  W[w + 1] = W[w + 1] - taken
+  if W[w + 1] == 0 then
+    W[w], W[w + 2] = 0, 0
+    return NEW_RING
+  end
+  return ring
+end
+
+local function undo_fixed_window(g, w)
+  if window_at(A[g], B[g], charged_at) ~= W[w] then return end
+  local used = W[w + 1] > cost and W[w + 1] - cost or 0
+  W[w + 1], W[w + 2] = used, used
+  if used == 0 then W[w] = 0 end
+end
+
+local function undo_token_bucket(g, w, r)
+  if W[w + 2] ~= PACE[g] then return end
+  local a, b, denominator = A[g], B[g], C[g]
+  local paid = now > charged_at and now - charged_at or 0
+  local owed, owed_part = cost * a + div(cost * b, denominator) - paid, (cost * b) % denominator
+  if owed < 0 then owed, owed_part = 0, 0 end
+  look_token_bucket(g, w, r, 0)
+  local whole, part = X[r] - owed, Y[r] - owed_part
+  if part < 0 then whole, part = whole - 1, part + denominator end
+  if whole < now then whole, part = now, 0 end
+  W[w], W[w + 1] = whole, part
+end
+
+local function undo_sliding_log(w, tail)
+  local entries = W[w + 1]
+  local log, entry = sub(value, tail, tail + ENTRY * entries - 1), pack('<I7I2', charged_at, cost)
+  for index = entries - 1, 0, -1 do
+    local from = ENTRY * index
+    if sub(log, from + 1, from + ENTRY) == entry then
+      W[w + 1], W[w + 2] = entries - 1, W[w + 2] - cost
+      if entries == 1 then W[w] = 0 end
+      return sub(log, 1, from) .. sub(log, from + ENTRY + 1)
+    end
+  end
+  return log
+end
+
+local tails = {}
+for g = FIRST[1], LAST[1] do
+  local w, kind, was_charged = 3 * g - 2, KIND[g], charged:byte(g) == 1
+  if kind == SLIDING_WINDOW then
+    local tail = TAIL[g]
+    tails[#tails + 1] = was_charged and undo_sliding_window(g, w, tail) or sub(value, tail, tail + RING - 1)
+  elseif kind == SLIDING_LOG then
+    local tail = TAIL[g]
+    tails[#tails + 1] = was_charged and undo_sliding_log(w, tail)
+      or sub(value, tail, tail + ENTRY * W[w + 1] - 1)
+  elseif was_charged and kind == FIXED_WINDOW then
+    undo_fixed_window(g, w)
+  elseif was_charged then
+    undo_token_bucket(g, w, g)
+  end
+end
+local headers = pack(HEADERS[1], spread(W, 1, 3 * LAST[1]))
+local written = raw('SET', KEYS[1], headers .. concat(tails), 'KEEPTTL')
+if written.err then return written end
+return 1

@@ -9,13 +9,29 @@ use tempfile::TempDir;
 use crate::{eventually::eventually, http_client, ports, process::Process, services::Service, tools};
 
 const UP_WITHIN: Duration = Duration::from_secs(30);
-/// How long Envoy waits for the service: longer than a debug build on a busy machine ever takes.
-const TIMEOUT: &str = "5s";
+const CONNECT_TIMEOUT: &str = "5s";
+
+/// What Envoy does about the service.
+#[derive(Clone, Copy, Debug)]
+pub struct EnvoySettings {
+    /// How long it waits for a decision.
+    pub timeout: Duration,
+    /// Whether a request that was not decided is answered 500; if not, it is let through.
+    pub failure_mode_deny: bool,
+}
+
+impl Default for EnvoySettings {
+    /// Waits longer than a debug build on a busy machine ever takes, and denies.
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(5), failure_mode_deny: true }
+    }
+}
 
 /// Envoy before an upstream that answers 200 to everything.
 #[derive(Debug)]
 pub struct Envoy {
     address: String,
+    admin: String,
     _process: Process,
     _folder: TempDir,
 }
@@ -28,10 +44,23 @@ impl Envoy {
     ///
     /// It cannot be installed, or does not come up (the message carries its log).
     pub async fn start(service: &Service, rate_limits: &Value) -> anyhow::Result<Self> {
+        Self::start_with(service, rate_limits, &EnvoySettings::default()).await
+    }
+
+    /// As [`start`](Self::start), with settings of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_with(
+        service: &Service,
+        rate_limits: &Value,
+        settings: &EnvoySettings,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let (port, admin) = (ports::free()?, format!("127.0.0.1:{}", ports::free()?));
         let config = folder.path().join("envoy.json");
-        fs::write(&config, config_of(service, port, &admin, rate_limits)?.to_string())?;
+        fs::write(&config, config_of(service, port, &admin, rate_limits, settings)?.to_string())?;
         let mut command = Command::new(tools::envoy()?);
         command.arg("--config-path").arg(&config);
         command.args(["--log-level", "warning", "--concurrency", "1", "--disable-hot-restart"]);
@@ -43,7 +72,7 @@ impl Envoy {
             Ok(http_client::get(&admin, "/ready").await.is_ok_and(|answer| answer.status.is_success()))
         });
         live.await.with_context(|| format!("envoy is not live\n{}", process.tail()))?;
-        Ok(Self { address: format!("127.0.0.1:{port}"), _process: process, _folder: folder })
+        Ok(Self { address: format!("127.0.0.1:{port}"), admin, _process: process, _folder: folder })
     }
 
     /// `HOST:PORT` at which it takes requests.
@@ -51,15 +80,27 @@ impl Envoy {
     pub fn address(&self) -> &str {
         &self.address
     }
+
+    /// `HOST:PORT` of its admin interface.
+    #[must_use]
+    pub fn admin(&self) -> &str {
+        &self.admin
+    }
 }
 
-fn config_of(service: &Service, port: u16, admin: &str, rate_limits: &Value) -> anyhow::Result<Value> {
+fn config_of(
+    service: &Service,
+    port: u16,
+    admin: &str,
+    rate_limits: &Value,
+    settings: &EnvoySettings,
+) -> anyhow::Result<Value> {
     let type_of = |name: &str| format!("type.googleapis.com/envoy.extensions.filters.{name}");
     let rate_limit = json!({
         "@type": type_of("http.ratelimit.v3.RateLimit"),
         "domain": "edge",
-        "failure_mode_deny": true,
-        "timeout": TIMEOUT,
+        "failure_mode_deny": settings.failure_mode_deny,
+        "timeout": format!("{}s", settings.timeout.as_secs_f64()),
         "enable_x_ratelimit_headers": "DRAFT_VERSION_03",
         "rate_limit_service": {
             "grpc_service": { "envoy_grpc": { "cluster_name": "ratelimit" } },
@@ -122,7 +163,7 @@ fn cluster(name: &str, address: &str) -> anyhow::Result<Value> {
     Ok(json!({
         "name": name,
         "type": "STATIC",
-        "connect_timeout": TIMEOUT,
+        "connect_timeout": CONNECT_TIMEOUT,
         "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [endpoint] }] },
     }))
 }

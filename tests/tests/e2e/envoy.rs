@@ -1,5 +1,7 @@
 //! A real Envoy in front, the rate-limit service behind it.
 
+mod deadline;
+
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tidegate_tests::{

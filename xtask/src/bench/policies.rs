@@ -52,6 +52,15 @@ pub(super) fn overridden(count: u32) -> String {
     text
 }
 
+/// One limit per organization, for descriptors of Envoy's protocol.
+pub(super) fn one_descriptor() -> String {
+    let limit = limit("fixed_window", NEVER, "1m");
+    format!(
+        "builtin = false\n[[policies]]\nname = \"organization\"\nnamespace = \"default\"\n\
+         descriptor = [{{ key = \"organization\" }}]\nlimits = [{limit}]\n"
+    )
+}
+
 fn organization(limits: &str) -> String {
     format!(
         "[[policies]]\nname = \"organization\"\nnamespace = \"default\"\nkey_by = [\"organization\"]\n\

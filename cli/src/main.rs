@@ -24,6 +24,7 @@ Examples:
   tidegate up --ephemeral --ready-file ready.json       on free ports, for a test
   tidegate check --attribute organization=acme          ask once: exit code 0 allowed, 1 denied
   tidegate policies validate policies.toml
+  tidegate policies import --from limitador limits.yaml
   tidegate bench --rate 10000                           latency at a fixed arrival rate
   tidegate completions bash > /etc/bash_completion.d/tidegate
 

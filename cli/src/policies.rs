@@ -1,6 +1,11 @@
 //! `tidegate policies`: policy files.
 
-use std::{path::PathBuf, process::ExitCode};
+mod import;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Subcommand;
 use tidegate_ratelimit::policies;
@@ -19,6 +24,7 @@ const ONE_REPLICA: u32 = 1;
 /// What can be done with policy files.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoliciesCommand {
+    Import(import::ImportArgs),
     /// Read a policy file as the service would, and list every fault.
     #[command(after_help = EXAMPLES)]
     Validate {
@@ -29,8 +35,14 @@ pub(crate) enum PoliciesCommand {
 
 /// Runs the command.
 pub(crate) fn run(command: PoliciesCommand) -> anyhow::Result<ExitCode> {
-    let PoliciesCommand::Validate { file } = command;
-    match policies::load(&file, ONE_REPLICA) {
+    match command {
+        PoliciesCommand::Import(args) => import::run(&args),
+        PoliciesCommand::Validate { file } => validate(&file),
+    }
+}
+
+fn validate(file: &Path) -> anyhow::Result<ExitCode> {
+    match policies::load(file, ONE_REPLICA) {
         Ok(set) => {
             let summary = set.summary();
             let header =

@@ -4,6 +4,7 @@ mod compile;
 mod conditions;
 mod derivations;
 mod file;
+pub mod import;
 mod limits;
 mod names;
 mod overrides;

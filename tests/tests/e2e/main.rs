@@ -9,6 +9,7 @@ mod envoy;
 mod free_plan;
 mod gateway;
 mod health_probe;
+mod imported;
 mod never_over_admits;
 mod policies_reload;
 mod redis_outage;

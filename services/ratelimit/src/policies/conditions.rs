@@ -10,7 +10,8 @@ use crate::domain::{Condition, Expression, Level, LevelValue, Pattern, Wildcard}
 
 const MAX_CONDITIONS: usize = 64;
 const MAX_PATTERNS: usize = 1_000;
-const MAX_KEY_ATTRIBUTES: usize = 8;
+/// The most attributes that make a key.
+pub(super) const MAX_KEY_ATTRIBUTES: usize = 8;
 /// The most entries of a descriptor.
 pub(crate) const MAX_LEVELS: usize = 16;
 

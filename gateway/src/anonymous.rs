@@ -1,5 +1,5 @@
 //! The limit for callers without credentials, by address, decided by the rate-limit service. And
-//! who may call the check: until there is identity, only this machine.
+//! who may call the rest: until there is identity, only this machine.
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -23,7 +23,8 @@ const NAMESPACE: &str = "gateway";
 const UNMATCHED: &str = "unmatched";
 /// Never limited: whoever watches the gateway must not be turned away.
 const EXEMPT: [&str; 3] = ["/health/live", "/health/ready", "/openapi.json"];
-const LOCAL_ONLY: [&str; 2] = ["/v1/check", "/v1/check:batch"];
+/// Routes that are open to callers on this machine only begin with this.
+const LOCAL_ONLY: &str = "/v1/";
 
 /// Stands before every route, unknown paths included.
 pub(crate) async fn guard(
@@ -40,7 +41,7 @@ pub(crate) async fn guard(
 }
 
 async fn admit(app: &App, route: &str, context: &RequestContext, request: Request, next: Next) -> Response {
-    let is_local_only = LOCAL_ONLY.contains(&route);
+    let is_local_only = route.starts_with(LOCAL_ONLY);
     if EXEMPT.contains(&route) || (is_local_only && context.client.is_local) {
         return next.run(request).await;
     }
@@ -92,7 +93,7 @@ fn unauthenticated() -> Problem {
     Problem::new(
         StatusCode::UNAUTHORIZED,
         "unauthenticated",
-        "Until identity exists, the check is open on loopback only: to callers on this machine, by the \
+        "Until identity exists, this call is open on loopback only: to callers on this machine, by the \
          name localhost or a loopback address",
     )
     .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))

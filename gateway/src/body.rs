@@ -1,5 +1,6 @@
 //! Reading a JSON body: type, size, time, encoding and syntax, each refused with its own status.
 
+pub(crate) mod fields;
 mod value;
 
 use std::time::Duration;

@@ -3,20 +3,27 @@
 
 pub(crate) mod check;
 mod health;
+mod organizations;
+mod problems;
+mod query;
 
 use axum::{
     body::Body,
-    extract::State,
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use serde_json::Value;
+use tonic::Status;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    problem::{Problem, ProblemDocument},
+    body::{BodyLimits, read_json},
+    edge::RequestContext,
+    problem::{Problem, ProblemDocument, Violations, from_status},
 };
 
 /// Every route.
@@ -25,6 +32,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(check::check))
         .routes(routes!(check::check_batch))
+        .routes(routes!(organizations::usage))
+        .routes(routes!(organizations::reset))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(document))
@@ -49,6 +58,7 @@ pub fn openapi() -> String {
     components(schemas(ProblemDocument)),
     tags(
         (name = "check", description = "May this request go on?"),
+        (name = "organizations", description = "What one organization may do, and has done"),
         (name = "health", description = "Is the gateway well?")
     )
 )]
@@ -76,6 +86,23 @@ fn json(value: &impl Serialize) -> Result<Response, Box<Problem>> {
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     Ok(response)
+}
+
+async fn read_body(app: &App, request: Request, violations: &mut Violations) -> Result<Value, Box<Problem>> {
+    let limits = &app.shared.config.limits;
+    let limits = BodyLimits { bytes: limits.body_bytes, timeout: limits.body_timeout.get() };
+    read_json(request, limits, violations).await
+}
+
+/// An outage is counted and shows in the readiness; logged for each call it would flood the log.
+fn failed(status: &Status, context: &RequestContext) -> Box<Problem> {
+    let problem = from_status(status);
+    let (code, message, request_id) = (status.code(), status.message(), context.request_id());
+    match problem.status {
+        StatusCode::INTERNAL_SERVER_ERROR => tracing::error!(?code, message, request_id, "a call failed"),
+        _ => tracing::debug!(?code, message, request_id, "a call failed"),
+    }
+    Box::new(problem)
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
 use tidegate_chassis::trace;
 use tidegate_proto::ratelimit::v1::{
-    CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse,
-    rate_limit_service_client::RateLimitServiceClient,
+    CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, GetUsageRequest, GetUsageResponse,
+    ResetRequest, ResetResponse, rate_limit_service_client::RateLimitServiceClient,
 };
 use tokio::time::Instant;
 use tonic::{Code, ConnectError, Request, Response, Status, TimeoutExpired, transport::Channel};
@@ -70,6 +70,34 @@ impl RateLimit {
     ) -> Result<CheckBatchResponse, Status> {
         let send = |mut client: Client, request| async move { client.check_batch(request).await };
         self.counted(self.call(batch, context, deadline, send).await)
+    }
+
+    /// The use of every limit that applies, within `deadline`.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub(crate) async fn get_usage(
+        &self,
+        request: GetUsageRequest,
+        context: &RequestContext,
+        deadline: Duration,
+    ) -> Result<GetUsageResponse, Status> {
+        let send = |mut client: Client, request| async move { client.get_usage(request).await };
+        self.counted(self.call(request, context, deadline, send).await)
+    }
+
+    /// Clears limits, within `deadline`.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub(crate) async fn reset(
+        &self,
+        request: ResetRequest,
+        context: &RequestContext,
+        deadline: Duration,
+    ) -> Result<ResetResponse, Status> {
+        let send = |mut client: Client, request| async move { client.reset(request).await };
+        self.counted(self.call(request, context, deadline, send).await)
     }
 
     /// Calls one address, and once more another if the first call has certainly not been executed. A

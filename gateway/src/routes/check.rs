@@ -8,24 +8,21 @@ mod schema;
 mod tests;
 
 use axum::{
-    extract::{Query, Request, State},
+    extract::{Request, State},
     response::Response,
 };
-use http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use serde_json::Value;
-use tonic::Status;
+use http::{HeaderMap, HeaderValue, Uri};
 
 use self::{
     answer::{BatchAnswer, BrokenAnswer, CheckAnswer},
     request::IDEMPOTENCY_KEY,
-    schema::{BatchBody, CallProblems, CheckBody},
+    schema::{BatchBody, CheckBody},
 };
-use super::json;
+use super::{failed, json, problems::CallProblems, query::Parameters, read_body};
 use crate::{
     app::App,
-    body::{BodyLimits, read_json},
     edge::RequestContext,
-    problem::{Problem, ProblemDocument, Violations, from_status},
+    problem::{Problem, ProblemDocument, Violations},
     rate_limit,
 };
 
@@ -116,7 +113,7 @@ pub(crate) async fn check_batch(
     request: Request,
 ) -> Result<Response, Box<Problem>> {
     let mut violations = Violations::default();
-    refuse_query(request.uri(), &mut violations);
+    Parameters::of(request.uri(), &mut violations).finish(&mut violations);
     let key = idempotency_key(request.headers(), &mut violations);
     let body = read_body(&app, request, &mut violations).await?;
     let batch = request::batch(body, key.as_ref(), violations)?;
@@ -126,12 +123,6 @@ pub(crate) async fn check_batch(
     let decisions = decisions.map_err(|status| failed(&status, &context))?;
     let answer = BatchAnswer::new(&decisions, count, app.shared.clock.now_us());
     json(&answer.map_err(|error| broken(&error, &context))?)
-}
-
-async fn read_body(app: &App, request: Request, violations: &mut Violations) -> Result<Value, Box<Problem>> {
-    let limits = &app.shared.config.limits;
-    let limits = BodyLimits { bytes: limits.body_bytes, timeout: limits.body_timeout.get() };
-    read_json(request, limits, violations).await
 }
 
 fn idempotency_key(headers: &HeaderMap, violations: &mut Violations) -> Option<HeaderValue> {
@@ -144,50 +135,13 @@ fn idempotency_key(headers: &HeaderMap, violations: &mut Violations) -> Option<H
 }
 
 fn read_enforce(uri: &Uri, violations: &mut Violations) -> bool {
-    let mut enforce = None;
-    for (name, value) in parameters(uri, violations) {
-        match (name.as_str(), value.as_str()) {
-            ("enforce", _) if enforce.is_some() => violations.add(name, "is given more than once"),
-            ("enforce", "true") => enforce = Some(true),
-            ("enforce", "false") => enforce = Some(false),
-            ("enforce", _) => violations.add(name, "must be true or false"),
-            _ => violations.add(name, "is not a parameter of this call"),
-        }
-    }
+    let mut parameters = Parameters::of(uri, violations);
+    let enforce = parameters.boolean("enforce", violations);
+    parameters.finish(violations);
     enforce.unwrap_or(false)
-}
-
-fn refuse_query(uri: &Uri, violations: &mut Violations) {
-    for (name, _) in parameters(uri, violations) {
-        violations.add(name, "is not a parameter of this call");
-    }
-}
-
-fn parameters(uri: &Uri, violations: &mut Violations) -> Vec<(String, String)> {
-    if uri.query().is_none() {
-        return Vec::new();
-    }
-    match Query::try_from_uri(uri) {
-        Ok(Query(parameters)) => parameters,
-        Err(_) => {
-            violations.add("query", "is not a list of name=value pairs");
-            Vec::new()
-        }
-    }
 }
 
 fn broken(error: &BrokenAnswer, context: &RequestContext) -> Box<Problem> {
     tracing::error!(%error, request_id = context.request_id(), "a decision could not be passed on");
     Box::new(Problem::internal())
-}
-
-/// An outage is counted and shows in the readiness; logged for each call it would flood the log.
-fn failed(status: &Status, context: &RequestContext) -> Box<Problem> {
-    let problem = from_status(status);
-    let (code, message, request_id) = (status.code(), status.message(), context.request_id());
-    match problem.status {
-        StatusCode::INTERNAL_SERVER_ERROR => tracing::error!(?code, message, request_id, "a check failed"),
-        _ => tracing::debug!(?code, message, request_id, "a check failed"),
-    }
-    Box::new(problem)
 }

@@ -11,6 +11,7 @@ mod gateway;
 mod health_probe;
 mod imported;
 mod never_over_admits;
+mod overrides;
 mod policies_reload;
 mod redis_outage;
 mod seconds;

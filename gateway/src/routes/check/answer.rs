@@ -189,7 +189,8 @@ fn code(code: Code) -> &'static str {
     }
 }
 
-fn algorithm(algorithm: Algorithm) -> &'static str {
+/// The word for it.
+pub(crate) fn algorithm(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::Unspecified => "unspecified",
         Algorithm::SlidingWindow => "sliding_window",
@@ -199,7 +200,8 @@ fn algorithm(algorithm: Algorithm) -> &'static str {
     }
 }
 
-fn period_seconds(period_ms: u64) -> serde_json::Number {
+/// Whole seconds if they are whole.
+pub(crate) fn period_seconds(period_ms: u64) -> serde_json::Number {
     if period_ms.is_multiple_of(1000) {
         return (period_ms / 1000).into();
     }

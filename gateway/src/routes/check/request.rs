@@ -4,10 +4,13 @@
 //! a request with a wrong type and a wrong range should hear of both at once.
 
 use http::HeaderValue;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tidegate_proto::ratelimit::v1::{CheckBatchRequest, CheckRequest, check_request::AttributesEntry};
 
-use crate::problem::{Problem, Violations};
+use crate::{
+    body::fields::{object, path, quoted, unknown, wrong_type},
+    problem::{Problem, Violations},
+};
 
 /// The most checks in one batch.
 pub(super) const MOST_CHECKS: usize = 100;
@@ -20,8 +23,6 @@ const LONGEST_NAMESPACE: usize = 128;
 const LONGEST_NAME: usize = 64;
 const LONGEST_VALUE: usize = 512;
 const LONGEST_KEY: usize = 128;
-/// Beyond this a name that the caller made up is cut when it is quoted back.
-const LONGEST_QUOTE: usize = 64;
 
 const NAME_RULE: &str = "names are 1 to 64 bytes of A-Z a-z 0-9 . _ -";
 const KEY_RULE: &str = "must be at most 128 printable ASCII characters";
@@ -180,44 +181,6 @@ fn take_header(header: &HeaderValue, key: &mut String, violations: &mut Violatio
         }
         _ => violations.add(IDEMPOTENCY_KEY, "must be 1 to 128 printable ASCII characters"),
     }
-}
-
-fn object(body: Value, at: &str, violations: &mut Violations) -> Option<Map<String, Value>> {
-    match body {
-        Value::Object(fields) => Some(fields),
-        other => {
-            let field = if at.is_empty() { "body" } else { at };
-            wrong_type(field.to_owned(), "an object", &other, violations);
-            None
-        }
-    }
-}
-
-fn unknown(fields: &Map<String, Value>, at: &str, violations: &mut Violations) {
-    for name in fields.keys() {
-        violations.add(path(at, quoted(name)), "is not a field of this request");
-    }
-}
-
-fn wrong_type(field: String, wanted: &str, got: &Value, violations: &mut Violations) {
-    let got = match got {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    };
-    violations.add(field, format!("must be {wanted}, not {got}"));
-}
-
-fn path(at: &str, name: &str) -> String {
-    if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") }
-}
-
-fn quoted(name: &str) -> &str {
-    let end = name.char_indices().map(|(at, _)| at).find(|at| *at >= LONGEST_QUOTE);
-    &name[..end.unwrap_or(name.len())]
 }
 
 fn is_name_byte(byte: u8) -> bool {

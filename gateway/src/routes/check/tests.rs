@@ -6,7 +6,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use tidegate_chassis::error::status;
 use tidegate_proto::ratelimit::v1::{CheckRequest, CheckResponse, check_request::AttributesEntry};
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::{request, *};
 use crate::fixture::{self, Answer, LOCAL, NOBODY, Upstream, admitted, ask, config_with, denied};

@@ -1,0 +1,54 @@
+//! Reading query parameters, so that everything wrong with them is found at once.
+
+use axum::extract::Query;
+use http::Uri;
+
+use crate::problem::Violations;
+
+/// The parameters of a call. Ask for each that it has, then [`finish`](Self::finish).
+pub(super) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    /// Those of `uri`.
+    pub(super) fn of(uri: &Uri, violations: &mut Violations) -> Self {
+        if uri.query().is_none() {
+            return Self(Vec::new());
+        }
+        Self(match Query::try_from_uri(uri) {
+            Ok(Query(parameters)) => parameters,
+            Err(_) => {
+                violations.add("query", "is not a list of name=value pairs");
+                Vec::new()
+            }
+        })
+    }
+
+    /// The value of a parameter, if it is there.
+    pub(super) fn text(&mut self, name: &str, violations: &mut Violations) -> Option<String> {
+        let mut values = self.0.extract_if(.., |(given, _)| given == name).map(|(_, value)| value);
+        let value = values.next();
+        for _ in values {
+            violations.add(name, "is given more than once");
+        }
+        value
+    }
+
+    /// `true` or `false`, if it is there.
+    pub(super) fn boolean(&mut self, name: &str, violations: &mut Violations) -> Option<bool> {
+        match self.text(name, violations)?.as_str() {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => {
+                violations.add(name, "must be true or false");
+                None
+            }
+        }
+    }
+
+    /// Refuses those that were not asked for.
+    pub(super) fn finish(self, violations: &mut Violations) {
+        for (name, _) in self.0 {
+            violations.add(name, "is not a parameter of this call");
+        }
+    }
+}

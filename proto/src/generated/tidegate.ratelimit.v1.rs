@@ -378,7 +378,8 @@ pub struct CheckRequest {
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,
     /// What is known of the request: `organization`, `ip`, `path`, … At most 64 entries; names are
-    /// 1 to 64 bytes of `\[A-Za-z0-9._-\]`, values at most 512 bytes. A repeated name: the last counts.
+    /// 1 to 64 bytes of `\[A-Za-z0-9._-\]`, values of any length that the message has room for; one of more
+    /// than 512 bytes is counted under its beginning and a digest. A repeated name: the last counts.
     #[prost(message, repeated, tag = "2")]
     pub attributes: ::prost::alloc::vec::Vec<check_request::AttributesEntry>,
     /// Tokens to charge, 1 to 1,000,000,000; absent means 1. 0 is refused: Peek looks without charging.

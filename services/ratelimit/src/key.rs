@@ -11,10 +11,16 @@
 
 mod bucket;
 
+use std::{borrow::Cow, hash::Hasher};
+
+use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 
 pub(crate) use self::bucket::{SLOTS, slot};
 use crate::domain::{Attributes, Match};
+
+/// Most bytes of a value that are stored as they are.
+pub(crate) const MAX_VALUE_BYTES: usize = 512;
 
 /// Bytes of a key; most fit without an allocation.
 pub(crate) type Key = SmallVec<[u8; 64]>;
@@ -82,7 +88,23 @@ fn push_first(key: &mut Key, value: &str) {
     push_value(key, value);
 }
 
+/// A value as it is stored. Callers choose values, so no length of them makes a request undecidable: a long one is its beginning
+/// and a digest of all of it.
+#[inline]
+pub(crate) fn shortened(value: &str) -> Cow<'_, str> {
+    if value.len() <= MAX_VALUE_BYTES { value.into() } else { digested(value).into() }
+}
+
+#[cold]
+fn digested(value: &str) -> String {
+    let mut hasher = SipHasher24::new();
+    hasher.write(value.as_bytes());
+    let begin = value.floor_char_boundary(MAX_VALUE_BYTES / 2);
+    format!("{}#{:032x}", &value[..begin], hasher.finish128().as_u128())
+}
+
 fn push_value(key: &mut Key, value: &str) {
+    let value = &*shortened(value);
     key.push(b':');
     push_number(key, value.len());
     key.push(b':');

@@ -21,7 +21,6 @@ const MOST_COST: u64 = 1_000_000_000;
 const MOST_ATTRIBUTES: usize = 64;
 const LONGEST_NAMESPACE: usize = 128;
 const LONGEST_NAME: usize = 64;
-const LONGEST_VALUE: usize = 512;
 const LONGEST_KEY: usize = 128;
 
 const NAME_RULE: &str = "names are 1 to 64 bytes of A-Z a-z 0-9 . _ -";
@@ -130,13 +129,7 @@ fn attributes(value: Value, field: &str, violations: &mut Violations) -> Vec<Att
             violations.add(format!("{field}[{}]", quoted(&key)), NAME_RULE);
         }
         match value {
-            Value::String(value) if value.len() <= LONGEST_VALUE => {
-                taken.push(AttributesEntry { key, value });
-            }
-            Value::String(value) => violations.add(
-                format!("{field}[{}]", quoted(&key)),
-                format!("has {} bytes; at most {LONGEST_VALUE} are allowed", value.len()),
-            ),
+            Value::String(value) => taken.push(AttributesEntry { key, value }),
             other => {
                 wrong_type(format!("{field}[{}]", quoted(&key)), "a string", &other, violations);
             }

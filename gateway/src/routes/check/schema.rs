@@ -15,7 +15,7 @@ pub(super) struct CheckBody {
     #[schema(nullable = false, max_length = 128, pattern = "^[A-Za-z0-9._/-]*$", example = "default")]
     namespace: Option<String>,
     /// What is known of the request: `organization`, `ip`, `path`, … At most 64; names are 1 to 64 of
-    /// `A-Z a-z 0-9 . _ -`, values at most 512 bytes.
+    /// `A-Z a-z 0-9 . _ -`, values of any length.
     #[schema(nullable = false, example = json!({"organization": "acme"}))]
     attributes: Option<BTreeMap<String, String>>,
     /// Tokens to charge; absent means 1.

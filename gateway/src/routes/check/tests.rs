@@ -62,7 +62,6 @@ fn every_field_arrives() {
 #[case::attribute_without_name(json!({"attributes": {"": "x"}}), &["attributes[]"])]
 #[case::attribute_with_odd_name(json!({"attributes": {"a b": "x"}}), &["attributes[a b]"])]
 #[case::odd_name_and_odd_value(json!({"attributes": {"a b": 1}}), &["attributes[a b]", "attributes[a b]"])]
-#[case::long_value(json!({"attributes": {"a": "v".repeat(513)}}), &["attributes[a]"])]
 #[case::cost_0(json!({"cost": 0}), &["cost"])]
 #[case::negative_cost(json!({"cost": -1}), &["cost"])]
 #[case::half_a_token(json!({"cost": 0.5}), &["cost"])]
@@ -182,7 +181,6 @@ proptest! {
             prop_assert!(check.namespace.len() <= 128);
             prop_assert!(check.attributes.len() <= 64);
             prop_assert!(check.attributes.iter().all(|entry| (1..=64).contains(&entry.key.len())));
-            prop_assert!(check.attributes.iter().all(|entry| entry.value.len() <= 512));
             prop_assert!((1..=1_000_000_000).contains(&check.cost.unwrap_or(1)));
             prop_assert!(check.idempotency_key.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
         }

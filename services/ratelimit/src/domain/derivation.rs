@@ -1,19 +1,21 @@
 //! Attributes that the service works out of those that a request came with: who is calling, which endpoint is meant.
 
 mod address;
+mod path;
 mod route;
 
 use sha2::{Digest, Sha256};
 
 use super::matcher::Attributes;
 
+pub(super) use self::path::canonical;
 pub use self::{
     address::ClientAddress,
     route::{RouteError, Routes},
 };
 
-/// One attribute that a namespace derives. It takes the place of what a caller gave under the same name, also if it
-/// has no value: nobody can set it from outside.
+/// One attribute that a namespace derives. It takes the place of what a check gave under the same name, also if it
+/// has no value.
 #[derive(Clone, Debug)]
 pub struct Derivation {
     /// Name of the attribute.

@@ -138,7 +138,11 @@ impl Condition {
 
     /// Whether the attribute is there and matches.
     pub fn holds<A: Attributes + ?Sized>(&self, attributes: &A) -> bool {
-        let Some(value) = attributes.find(&self.attribute) else { return false };
+        attributes.find(&self.attribute).is_some_and(|value| self.admits(value))
+    }
+
+    /// Whether a value, which is not empty, matches.
+    pub(super) fn admits(&self, value: &str) -> bool {
         let after = self.patterns.partition_point(|pattern| pattern.text() <= value);
         after.checked_sub(1).is_some_and(|last| self.patterns[last].matches(value))
     }

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::{
     Bundle, Derivation, Override, OverrideChange, Policy, UnknownPlan,
+    derivation::canonical,
     descriptor::Tree,
     matcher::{Attributes, Condition, Index},
     overrides::{Fault, NamespaceOverrides},
@@ -61,8 +62,8 @@ impl Namespace {
     /// Whether nothing limits a request with these attributes, whatever the policies say.
     #[inline]
     pub fn exempts<A: Attributes + ?Sized>(&self, attributes: &A) -> bool {
-        let of = |conditions: &[Condition]| conditions.iter().all(|condition| condition.holds(attributes));
-        self.declared.settings.exempt.iter().any(|conditions| of(conditions))
+        let exempt = &self.declared.settings.exempt;
+        exempt.iter().any(|conditions| conditions.iter().all(|condition| is_exempt(condition, attributes)))
     }
 
     /// Every policy, those that are off included, in the order of their names.
@@ -109,7 +110,19 @@ impl Namespace {
         for position in self.declared.descriptors.find(entries) {
             found.push(self.found(*position as usize, entries)?);
         }
-        self.matching(entries, cost, found)
+        let own = found.len();
+        self.matching(entries, cost, found)?;
+        let derivations = &self.declared.settings.derivations;
+        if !derivations.is_empty() {
+            // Nothing is derived from entries, and what is called like a derived attribute is none.
+            let is_derived = |name: &str| derivations.iter().any(|derivation| *derivation.attribute == *name);
+            let mut index = 0;
+            found.retain(|found| {
+                index += 1;
+                index <= own || !found.policy.asks_for(is_derived)
+            });
+        }
+        Ok(())
     }
 
     /// Appends every policy that applies to a check of `cost`, in the order of names.
@@ -158,6 +171,15 @@ impl Namespace {
             Some(overrides) => overrides.bundle(policy, plan, attributes),
         };
         Ok(Match { policy, bundle })
+    }
+}
+
+/// A path is held against the condition in the form in which servers read it, and exempts nothing if it has none.
+fn is_exempt<A: Attributes + ?Sized>(condition: &Condition, attributes: &A) -> bool {
+    match attributes.find(condition.attribute()) {
+        Some(path) if path.starts_with('/') => canonical(path).is_some_and(|path| condition.admits(&path)),
+        Some(value) => condition.admits(value),
+        None => false,
     }
 }
 

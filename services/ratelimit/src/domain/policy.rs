@@ -61,6 +61,12 @@ impl Policy {
         })
     }
 
+    /// Whether its key or its conditions ask for an attribute of such a name.
+    pub(super) fn asks_for(&self, is_meant: impl Fn(&str) -> bool) -> bool {
+        let conditions = self.conditions.iter().map(Condition::attribute);
+        self.key_by.iter().map(|name| &**name).chain(conditions).any(is_meant)
+    }
+
     /// Whether it is on, every attribute of the key is there, and everything asked of a request holds.
     pub(super) fn applies<A: Attributes + ?Sized + Sync>(&self, attributes: &A, cost: u64) -> bool {
         self.enforcement != Enforcement::Off

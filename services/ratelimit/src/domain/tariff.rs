@@ -38,6 +38,9 @@ impl Tariff {
     }
 }
 
+/// Callers may choose the value of an attribute, and so how long it is.
+const LONGEST_QUOTE: usize = 64;
+
 /// Which positions among the plans the names have.
 pub type PlanNames = HashMap<Box<str>, usize>;
 
@@ -69,7 +72,7 @@ impl PlanChoice {
         Ok(match attributes.find(&self.attribute) {
             Some(plan) => *self.names.get(plan).ok_or_else(|| UnknownPlan {
                 attribute: self.attribute.to_string(),
-                value: plan.to_owned(),
+                value: plan.chars().take(LONGEST_QUOTE).collect(),
             })?,
             None => self.assigned(key_by, attributes).unwrap_or(self.default),
         })
@@ -92,6 +95,6 @@ impl PlanChoice {
 pub struct UnknownPlan {
     /// Name of the attribute.
     pub attribute: String,
-    /// What it said.
+    /// What it said, at most 64 characters of it.
     pub value: String,
 }

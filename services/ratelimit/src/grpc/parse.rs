@@ -15,7 +15,6 @@ const MAX_BATCH: usize = 1_000;
 const MAX_ATTRIBUTES: usize = 64;
 const MAX_NAMESPACE_BYTES: usize = 128;
 const MAX_NAME_BYTES: usize = 64;
-const MAX_VALUE_BYTES: usize = 512;
 const MAX_KEY_BYTES: usize = 128;
 const DEFAULT_NAMESPACE: &str = "default";
 
@@ -101,9 +100,9 @@ fn check_fields(view: &CheckView<'_>, violations: &mut Violations) {
     if attributes.len() > MAX_ATTRIBUTES {
         violations.add("attributes", format!("must be at most {MAX_ATTRIBUTES}, are {}", attributes.len()));
     } else {
-        for (name, value) in attributes {
-            if !is_valid(name, value) {
-                attribute(name, value, violations);
+        for (name, _) in attributes {
+            if !is_valid(name) {
+                attribute(name, violations);
             }
         }
     }
@@ -120,22 +119,16 @@ fn check_fields(view: &CheckView<'_>, violations: &mut Violations) {
 }
 
 #[inline]
-fn is_valid(name: &str, value: &str) -> bool {
-    (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(is_name) && value.len() <= MAX_VALUE_BYTES
+fn is_valid(name: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(is_name)
 }
 
-/// Says what is wrong with an attribute.
+/// Says what is wrong with the name of an attribute.
 #[cold]
-fn attribute(name: &str, value: &str, violations: &mut Violations) {
-    if is_valid(name, "") {
-        let is = value.len();
-        violations
-            .add(format!("attributes[{name}]"), format!("must be at most {MAX_VALUE_BYTES} bytes, is {is}"));
-    } else {
-        let shown: String = name.chars().take(MAX_NAME_BYTES).collect();
-        let wanted = format!("a name must be 1 to {MAX_NAME_BYTES} of A-Z a-z 0-9 . _ -");
-        violations.add(format!("attributes[{}]", shown.escape_debug()), wanted);
-    }
+fn attribute(name: &str, violations: &mut Violations) {
+    let shown: String = name.chars().take(MAX_NAME_BYTES).collect();
+    let wanted = format!("a name must be 1 to {MAX_NAME_BYTES} of A-Z a-z 0-9 . _ -");
+    violations.add(format!("attributes[{}]", shown.escape_debug()), wanted);
 }
 
 #[inline]

@@ -115,3 +115,24 @@ proptest! {
         }
     }
 }
+
+/// Callers choose values: however long they are, keys stay short, and two subjects do not meet.
+#[test]
+fn a_long_value_is_stored_as_its_beginning_and_a_digest() {
+    let set = policies();
+    let found = &matches(&set)[1];
+    let key = |user: &str| KeyForm::Stored.cell(found, &[("user", user), ("path", "/v1")][..]).to_vec();
+    let (long, other) = ("é".repeat(50_000), format!("{}a", "é".repeat(50_000)));
+    assert!(key(&long).len() < 400, "{}", key(&long).len());
+    assert_ne!(key(&long), key(&other));
+    assert_ne!(
+        KeyForm::Internal.cell(found, &[("user", &*long), ("path", "")][..]),
+        KeyForm::Internal.cell(found, &[("user", &*other), ("path", "")][..])
+    );
+    let most = "x".repeat(MAX_VALUE_BYTES);
+    assert!(String::from_utf8(key(&most)).unwrap().contains(&most), "so long it is stored as it is");
+    // What is stored must be found again by every version.
+    let stored = String::from_utf8(key(&"x".repeat(MAX_VALUE_BYTES + 1))).unwrap();
+    let digest = stored.split('#').nth(1).and_then(|rest| rest.get(..32));
+    assert_eq!(digest, Some("ef19a499e590140f4c52e262264c6d5a"));
+}

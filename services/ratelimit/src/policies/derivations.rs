@@ -118,8 +118,15 @@ fn read_address(mut table: Fields, faults: &mut Faults) -> Option<ClientAddress>
 /// A range of addresses, or one address.
 fn read_range(path: &str, text: &str, faults: &mut Faults) -> Option<IpNet> {
     let range = text.parse().ok().or_else(|| text.parse().ok().map(|address: IpAddr| address.into()));
-    if range.is_none() {
-        faults.add(path, format!("must be an address or a range as 10.0.0.0/8, is {text:?}"));
+    match range {
+        None => faults.add(path, format!("must be an address or a range as 10.0.0.0/8, is {text:?}")),
+        Some(range) if range.prefix_len() == 0 => {
+            faults.add(path, "would believe everybody, and so whatever a caller writes");
+        }
+        Some(IpNet::V6(range)) if range.addr().to_ipv4_mapped().is_some() => {
+            faults.add(path, format!("IPv4 addresses are written as such, is {text:?}"));
+        }
+        Some(_) => {}
     }
     range
 }

@@ -3,10 +3,9 @@
 use hashbrown::HashMap;
 use matchit::Router;
 
-use super::super::matcher::Attributes;
+use super::{super::matcher::Attributes, path::canonical};
 
-/// The value of a request that no template matches: all of those are counted as one endpoint, so that nobody escapes a
-/// limit by a path that does not exist.
+/// The value of a request that no template matches, or whose path servers may read differently: all of those are one endpoint.
 const OTHER: &str = "other";
 
 /// Templates of routes, as `/v1/users/{id}` or `GET /v1/files/{*path}`.
@@ -32,7 +31,7 @@ pub struct RouteError {
 }
 
 impl Routes {
-    /// Finds the template by the attributes `path` and `method`, which may carry a query.
+    /// Finds the template by the attributes `path`, which may carry a query, and `method`.
     ///
     /// # Errors
     ///
@@ -80,10 +79,14 @@ impl Routes {
 
     /// The template that matches, those of the request's own method first; [`OTHER`] if none does. Absent without a path.
     pub(super) fn of<A: Attributes + ?Sized>(&self, attributes: &A) -> Option<String> {
-        let path = attributes.find(&self.path)?;
-        let path = path.split(['?', '#']).next().unwrap_or(path);
-        let of_method = attributes.find(&self.method).and_then(|method| self.by_method.get(method));
-        let found = of_method.into_iter().chain([&self.any]).find_map(|router| router.at(path).ok());
-        Some(found.map_or(OTHER, |found| &self.templates[*found.value]).to_owned())
+        let path = canonical(attributes.find(&self.path)?);
+        let method = attributes.find(&self.method).unwrap_or_default();
+        // What answers GET answers HEAD.
+        let of_get = if method == "HEAD" { self.by_method.get("GET") } else { None };
+        let routers = self.by_method.get(method).into_iter().chain(of_get).chain([&self.any]);
+        let template = path.as_deref().and_then(|path| {
+            routers.into_iter().find_map(|router| router.at(path).ok()).map(|found| *found.value)
+        });
+        Some(template.map_or(OTHER, |template| &self.templates[template]).to_owned())
     }
 }

@@ -1,8 +1,7 @@
 //! What a request asks.
 
-use std::{borrow::Cow, hash::Hasher, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
-use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 use tidegate_chassis::error::Violations;
 use tidegate_proto::view::{DescriptorView, LimitView, RateLimitView};
@@ -11,6 +10,7 @@ use tonic::Status;
 use super::{super::error::invalid, UNITS};
 use crate::{
     domain::MAX_TOKENS,
+    key::shortened,
     limiter::{Descriptor, Limiter, RequestLimit},
     policies::MAX_LEVELS,
 };
@@ -92,21 +92,6 @@ impl<'v> Question<'v> {
         }
         if violations.is_empty() { Ok(()) } else { Err(invalid(violations)) }
     }
-}
-
-/// A value as it is counted under. Values come from whom is limited, so no length of them makes a request invalid: a long one
-/// is its beginning and a digest of it.
-#[inline]
-fn shortened(value: &str) -> Cow<'_, str> {
-    if value.len() <= MAX_TEXT_BYTES { value.into() } else { digested(value).into() }
-}
-
-#[cold]
-fn digested(value: &str) -> String {
-    let mut hasher = SipHasher24::new();
-    hasher.write(value.as_bytes());
-    let begin = value.floor_char_boundary(MAX_TEXT_BYTES / 2);
-    format!("{}#{:032x}", &value[..begin], hasher.finish128().as_u128())
 }
 
 fn read_limit(

@@ -54,7 +54,7 @@ async fn a_subscriber_is_one_caller_whichever_of_its_addresses_it_uses() {
 }
 
 #[tokio::test]
-async fn nobody_gets_new_limits_by_what_it_writes_itself() {
+async fn nobody_is_another_caller_by_addresses_that_it_writes_itself() {
     let limiter = web();
     for spoofed in ["1.1.1.1", "2.2.2.2"] {
         let attributes = [
@@ -98,6 +98,20 @@ async fn requests_of_one_template_share_a_limit_and_so_do_all_unknown_ones() {
 }
 
 #[tokio::test]
+async fn the_caller_is_found_however_long_the_header_is_that_it_wrote() {
+    let limiter = web();
+    let written = "6.6.6.6, ".repeat(1_000);
+    for remaining in [1, 0] {
+        let header = format!("{written}192.0.2.1");
+        assert_eq!(
+            check(&limiter, &[("peer", "10.0.0.1"), ("x-forwarded-for", &header)]).await,
+            left(remaining)
+        );
+    }
+    assert!(!check(&limiter, &[("peer", "192.0.2.1")]).await.0);
+}
+
+#[tokio::test]
 async fn what_is_exempt_meets_no_limit() {
     let limiter = web();
     for _ in 0..5 {
@@ -106,6 +120,12 @@ async fn what_is_exempt_meets_no_limit() {
         }
     }
     assert_eq!(check(&limiter, &[("peer", "192.0.2.1")]).await, left(1), "none of them was counted");
+    for path in ["/metrics/../v1/orders", "/metrics/%2e%2e/v1/orders", "/metrics/..%2fv1/orders"] {
+        let (_, limits) = check(&limiter, &[("peer", "192.0.2.7"), ("path", path)]).await;
+        assert!(!limits.is_empty(), "{path} is not exempt");
+    }
+    let (_, limits) = check(&limiter, &[("peer", "192.0.2.1"), ("path", "//health/")]).await;
+    assert!(limits.is_empty(), "that is /health");
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ fn every_fault_of_a_derivation_is_listed_with_its_place() {
         address = { forwarded_for = "f", ipv4_prefix = 33, ipv6_prefix = -1, surprise = 1 }
         [[namespaces.test.derive]]
         attribute = "later"
-        address = { peer = "p", trusted = ["10.0.0.0/33", 5] }
+        address = { peer = "p", trusted = ["10.0.0.0/33", 5, "0.0.0.0/0", "::/0", "::ffff:10.0.0.0/104"] }
         [[namespaces.test.derive]]
         route = { path = "", templates = ["v1", "/a/{x}", "/a/{y}"] }
     "#;
@@ -57,6 +57,9 @@ fn every_fault_of_a_derivation_is_listed_with_its_place() {
             "namespaces.test.derive[2].address.surprise: is not a known key; known here: peer, forwarded_for, trusted, ipv4_prefix, ipv6_prefix",
             "namespaces.test.derive[3].address.trusted[0]: must be an address or a range as 10.0.0.0/8, is \"10.0.0.0/33\"",
             "namespaces.test.derive[3].address.trusted[1]: must be a string, is an integer",
+            "namespaces.test.derive[3].address.trusted[2]: would believe everybody, and so whatever a caller writes",
+            "namespaces.test.derive[3].address.trusted[3]: would believe everybody, and so whatever a caller writes",
+            "namespaces.test.derive[3].address.trusted[4]: IPv4 addresses are written as such, is \"::ffff:10.0.0.0/104\"",
             "namespaces.test.derive[4].attribute: is missing",
             "namespaces.test.derive[4].route.path: names of attributes are 1 to 64 of A-Z a-z 0-9 . _ -, is \"\"",
             "namespaces.test.derive[4].route.templates[0]: must be a path that begins with /, or a method and a path",

@@ -1,8 +1,7 @@
 //! `tidegate check`: one check, by hand or in a script.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
-use anyhow::{Context, anyhow};
 use clap::Args;
 use comfy_table::Table;
 use owo_colors::OwoColorize;
@@ -11,13 +10,11 @@ use tidegate_proto::ratelimit::v1::{
     Algorithm, CheckRequest, CheckResponse, Code, LimitStatus, check_request::AttributesEntry,
     rate_limit_service_client::RateLimitServiceClient,
 };
-use tonic::transport::{ClientTlsConfig, Endpoint};
-use tonic_types::StatusExt;
 use uuid::Uuid;
 
 use crate::{
     attribute::{self, Attribute},
-    table,
+    client, table,
 };
 
 const EXAMPLES: &str = "\
@@ -29,9 +26,6 @@ Examples:
   if tidegate check --attribute organization=acme >/dev/null; then deploy; fi
 
 Exit code: 0 allowed, 1 denied, 2 could not be decided.";
-
-/// Longest wait for a connection, and then for the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Ask the rate-limit service once.
 #[derive(Debug, Args)]
@@ -80,18 +74,7 @@ pub(crate) fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn ask(args: CheckArgs) -> anyhow::Result<CheckResponse> {
-    let url = if args.addr.contains("://") { args.addr } else { format!("http://{}", args.addr) };
-    let mut endpoint = Endpoint::from_shared(url.clone())
-        .with_context(|| format!("--addr {url}: write HOST:PORT"))?
-        .connect_timeout(PATIENCE)
-        .timeout(PATIENCE);
-    if url.starts_with("https://") {
-        endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
-    }
-    let channel = endpoint
-        .connect()
-        .await
-        .with_context(|| format!("cannot reach {url} (is `tidegate up` running?)"))?;
+    let channel = client::connect(&args.addr).await?;
     let request = CheckRequest {
         namespace: args.namespace,
         attributes: args.attributes.into_iter().map(AttributesEntry::from).collect(),
@@ -101,19 +84,8 @@ async fn ask(args: CheckArgs) -> anyhow::Result<CheckResponse> {
     };
     match RateLimitServiceClient::new(channel).check(request).await {
         Ok(answer) => Ok(answer.into_inner()),
-        Err(status) => Err(explain(&status)),
+        Err(status) => Err(client::explain(&status)),
     }
-}
-
-/// The status with its reason and every field that is wrong.
-fn explain(status: &tonic::Status) -> anyhow::Error {
-    let details = status.get_error_details();
-    let reason = details.error_info().map(|info| format!(" {}", info.reason)).unwrap_or_default();
-    let mut text = format!("{:?}{reason}: {}", status.code(), status.message());
-    for violation in details.bad_request().iter().flat_map(|bad| &bad.field_violations) {
-        text.push_str(&format!("\n  {}: {}", violation.field, violation.description));
-    }
-    anyhow!(text)
 }
 
 /// What `--json` prints; names and units are those of the contract.
@@ -233,7 +205,7 @@ impl Answer {
 }
 
 /// Milliseconds in the two largest units that matter, rounded up: who waits that long has waited enough.
-fn human(millis: u64) -> String {
+pub(crate) fn human(millis: u64) -> String {
     const UNITS: [(&str, u64); 5] =
         [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
     let largest = |millis: u64| UNITS.iter().position(|(_, unit)| millis >= *unit);

@@ -4,10 +4,12 @@ mod attribute;
 mod bench;
 mod ceiling;
 mod check;
+mod client;
 mod completions;
 mod decision;
 mod policies;
 mod table;
+mod top;
 mod up;
 
 use std::process::ExitCode;
@@ -23,6 +25,7 @@ Examples:
   tidegate                                              run everything in this process
   tidegate up --ephemeral --ready-file ready.json       on free ports, for a test
   tidegate check --attribute organization=acme          ask once: exit code 0 allowed, 1 denied
+  tidegate top                                          who asks, and who is denied
   tidegate policies validate policies.toml
   tidegate policies import --from limitador limits.yaml
   tidegate bench --rate 10000                           latency at a fixed arrival rate
@@ -46,6 +49,7 @@ enum Command {
     /// Work with policy files.
     #[command(subcommand)]
     Policies(policies::PoliciesCommand),
+    Top(top::TopArgs),
     Bench(bench::BenchArgs),
     #[command(hide = true)]
     BenchCeiling(ceiling::CeilingArgs),
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         Command::Up(args) => up::run(args),
         Command::Check(args) => check::run(args),
         Command::Policies(command) => policies::run(command),
+        Command::Top(args) => top::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::BenchCeiling(args) => ceiling::run(&args),
         Command::BenchDecision(args) => decision::run(&args),

@@ -6,6 +6,7 @@ mod health;
 mod organizations;
 mod problems;
 mod query;
+mod usage;
 
 use axum::{
     body::Body,
@@ -34,6 +35,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(check::check_batch))
         .routes(routes!(organizations::usage))
         .routes(routes!(organizations::reset))
+        .routes(routes!(usage::top_keys))
+        .routes(routes!(usage::policies))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(document))
@@ -59,6 +62,7 @@ pub fn openapi() -> String {
     tags(
         (name = "check", description = "May this request go on?"),
         (name = "organizations", description = "What one organization may do, and has done"),
+        (name = "usage", description = "Who asks, who is denied, and what the policies say"),
         (name = "health", description = "Is the gateway well?")
     )
 )]

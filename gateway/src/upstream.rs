@@ -9,10 +9,12 @@ mod tests;
 
 use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tidegate_chassis::trace;
 use tidegate_proto::ratelimit::v1::{
     CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, GetUsageRequest, GetUsageResponse,
-    ResetRequest, ResetResponse, rate_limit_service_client::RateLimitServiceClient,
+    ListPolicyStatsRequest, ListPolicyStatsResponse, ListTopKeysRequest, ListTopKeysResponse, ResetRequest,
+    ResetResponse, rate_limit_service_client::RateLimitServiceClient,
 };
 use tokio::time::Instant;
 use tonic::{Code, ConnectError, Request, Response, Status, TimeoutExpired, transport::Channel};
@@ -98,6 +100,51 @@ impl RateLimit {
     ) -> Result<ResetResponse, Status> {
         let send = |mut client: Client, request| async move { client.reset(request).await };
         self.counted(self.call(request, context, deadline, send).await)
+    }
+
+    /// The heaviest keys that each address saw, within `deadline`.
+    ///
+    /// # Errors
+    /// Of each address, as [`check`](Self::check).
+    pub(crate) async fn list_top_keys(
+        &self,
+        request: ListTopKeysRequest,
+        context: &RequestContext,
+        deadline: Duration,
+    ) -> Vec<Result<ListTopKeysResponse, Status>> {
+        let send = |mut client: Client, request| async move { client.list_top_keys(request).await };
+        self.call_all(request, context, deadline, send).await
+    }
+
+    /// What policies said at each address, within `deadline`.
+    ///
+    /// # Errors
+    /// Of each address, as [`check`](Self::check).
+    pub(crate) async fn list_policy_stats(
+        &self,
+        request: ListPolicyStatsRequest,
+        context: &RequestContext,
+        deadline: Duration,
+    ) -> Vec<Result<ListPolicyStatsResponse, Status>> {
+        let send = |mut client: Client, request| async move { client.list_policy_stats(request).await };
+        self.call_all(request, context, deadline, send).await
+    }
+
+    /// Calls every address that is known, all at once.
+    async fn call_all<T: Clone, R, F: Future<Output = Answer<R>>>(
+        &self,
+        message: T,
+        context: &RequestContext,
+        deadline: Duration,
+        send: impl Fn(Client, Request<T>) -> F,
+    ) -> Vec<Result<R, Status>> {
+        let deadline = Instant::now() + deadline;
+        let members = self.pool.members();
+        let calls = members.iter().map(|member| {
+            let call = self.attempt(member, message.clone(), context, deadline, &send);
+            async move { self.counted(call.await.map_err(|failure| failure.status)) }
+        });
+        join_all(calls).await
     }
 
     /// Calls one address, and once more another if the first call has certainly not been executed. A

@@ -112,7 +112,7 @@ fn milliseconds(duration: Duration) -> f64 {
     f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1000.0
 }
 
-fn timestamp(now_us: u64) -> String {
+pub(super) fn timestamp(now_us: u64) -> String {
     let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(now_us) * 1000);
     let moment = moment.unwrap_or(OffsetDateTime::UNIX_EPOCH);
     moment.format(&Rfc3339).expect("a year below 10000 has an RFC 3339 form")

@@ -682,6 +682,168 @@ pub struct LimitUsage {
     #[prost(bool, tag = "9")]
     pub shadow: bool,
 }
+/// Which keys to list.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListTopKeysRequest {
+    /// Keys of policies of this namespace only; empty means all. At most 128 bytes of `\[A-Za-z0-9._/-\]`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Keys of the policy of this name only; empty means all. At most 128 bytes.
+    #[prost(string, tag = "2")]
+    pub policy: ::prost::alloc::string::String,
+    /// What to look for.
+    #[prost(enumeration = "TopKeyKind", tag = "3")]
+    pub kind: i32,
+    /// How far back.
+    #[prost(enumeration = "UsageWindow", tag = "4")]
+    pub window: i32,
+    /// The most keys to list, 1 to 1,000; 0 means 50.
+    #[prost(uint32, tag = "5")]
+    pub limit: u32,
+}
+/// The keys that weigh most.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListTopKeysResponse {
+    /// Who saw them, and when.
+    #[prost(message, optional, tag = "1")]
+    pub replica: ::core::option::Option<ReplicaView>,
+    /// The keys, the heaviest first. One key under two policies is two.
+    #[prost(message, repeated, tag = "2")]
+    pub keys: ::prost::alloc::vec::Vec<TopKey>,
+    /// About how many decisions of this kind there were in the window, of all keys and policies: one for each policy that met it in
+    /// a check.
+    #[prost(uint64, tag = "3")]
+    pub total: u64,
+    /// A key that is not listed came at most so often, but for the error of the sampling.
+    #[prost(uint64, tag = "4")]
+    pub unlisted_at_most: u64,
+}
+/// One key, and how often it came.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TopKey {
+    /// Namespace of the policy.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Name of the policy; "(override)" for limits that came with requests of Envoy.
+    #[prost(string, tag = "2")]
+    pub policy: ::prost::alloc::string::String,
+    /// The attributes that the policy counts by, in their order: the first 8. None if it counts the whole namespace together.
+    #[prost(message, repeated, tag = "3")]
+    pub attributes: ::prost::alloc::vec::Vec<KeyAttribute>,
+    /// How often it came in the window, estimated and rather too high.
+    #[prost(uint64, tag = "4")]
+    pub count: u64,
+    /// By how much `count` may be too high because few keys are kept: the samples stand for `count - overcount` to `count`.
+    #[prost(uint64, tag = "5")]
+    pub overcount: u64,
+    /// Standard error of what the samples stand for; 0 while every decision is looked at.
+    #[prost(uint64, tag = "6")]
+    pub standard_error: u64,
+    /// `count` as a share of `total`, 0 to 1.
+    #[prost(double, tag = "7")]
+    pub share: f64,
+}
+/// One attribute of a key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyAttribute {
+    /// Its name; of more than 64 bytes the beginning.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Its value; of more than 128 bytes the beginning.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+    /// Whether the value goes on.
+    #[prost(bool, tag = "3")]
+    pub cut: bool,
+}
+/// Which replica an answer comes from, and of what time it speaks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplicaView {
+    /// Identifies this run of the replica: a UUIDv7 of 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub instance_id: ::prost::bytes::Bytes,
+    /// When it started, in Unix milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub started_at_ms: u64,
+    /// When the window began, in Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub window_start_ms: u64,
+    /// When it was looked at, in Unix milliseconds.
+    #[prost(uint64, tag = "4")]
+    pub at_ms: u64,
+}
+/// Which policies to list.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListPolicyStatsRequest {
+    /// Policies of this namespace only; empty means all. At most 128 bytes of `\[A-Za-z0-9._/-\]`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// The policy of this name only; empty means all. At most 128 bytes.
+    #[prost(string, tag = "2")]
+    pub policy: ::prost::alloc::string::String,
+    /// How far back.
+    #[prost(enumeration = "UsageWindow", tag = "3")]
+    pub window: i32,
+    /// The most policies to list, 1 to 10,000; 0 means 50.
+    #[prost(uint32, tag = "4")]
+    pub limit: u32,
+    /// By what they are ranked.
+    #[prost(enumeration = "PolicyStatsOrder", tag = "5")]
+    pub order_by: i32,
+}
+/// What policies said.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListPolicyStatsResponse {
+    /// Who saw it, and when.
+    #[prost(message, optional, tag = "1")]
+    pub replica: ::core::option::Option<ReplicaView>,
+    /// The policies, ranked; equals by namespace and name.
+    #[prost(message, repeated, tag = "2")]
+    pub policies: ::prost::alloc::vec::Vec<PolicyStats>,
+    /// All policies together that are not counted each for itself: those beyond the setting usage.policies, and limits that come
+    /// with requests of Envoy. Whatever namespace and policy are asked for.
+    #[prost(message, optional, tag = "3")]
+    pub others: ::core::option::Option<PolicyStats>,
+    /// How many policies there are to list, those beyond `limit` included.
+    #[prost(uint32, tag = "4")]
+    pub total_policies: u32,
+}
+/// What one policy said.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PolicyStats {
+    /// Its namespace; empty for the others.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Its name; empty for the others.
+    #[prost(string, tag = "2")]
+    pub policy: ::prost::alloc::string::String,
+    /// Since the replica started.
+    #[prost(message, optional, tag = "3")]
+    pub since_start: ::core::option::Option<CheckCounts>,
+    /// Since the window began.
+    #[prost(message, optional, tag = "4")]
+    pub in_window: ::core::option::Option<CheckCounts>,
+}
+/// Checks that a policy applied to; dry runs count, Peek and GetUsage do not. The checks that are neither admitted nor denied
+/// here were denied by other policies alone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckCounts {
+    /// All of them.
+    #[prost(uint64, tag = "1")]
+    pub checks: u64,
+    /// Those that were admitted.
+    #[prost(uint64, tag = "2")]
+    pub admitted: u64,
+    /// Those that this policy denied.
+    #[prost(uint64, tag = "3")]
+    pub denied: u64,
+    /// Those that were admitted and left less than usage.near_percent of one of its limits.
+    #[prost(uint64, tag = "4")]
+    pub near_limit: u64,
+    /// Those that were admitted, and which it would have denied were it not in shadow.
+    #[prost(uint64, tag = "5")]
+    pub shadow_denied: u64,
+}
 /// How a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -760,6 +922,121 @@ impl Code {
             "CODE_RATE_LIMITED" => Some(Self::RateLimited),
             "CODE_QUOTA_EXCEEDED" => Some(Self::QuotaExceeded),
             "CODE_STORE_UNAVAILABLE" => Some(Self::StoreUnavailable),
+            _ => None,
+        }
+    }
+}
+/// What is looked for in the keys of checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TopKeyKind {
+    /// The same as TOP_KEY_KIND_HOT.
+    Unspecified = 0,
+    /// Keys that are asked for.
+    Hot = 1,
+    /// Keys that a policy denied.
+    Denied = 2,
+    /// Keys that were admitted and left little of a limit: less than the setting usage.near_percent, by default 20 %.
+    NearLimit = 3,
+    /// Keys that were admitted, and which a policy in shadow would have denied.
+    ShadowDenied = 4,
+}
+impl TopKeyKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TOP_KEY_KIND_UNSPECIFIED",
+            Self::Hot => "TOP_KEY_KIND_HOT",
+            Self::Denied => "TOP_KEY_KIND_DENIED",
+            Self::NearLimit => "TOP_KEY_KIND_NEAR_LIMIT",
+            Self::ShadowDenied => "TOP_KEY_KIND_SHADOW_DENIED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TOP_KEY_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "TOP_KEY_KIND_HOT" => Some(Self::Hot),
+            "TOP_KEY_KIND_DENIED" => Some(Self::Denied),
+            "TOP_KEY_KIND_NEAR_LIMIT" => Some(Self::NearLimit),
+            "TOP_KEY_KIND_SHADOW_DENIED" => Some(Self::ShadowDenied),
+            _ => None,
+        }
+    }
+}
+/// How far back a view of use looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum UsageWindow {
+    /// The same as USAGE_WINDOW_RECENT.
+    Unspecified = 0,
+    /// The last one to two minutes.
+    Recent = 1,
+    /// The last 30 to 60 minutes.
+    Hour = 2,
+}
+impl UsageWindow {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "USAGE_WINDOW_UNSPECIFIED",
+            Self::Recent => "USAGE_WINDOW_RECENT",
+            Self::Hour => "USAGE_WINDOW_HOUR",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "USAGE_WINDOW_UNSPECIFIED" => Some(Self::Unspecified),
+            "USAGE_WINDOW_RECENT" => Some(Self::Recent),
+            "USAGE_WINDOW_HOUR" => Some(Self::Hour),
+            _ => None,
+        }
+    }
+}
+/// By what policies are ranked: the number in the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum PolicyStatsOrder {
+    /// The same as POLICY_STATS_ORDER_CHECKS.
+    Unspecified = 0,
+    /// Checks.
+    Checks = 1,
+    /// Checks that the policy denied.
+    Denied = 2,
+    /// Checks that came near a limit.
+    NearLimit = 3,
+    /// Checks that the policy would have denied were it not in shadow.
+    ShadowDenied = 4,
+}
+impl PolicyStatsOrder {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "POLICY_STATS_ORDER_UNSPECIFIED",
+            Self::Checks => "POLICY_STATS_ORDER_CHECKS",
+            Self::Denied => "POLICY_STATS_ORDER_DENIED",
+            Self::NearLimit => "POLICY_STATS_ORDER_NEAR_LIMIT",
+            Self::ShadowDenied => "POLICY_STATS_ORDER_SHADOW_DENIED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "POLICY_STATS_ORDER_UNSPECIFIED" => Some(Self::Unspecified),
+            "POLICY_STATS_ORDER_CHECKS" => Some(Self::Checks),
+            "POLICY_STATS_ORDER_DENIED" => Some(Self::Denied),
+            "POLICY_STATS_ORDER_NEAR_LIMIT" => Some(Self::NearLimit),
+            "POLICY_STATS_ORDER_SHADOW_DENIED" => Some(Self::ShadowDenied),
             _ => None,
         }
     }
@@ -1036,6 +1313,72 @@ pub mod rate_limit_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Lists the keys that are asked for most, denied most, or come near a limit most often. It is the view of one replica,
+        /// which the answer names, and an estimate, whose error the answer states.
+        ///
+        /// Errors: INVALID_REQUEST. Of a namespace or a policy that does not exist there is nothing to list.
+        pub async fn list_top_keys(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListTopKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTopKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/ListTopKeys",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "ListTopKeys",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists policies with what each said to the checks that it applied to. It is the view of one replica, which the answer
+        /// names, and exact.
+        ///
+        /// Errors: INVALID_REQUEST. Policies that were not in use since the replica started are not listed.
+        pub async fn list_policy_stats(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListPolicyStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPolicyStatsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/ListPolicyStats",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "ListPolicyStats",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1124,6 +1467,28 @@ pub mod rate_limit_service_server {
             request: tonic::Request<super::GetUsageRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetUsageResponse>,
+            tonic::Status,
+        >;
+        /// Lists the keys that are asked for most, denied most, or come near a limit most often. It is the view of one replica,
+        /// which the answer names, and an estimate, whose error the answer states.
+        ///
+        /// Errors: INVALID_REQUEST. Of a namespace or a policy that does not exist there is nothing to list.
+        async fn list_top_keys(
+            &self,
+            request: tonic::Request<super::ListTopKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTopKeysResponse>,
+            tonic::Status,
+        >;
+        /// Lists policies with what each said to the checks that it applied to. It is the view of one replica, which the answer
+        /// names, and exact.
+        ///
+        /// Errors: INVALID_REQUEST. Policies that were not in use since the replica started are not listed.
+        async fn list_policy_stats(
+            &self,
+            request: tonic::Request<super::ListPolicyStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPolicyStatsResponse>,
             tonic::Status,
         >;
     }
@@ -1464,6 +1829,98 @@ pub mod rate_limit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetUsageSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/ListTopKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListTopKeysSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::ListTopKeysRequest>
+                    for ListTopKeysSvc<T> {
+                        type Response = super::ListTopKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListTopKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::list_top_keys(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListTopKeysSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/ListPolicyStats" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListPolicyStatsSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::ListPolicyStatsRequest>
+                    for ListPolicyStatsSvc<T> {
+                        type Response = super::ListPolicyStatsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListPolicyStatsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::list_policy_stats(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListPolicyStatsSvc(inner);
                         let codec = crate::codec::ServerCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

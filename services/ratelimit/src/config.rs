@@ -8,6 +8,8 @@ use tidegate_chassis::{
     telemetry::TelemetryConfig,
 };
 
+pub use crate::usage::UsageConfig;
+
 use crate::store::{MemoryStoreConfig, RedisStoreConfig};
 
 /// The embedded defaults: every key, with its explanation.
@@ -55,6 +57,9 @@ pub struct Config {
     /// Who is told that a limit was reached.
     #[garde(dive)]
     pub upgrade_hook: UpgradeHookConfig,
+    /// What is kept of use.
+    #[garde(dive)]
+    pub usage: UsageConfig,
 }
 
 /// The `[policies]` section.

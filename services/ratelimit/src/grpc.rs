@@ -8,6 +8,7 @@ mod render;
 mod services;
 mod stream;
 mod upgrade_hook;
+mod usage;
 
 use std::sync::Arc;
 
@@ -19,14 +20,16 @@ use tidegate_proto::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use self::{envoy::EnvoyApi, error::to_status, render::Renderer};
+use self::{envoy::EnvoyApi, error::to_status, parse::Asked, render::Renderer};
 pub(crate) use self::{
     services::{NAMES, Services},
     upgrade_hook::UpgradeHook,
 };
 use crate::{
+    domain::{Derived, PolicySet},
     limiter::{CheckError, Limiter, Verdict},
     metrics::CheckStats,
+    usage::WorkerUsage,
 };
 
 /// Room for an answer with the limits of a plan; others take more.
@@ -48,21 +51,29 @@ struct Shared {
     limiter: Limiter,
     renderer: Renderer,
     stats: Arc<CheckStats>,
+    usage: WorkerUsage,
 }
 
 impl RateLimitApi {
     /// Serves `limiter`.
-    pub(crate) fn new(limiter: Limiter, random: Random, stats: Arc<CheckStats>) -> Self {
-        Self { shared: Arc::new(Shared { limiter, renderer: Renderer::new(random), stats }) }
+    pub(crate) fn new(limiter: Limiter, random: Random, stats: Arc<CheckStats>, usage: WorkerUsage) -> Self {
+        Self { shared: Arc::new(Shared { limiter, renderer: Renderer::new(random), stats, usage }) }
     }
 }
 
 impl Shared {
-    /// Counts what was decided.
+    /// Counts what was decided by `policies`.
     #[inline]
-    fn count(&self, decided: &Decided<'_>) {
+    fn count(&self, decided: &Decided<'_>, policies: &PolicySet, asked: &Asked<'_>) {
         match decided {
-            Ok(verdict) => self.stats.record(verdict),
+            Ok(verdict) => {
+                let met = self.usage.record(verdict, || {
+                    let derivations =
+                        policies.namespace(asked.namespace).map(|of| &*of.settings().derivations);
+                    Derived::new(asked.attributes, derivations.unwrap_or_default())
+                });
+                self.stats.record(verdict, met);
+            }
             Err(_) => self.stats.record_error(),
         }
     }
@@ -103,7 +114,7 @@ impl RateLimitService for RateLimitApi {
         let limiter = &self.shared.limiter;
         let policies = limiter.policies();
         let decided = limiter.check(&policies, asked).await;
-        self.shared.count(&decided);
+        self.shared.count(&decided, &policies, &asked);
         let verdict = decided.map_err(|error| to_status(&error))?;
         let mut answer = Vec::with_capacity(ANSWER_BYTES);
         self.shared.renderer.check(&verdict, &mut Writer::new(&mut answer));
@@ -119,9 +130,10 @@ impl RateLimitService for RateLimitApi {
         let policies = limiter.policies();
         // All of them are under way at once, so that a store that batches sees them together.
         let decided = checks.iter().map(|view| async {
-            let decided = limiter.check(&policies, parse::asked(view)).await;
+            let asked = parse::asked(view);
+            let decided = limiter.check(&policies, asked).await;
             // Here, and so also if the caller gives up before all are decided.
-            self.shared.count(&decided);
+            self.shared.count(&decided, &policies, &asked);
             decided
         });
         let mut answer = Vec::with_capacity(checks.len() * ANSWER_BYTES);
@@ -175,6 +187,20 @@ impl RateLimitService for RateLimitApi {
         let policies = self.shared.limiter.policies();
         let verdict = self.shared.limiter.peek(&policies, asked).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(self.shared.renderer.usage(&verdict)))
+    }
+
+    async fn list_top_keys(
+        &self,
+        request: Request<pb::ListTopKeysRequest>,
+    ) -> Result<Response<pb::ListTopKeysResponse>, Status> {
+        usage::top_keys(self.shared.usage.usage(), request.get_ref()).map(Response::new)
+    }
+
+    async fn list_policy_stats(
+        &self,
+        request: Request<pb::ListPolicyStatsRequest>,
+    ) -> Result<Response<pb::ListPolicyStatsResponse>, Status> {
+        usage::policy_stats(self.shared.usage.usage(), request.get_ref()).map(Response::new)
     }
 }
 

@@ -12,6 +12,7 @@ mod metrics;
 pub mod policies;
 mod service;
 pub mod store;
+mod usage;
 
 pub use config::{CONFIG_DEFAULTS, Config, ENV_ALIASES, FOREIGN_ENV};
 pub use service::Service;

@@ -66,7 +66,6 @@ pub struct LimiterSettings {
 }
 
 /// One request to be decided.
-#[derive(Clone, Copy)]
 pub struct Question<'a, A: ?Sized> {
     /// Namespace of the policies.
     pub namespace: &'a str,
@@ -79,6 +78,15 @@ pub struct Question<'a, A: ?Sized> {
     /// Makes a retry free; empty for none.
     pub idempotency_key: &'a str,
 }
+
+// Not derived, since that would ask the same of the attributes.
+impl<A: ?Sized> Clone for Question<'_, A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A: ?Sized> Copy for Question<'_, A> {}
 
 type Matches<'p> = SmallVec<[Match<'p>; 4]>;
 

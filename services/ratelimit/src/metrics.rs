@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 use tidegate_chassis::metrics::{Metrics, WorkerCounter};
 
-use crate::limiter::Verdict;
+use crate::{limiter::Verdict, usage::Met};
 
 /// What `rate_limit_requests_total` counts by, in the order of [`CheckStats::answers`]. Each check counts
 /// under exactly one.
@@ -60,9 +60,9 @@ pub(crate) struct CheckStats {
 }
 
 impl CheckStats {
-    /// Counts a decision.
+    /// Counts a decision, which met so much.
     #[inline]
-    pub(crate) fn record(&self, verdict: &Verdict<'_>) {
+    pub(crate) fn record(&self, verdict: &Verdict<'_>, met: Met) {
         let status = match (verdict.degraded, verdict.allowed) {
             (false, true) if verdict.replayed => 4,
             (false, true) => 0,
@@ -71,8 +71,7 @@ impl CheckStats {
             (true, false) => 3,
         };
         self.answers[status].add(1);
-        if verdict.allowed && verdict.limits.iter().any(|limit| limit.is_shadow() && limit.outcome.exceeded())
-        {
+        if met.shadow_denied {
             self.shadow_denied.add(1);
         }
         if self.decided.get().is_multiple_of(REMAINING_EVERY)

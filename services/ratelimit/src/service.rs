@@ -10,7 +10,7 @@ use tidegate_chassis::{
     metrics::Metrics,
     server::{Listeners, Server},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     config::Config,
@@ -20,6 +20,7 @@ use crate::{
     metrics::CheckMetrics,
     policies::{self, PolicyWatch},
     store::{MemoryStore, RedisBackend},
+    usage::Usage,
 };
 
 /// The rate-limit service, with its ports open.
@@ -81,6 +82,8 @@ impl Service {
         let Self { listeners, config, policies, metrics, clock, random } = self;
         let memory = Arc::new(MemoryStore::new(&config.store.memory, clock.clone(), &random, &metrics));
         let checks = CheckMetrics::register(&metrics);
+        let usage = Usage::new(&config.usage, clock.clone(), random.clone(), &metrics);
+        let _turning = AbortOnDropHandle::new(tokio::spawn(usage.clone().keep_turning()));
         let _watch = match config.policies.file.as_str() {
             "" => None,
             file => Some(PolicyWatch::start(
@@ -121,7 +124,7 @@ impl Service {
             };
             let limiter = Limiter::new(Arc::clone(&policies), counters, clock.clone(), settings)
                 .telling(upgrades.as_ref().map(UpgradeHook::for_worker));
-            let api = RateLimitApi::new(limiter, random.clone(), checks.for_worker());
+            let api = RateLimitApi::new(limiter, random.clone(), checks.for_worker(), usage.for_worker());
             let services = Services::new(api.clone(), max_message_bytes);
             Direct::new(api, services, max_message_bytes)
         };

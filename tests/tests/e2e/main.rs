@@ -18,3 +18,4 @@ mod seconds;
 mod tidy;
 mod tls;
 mod up;
+mod views_of_use;

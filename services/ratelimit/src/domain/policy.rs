@@ -1,6 +1,6 @@
 //! One policy: what is limited, for whom, and by how much.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{
     Expression, Level, Tariff,
@@ -34,6 +34,8 @@ pub struct Policy {
     pub tariff: Tariff,
     /// The plan that callers are to be moved to whom it denies.
     pub upgrade_plan: Option<Arc<str>>,
+    /// Room for the place at which its use is counted: who counts gives it once.
+    pub usage_place: OnceLock<u32>,
 }
 
 impl Policy {

@@ -73,8 +73,9 @@ impl Turn<'_> {
     fn check(&self, request: &Encoded<pb::CheckRequest, &[u8]>, out: &mut Writer<'_>) -> Result<(), Status> {
         let mut view = CheckView::default();
         request.read(&mut view)?;
-        let decided = self.limiter.check(&self.policies, &parse::check(&view)?);
-        self.shared.count(&decided);
+        let asked = parse::check(&view)?;
+        let decided = self.limiter.check(&self.policies, &asked);
+        self.shared.count(&decided, &self.policies, &asked);
         let verdict = decided.map_err(|error| to_status(&error))?;
         self.shared.renderer.check(&verdict, out);
         Ok(())
@@ -92,8 +93,9 @@ impl Turn<'_> {
             if index > 0 && index.is_multiple_of(ANSWERS_PER_TURN) {
                 limiter = limiter.now();
             }
-            let decided = limiter.check(&self.policies, &parse::asked(view));
-            self.shared.count(&decided);
+            let asked = parse::asked(view);
+            let decided = limiter.check(&self.policies, &asked);
+            self.shared.count(&decided, &self.policies, &asked);
             self.shared.batch_result(&decided, out);
         }
         Ok(())
@@ -111,7 +113,7 @@ impl Turn<'_> {
         match parse::streamed(&view) {
             Ok(asked) => {
                 let decided = self.limiter.check(&self.policies, &asked);
-                self.shared.count(&decided);
+                self.shared.count(&decided, &self.policies, &asked);
                 self.shared.outcome(&decided, stream::RESULT, out);
             }
             Err(status) => refused(&status, stream::RESULT, out),

@@ -16,8 +16,8 @@ use tonic::{Request, Response, Status};
 use self::question::Question;
 use super::{ANSWER_BYTES, RateLimitApi, Shared, direct::Turn};
 use crate::{
-    domain::{Period, PolicySet},
-    limiter::Verdict,
+    domain::{Derived, Period, PolicySet},
+    limiter::{Descriptor, Verdict},
 };
 
 const SECOND_US: u64 = 1_000_000;
@@ -51,7 +51,7 @@ impl RateLimitService for EnvoyApi {
         let descriptors = question.descriptors();
         let verdicts = shared.limiter.check_descriptors(&policies, view.domain, &descriptors).await;
         let mut answer = Vec::with_capacity(ANSWER_BYTES);
-        shared.answer(&verdicts, &mut Writer::new(&mut answer));
+        shared.answer(&verdicts, &descriptors, &mut Writer::new(&mut answer));
         Ok(Response::new(Encoded::from_bytes(answer)))
     }
 }
@@ -70,15 +70,18 @@ impl Turn<'_> {
         let policies: &PolicySet = &self.policies;
         let descriptors = question.descriptors();
         let verdicts = self.limiter.check_descriptors(policies, view.domain, &descriptors);
-        self.shared.answer(&verdicts, out);
+        self.shared.answer(&verdicts, &descriptors, out);
         Ok(())
     }
 }
 
 impl Shared {
-    /// Counts what was decided, and writes it.
-    fn answer(&self, verdicts: &[Verdict<'_>], out: &mut Writer<'_>) {
-        verdicts.iter().for_each(|verdict| self.stats.record(verdict));
+    /// Counts what was decided of each descriptor, and writes it.
+    fn answer(&self, verdicts: &[Verdict<'_>], descriptors: &[Descriptor<'_>], out: &mut Writer<'_>) {
+        for (verdict, descriptor) in verdicts.iter().zip(descriptors) {
+            let met = self.usage.record(verdict, || Derived::new(descriptor.entries, &[]));
+            self.stats.record(verdict, met);
+        }
         answer::write(verdicts, self.renderer.random(), out);
     }
 }

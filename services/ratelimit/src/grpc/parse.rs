@@ -94,7 +94,7 @@ pub(super) fn asked<'v>(view: &'v CheckView<'_>) -> Asked<'v> {
 #[inline]
 fn check_fields(view: &CheckView<'_>, violations: &mut Violations) {
     let CheckView { namespace, attributes, cost, idempotency_key, dry_run: _ } = view;
-    if namespace.len() > MAX_NAMESPACE_BYTES || !namespace.bytes().all(|byte| is_name(byte) || byte == b'/') {
+    if !is_namespace(namespace) {
         violations.add("namespace", format!("must be at most {MAX_NAMESPACE_BYTES} of A-Z a-z 0-9 . _ / -"));
     }
     if attributes.len() > MAX_ATTRIBUTES {
@@ -116,6 +116,12 @@ fn check_fields(view: &CheckView<'_>, violations: &mut Violations) {
         violations
             .add("idempotency_key", format!("must be at most {MAX_KEY_BYTES} printable ASCII characters"));
     }
+}
+
+/// Whether a namespace can be called so; empty is that by default.
+#[inline]
+pub(super) fn is_namespace(name: &str) -> bool {
+    name.len() <= MAX_NAMESPACE_BYTES && name.bytes().all(|byte| is_name(byte) || byte == b'/')
 }
 
 #[inline]

@@ -111,7 +111,7 @@ async fn answer(shared: Arc<Shared>, request: Request) -> Response {
         Ok(asked) => {
             let policies = shared.limiter.policies();
             let decided = shared.limiter.check(&policies, asked).await;
-            shared.count(&decided);
+            shared.count(&decided, &policies, &asked);
             shared.outcome(&decided, RESULT, &mut out);
         }
         Err(status) => refused(&status, RESULT, &mut out),

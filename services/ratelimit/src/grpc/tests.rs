@@ -14,6 +14,7 @@ use crate::{
     metrics::CheckMetrics,
     policies,
     store::{Answer, CellRefund, CellReset, CounterStore, MemoryStore, MemoryStoreConfig},
+    usage::{Usage, UsageConfig},
 };
 
 /// A store that answers in its own time, as one behind a network does; to a check of `stuck` never.
@@ -55,7 +56,12 @@ pub(super) fn api_by(
     let policies = Arc::new(ArcSwap::from_pointee(policies));
     let limiter = Limiter::new(policies, counters(store), clock.clone(), settings);
     let stats = CheckMetrics::register(&metrics).for_worker();
-    (RateLimitApi::new(limiter, random, stats), metrics)
+    let usage = Usage::new(&usage_config(), Clock::system(), random.clone(), &metrics).for_worker();
+    (RateLimitApi::new(limiter, random, stats, usage), metrics)
+}
+
+pub(super) fn usage_config() -> UsageConfig {
+    UsageConfig { keys: 64, samples_per_second: 100_000, near_percent: 20, policies: 16, metrics_policies: 4 }
 }
 
 fn later(store: Arc<MemoryStore>) -> Counters {

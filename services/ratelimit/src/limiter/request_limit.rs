@@ -1,6 +1,6 @@
 //! Limits that come with a request.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
@@ -57,6 +57,7 @@ impl RequestLimit {
                 failure_mode: FailureMode::Closed,
                 tariff: Tariff::Fixed(bundle),
                 upgrade_plan: None,
+                usage_place: OnceLock::new(),
             },
         })
     }

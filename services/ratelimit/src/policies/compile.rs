@@ -1,7 +1,10 @@
 //! From the file to the policies in force: what its parts say of each other is checked, plans are found
 //! by name, keys and layouts are computed.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock},
+};
 
 use super::{
     file::{NamespaceEntry, PlanEntry, PolicyEntry, PolicyFile, TariffEntry},
@@ -224,6 +227,7 @@ impl Shared<'_> {
             failure_mode: entry.failure_mode,
             tariff,
             upgrade_plan: entry.upgrade_plan.map(Into::into),
+            usage_place: OnceLock::new(),
         }
     }
 

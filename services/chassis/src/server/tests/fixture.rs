@@ -21,8 +21,9 @@ use tidegate_proto::{
     Encoded,
     ratelimit::v1::{
         CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, CheckStreamRequest,
-        CheckStreamResponse, GetUsageRequest, GetUsageResponse, PeekRequest, PeekResponse, ResetRequest,
-        ResetResponse,
+        CheckStreamResponse, GetUsageRequest, GetUsageResponse, ListPolicyStatsRequest,
+        ListPolicyStatsResponse, ListTopKeysRequest, ListTopKeysResponse, PeekRequest, PeekResponse,
+        ResetRequest, ResetResponse,
         rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
     },
 };
@@ -118,6 +119,20 @@ impl RateLimitService for Told {
     }
 
     async fn get_usage(&self, _: Request<GetUsageRequest>) -> Result<Response<GetUsageResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_top_keys(
+        &self,
+        _: Request<ListTopKeysRequest>,
+    ) -> Result<Response<ListTopKeysResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_policy_stats(
+        &self,
+        _: Request<ListPolicyStatsRequest>,
+    ) -> Result<Response<ListPolicyStatsResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 }

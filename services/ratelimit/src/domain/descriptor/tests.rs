@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use proptest::{collection::vec, prop_assert, prop_assert_eq, proptest};
 
@@ -26,6 +26,7 @@ fn policy(levels: &[(&str, &str)]) -> Policy {
         failure_mode: FailureMode::Closed,
         tariff: Tariff::Fixed(Bundle::new("shop", "policy", &[] as &[&str], &Plan::new("none", &[], 1))),
         upgrade_plan: None,
+        usage_place: OnceLock::new(),
     }
 }
 

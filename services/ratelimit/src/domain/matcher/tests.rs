@@ -1,3 +1,5 @@
+use std::sync::OnceLock;
+
 use hashbrown::HashMap;
 use proptest::{prelude::*, sample::select};
 use rstest::rstest;
@@ -27,6 +29,7 @@ fn policy(name: &str, conditions: Vec<Condition>, key_by: &[&str], enforcement: 
         failure_mode: FailureMode::default(),
         tariff: Tariff::Fixed(Bundle::new("test", name, key_by, &Plan::new(name, &[], 1))),
         upgrade_plan: None,
+        usage_place: OnceLock::new(),
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{cmp::Reverse, collections::HashMap as Map};
+use std::{cmp::Reverse, collections::HashMap as Map, sync::OnceLock};
 
 use hashbrown::HashMap;
 use proptest::{prelude::*, sample::select};
@@ -39,6 +39,7 @@ fn policy(key_by: &[&str], plans: &[(&str, Vec<Limit>)]) -> Policy {
             names: Arc::new(Names::from(names)),
             assignments: Arc::default(),
         }),
+        usage_place: OnceLock::new(),
     }
 }
 

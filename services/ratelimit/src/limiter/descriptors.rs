@@ -261,6 +261,59 @@ impl Limiter {
     }
 }
 
+/// What a request asks that has one descriptor, which is to be charged, and nothing seldom about it.
+enum Single<'p> {
+    /// Nothing: it is answered.
+    Answered(Verdict<'p>),
+    /// This of the store.
+    Asks { matches: Matches<'p>, check: Check<'p> },
+    /// It is not one of those.
+    No,
+}
+
+impl Limiter {
+    #[inline]
+    fn single<'p>(
+        &self,
+        namespace: &'p Namespace,
+        descriptors: &[Descriptor<'p>],
+        now_us: u64,
+    ) -> Single<'p> {
+        let [descriptor] = descriptors else { return Single::No };
+        if descriptor.kind() != Kind::Charge
+            || namespace.settings().envoy_compatible
+            || namespace.has_replacements()
+        {
+            return Single::No;
+        }
+        let Ok(matches) = descriptor.matches(namespace) else { return Single::No };
+        let mut cells = SmallVec::<[CellCheck<'p>; 2]>::new();
+        for found in limited(&matches) {
+            if descriptor.hits > found.bundle.min_capacity {
+                return Single::No;
+            }
+            cells.push(group::cell(found, self.key_form(), descriptor));
+        }
+        if cells.is_empty() {
+            return Single::Answered(Verdict { exempt: !matches.is_empty(), ..Verdict::unlimited(now_us) });
+        }
+        Single::Asks { matches, check: Check { cells, charge: true, idempotency: None } }
+    }
+
+    /// What the store, or the failure modes in its place, said to the only descriptor of a request.
+    #[inline]
+    fn single_verdict<'p>(
+        &self,
+        matches: &Matches<'p>,
+        check: &Check<'p>,
+        answer: Result<Decision, StoreError>,
+        now_us: u64,
+    ) -> Verdict<'p> {
+        let verdict = self.verdict(matches, check, answer, now_us);
+        verdict.expect("a check without an idempotency key is always decided")
+    }
+}
+
 impl AtOnce<'_> {
     /// As [`Limiter::check_descriptors`].
     pub fn check_descriptors<'p>(
@@ -270,53 +323,20 @@ impl AtOnce<'_> {
         descriptors: &[Descriptor<'p>],
     ) -> SmallVec<[Verdict<'p>; 1]> {
         let mut verdicts = SmallVec::new();
-        if let [descriptor] = descriptors
-            && descriptor.kind() == Kind::Charge
-            && let Some(namespace) = policies.namespace(namespace).filter(|_| self.limiter.settings.enabled)
-            && !namespace.settings().envoy_compatible
-            && !namespace.has_replacements()
-        {
-            verdicts.push(self.check_one(namespace, descriptor));
-        } else {
-            let decided = self.limiter.check_descriptors(policies, namespace, descriptors).now_or_never();
-            verdicts.extend(decided.expect("counters in memory are asked without waiting"));
+        let found = policies.namespace(namespace).filter(|_| self.limiter.settings.enabled);
+        let single = found.map_or(Single::No, |found| self.limiter.single(found, descriptors, self.now_us));
+        match single {
+            Single::Answered(verdict) => verdicts.push(verdict),
+            Single::Asks { matches, check } => {
+                let answer = self.store.decide_at(&check, self.now_us);
+                verdicts.push(self.limiter.single_verdict(&matches, &check, answer, self.now_us));
+            }
+            Single::No => {
+                let decided = self.limiter.check_descriptors(policies, namespace, descriptors).now_or_never();
+                verdicts.extend(decided.expect("counters in memory are asked without waiting"));
+            }
         }
         verdicts
-    }
-
-    /// The only descriptor of a request, which is to be charged.
-    #[inline]
-    fn check_one<'p>(self, namespace: &'p Namespace, descriptor: &Descriptor<'p>) -> Verdict<'p> {
-        let Ok(matches) = descriptor.matches(namespace) else { return Verdict::refused(self.now_us) };
-        let mut cells = SmallVec::<[CellCheck<'p>; 2]>::new();
-        for found in limited(&matches) {
-            if descriptor.hits > found.bundle.min_capacity {
-                return self.check_seldom(namespace, descriptor);
-            }
-            cells.push(group::cell(found, self.limiter.key_form(), descriptor));
-        }
-        if cells.is_empty() {
-            return Verdict { exempt: !matches.is_empty(), ..Verdict::unlimited(self.now_us) };
-        }
-        let check = Check { cells, charge: true, idempotency: None };
-        match self.store.decide_at(&check, self.now_us) {
-            Ok(decision) => {
-                let verdict = Verdict::decided(&matches, &decision, self.now_us);
-                self.limiter.tell(&matches, descriptor.entries, true, &verdict);
-                verdict
-            }
-            Err(_) => self.check_seldom(namespace, descriptor),
-        }
-    }
-
-    /// As [`check_one`](Self::check_one), whatever may be the case.
-    #[cold]
-    fn check_seldom<'p>(self, namespace: &'p Namespace, descriptor: &Descriptor<'p>) -> Verdict<'p> {
-        let descriptors = std::slice::from_ref(descriptor);
-        let mut members = group::members(namespace, descriptors);
-        let decided = self.limiter.decide_group(members.iter_mut(), true).now_or_never();
-        let decided = decided.expect("counters in memory are asked without waiting");
-        decided.into_iter().next().expect("one was decided")
     }
 }
 

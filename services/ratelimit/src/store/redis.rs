@@ -167,7 +167,7 @@ impl RedisStore {
                 match &self.nodes {
                     Nodes::One(link) => {
                         let mut redis = link.queue.connection().await?;
-                        let sent = call::send(&mut redis, &command(cell), false).await;
+                        let sent = call::send_known(&mut redis, &command(cell), false).await;
                         sent.map_err(|error| StoreError::from(call::failure(&error)))?;
                     }
                     Nodes::Cluster(cluster) => cluster.send(key(cell), &command(cell)).await?,

@@ -114,6 +114,22 @@ pub(super) async fn send(
     answers.pop().unwrap_or(Value::Nil).extract_error()
 }
 
+/// As [`send`], of a command that may call a script by its digest: a server that does not know it has run nothing, and is
+/// sent it and the command once more.
+pub(super) async fn send_known(
+    redis: &mut MultiplexedConnection,
+    command: &Cmd,
+    asking: bool,
+) -> RedisResult<Value> {
+    match send(redis, command, asking).await {
+        Err(error) if is_noscript(&error) => {
+            script::load_seldom(redis).await?;
+            send(redis, command, asking).await
+        }
+        answer => answer,
+    }
+}
+
 fn is_noscript(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }

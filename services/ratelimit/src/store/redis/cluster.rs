@@ -183,7 +183,7 @@ impl Cluster {
         loop {
             let (node, asking) = self.next(failure, slot).await?;
             let mut redis = node.link.queue.connection().await?;
-            match call::send(&mut redis, command, asking).await {
+            match call::send_known(&mut redis, command, asking).await {
                 Ok(_) => return Ok(()),
                 Err(error) => match call::failure(&error) {
                     Failure::Elsewhere(elsewhere) => failure = Some(elsewhere),

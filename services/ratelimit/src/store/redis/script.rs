@@ -1,5 +1,7 @@
 //! The scripts that Redis runs.
 
+use std::sync::OnceLock;
+
 use redis::{Cmd, aio::MultiplexedConnection};
 
 use super::encode::{kind, layouts_of_one};
@@ -12,7 +14,33 @@ use crate::{
 pub(super) const DECIDE: &str = concat!(include_str!("algorithms.lua"), include_str!("decide.lua"));
 
 /// Gives back tokens of a cell; the first file holds the algorithms.
-const REFUND: &str = concat!(include_str!("algorithms.lua"), include_str!("refund.lua"));
+pub(super) static REFUND: Known =
+    Known::new(concat!(include_str!("algorithms.lua"), include_str!("refund.lua")));
+
+/// A script that is called by its digest: far shorter than its text, which a server then need not digest for each call.
+pub(super) struct Known {
+    pub(super) text: &'static str,
+    digest: OnceLock<String>,
+}
+
+impl Known {
+    const fn new(text: &'static str) -> Self {
+        Self { text, digest: OnceLock::new() }
+    }
+
+    fn digest(&self) -> &str {
+        self.digest.get_or_init(|| redis::Script::new(self.text).get_hash().to_owned())
+    }
+}
+
+/// Makes a server know the scripts that are called by digest but seldom.
+///
+/// # Errors
+///
+/// As Redis answers, or the connection fails.
+pub(super) async fn load_seldom(connection: &mut MultiplexedConnection) -> redis::RedisResult<()> {
+    redis::cmd("SCRIPT").arg("LOAD").arg(REFUND.text).query_async(connection).await
+}
 
 /// Takes back a charge of a cell; the first file holds the algorithms.
 pub(super) const UNDO: &str = concat!(include_str!("algorithms.lua"), include_str!("undo.lua"));
@@ -57,12 +85,11 @@ pub(super) fn reset_command(cell: &CellReset) -> Cmd {
     command
 }
 
-/// The command that gives tokens of a cell back. Sent as text: a call that may have run is not made again, so it must not
-/// fail for want of a script.
+/// The command that gives tokens of a cell back.
 pub(super) fn refund_command(cell: &CellRefund) -> Cmd {
-    let mut command = redis::cmd("EVAL");
+    let mut command = redis::cmd("EVALSHA");
     command
-        .arg(REFUND)
+        .arg(REFUND.digest())
         .arg(1)
         .arg(&cell.key[..])
         .arg(layouts_of_one(&cell.layout))
@@ -70,8 +97,8 @@ pub(super) fn refund_command(cell: &CellRefund) -> Cmd {
     command
 }
 
-/// The command that takes back what was charged in a cell at a time: `cost`, of those rules that had room. Sent as text,
-/// as that which gives back.
+/// The command that takes back what was charged in a cell at a time: `cost`, of those rules that had room. Sent as text: it
+/// is rare.
 pub(super) fn undo_command(
     key: &[u8],
     layout: &Layout,

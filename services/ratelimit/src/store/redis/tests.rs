@@ -49,6 +49,15 @@ async fn flushed_script_is_loaded_again() {
     server.command::<String>(&["SCRIPT", "FLUSH"]).await.expect("flushed");
     let decision = store.decide(&check).get().await.expect("decided after the flush");
     assert_eq!(decision.outcomes[0].remaining, 1, "charged once, not twice");
+
+    let refund =
+        CellRefund { key: check.cells[0].key.clone(), layout: Arc::clone(check.cells[0].layout), tokens: 1 };
+    // By a script that Redis does not know, and then by one that it does.
+    for _ in 0..2 {
+        store.refund(std::slice::from_ref(&refund)).get().await.expect("given back");
+    }
+    let decision = store.decide(&check).get().await.expect("decided");
+    assert_eq!(decision.outcomes[0].remaining, 2, "both were given back, once each");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use redis::aio::MultiplexedConnection;
 use smallvec::SmallVec;
 
+mod refund;
 mod undo;
 
 use super::super::{

@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod completions;
 mod decision;
+mod migrate;
 mod policies;
 mod table;
 mod top;
@@ -28,6 +29,7 @@ Examples:
   tidegate top                                          who asks, and who is denied
   tidegate policies validate policies.toml
   tidegate policies import --from limitador limits.yaml
+  tidegate migrate --database-url postgres://…          bring the tables up to date
   tidegate bench --rate 10000                           latency at a fixed arrival rate
   tidegate completions bash > /etc/bash_completion.d/tidegate
 
@@ -50,6 +52,7 @@ enum Command {
     #[command(subcommand)]
     Policies(policies::PoliciesCommand),
     Top(top::TopArgs),
+    Migrate(migrate::MigrateArgs),
     Bench(bench::BenchArgs),
     #[command(hide = true)]
     BenchCeiling(ceiling::CeilingArgs),
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Policies(command) => policies::run(command),
         Command::Top(args) => top::run(&args),
+        Command::Migrate(args) => migrate::run(args),
         Command::Bench(args) => bench::run(args),
         Command::BenchCeiling(args) => ceiling::run(&args),
         Command::BenchDecision(args) => decision::run(&args),

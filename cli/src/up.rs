@@ -4,7 +4,7 @@ mod banner;
 mod config;
 mod ready;
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{fs, io, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -36,8 +36,11 @@ whole process, as [ratelimit.telemetry] says.
 
 SIGTERM or Ctrl-C leaves gracefully; a second one at once.";
 
+/// Where things are kept if nothing else is said.
+const DATA_DIR: &str = "tidegate-data";
+
 /// Run all services in this process (also without any command).
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct UpArgs {
     #[command(flatten)]
@@ -46,6 +49,10 @@ pub(crate) struct UpArgs {
     /// Take free ports instead of the configured ones, and keep nothing on this machine.
     #[arg(long)]
     ephemeral: bool,
+
+    /// Where to keep what was set over the API, unless a database is configured (DATABASE_URL). It is made if it is not there.
+    #[arg(long, value_name = "PATH", default_value = DATA_DIR)]
+    data_dir: PathBuf,
 
     /// Write the addresses as JSON to this file once all services are SERVING.
     #[arg(long, value_name = "PATH")]
@@ -56,17 +63,30 @@ pub(crate) struct UpArgs {
     until_stdin_ends: bool,
 }
 
+impl Default for UpArgs {
+    fn default() -> Self {
+        let config = ConfigArgs::default();
+        let data_dir = DATA_DIR.into();
+        Self { config, ephemeral: false, data_dir, ready_file: None, until_stdin_ends: false }
+    }
+}
+
 /// Runs until told to leave, or until a service fails.
 pub(crate) fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     let mut config = UpConfig::load(args.config.config.as_deref(), Source::process_env())?;
     if args.ephemeral {
         config.take_free_ports();
     }
+    config.keep_in((!args.ephemeral).then_some(&args.data_dir));
     if args.config.print_config {
         anstream::print!("{}", print_redacted(&config));
         return Ok(ExitCode::SUCCESS);
     }
     config.outlast_the_gateway();
+    if !args.ephemeral {
+        fs::create_dir_all(&args.data_dir)
+            .with_context(|| format!("--data-dir {} cannot be made", args.data_dir.display()))?;
+    }
     // The services serve on threads of their own; this runtime only starts and stops them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

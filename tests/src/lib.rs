@@ -11,6 +11,7 @@ pub mod eventually;
 pub mod http_client;
 pub mod load;
 pub mod ports;
+pub mod postgres_server;
 pub mod process;
 pub mod redis_cluster;
 pub mod redis_sentinel;

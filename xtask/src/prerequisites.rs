@@ -19,12 +19,18 @@ pub(crate) struct Need {
 }
 
 /// Of `cargo xtask test`.
-pub(crate) const OF_THE_TESTS: [Need; 4] = [
+pub(crate) const OF_THE_TESTS: [Need; 5] = [
     Need {
         what: "redis-server",
         packages: &["redis-server"],
         otherwise: "https://redis.io/docs/latest/operate/oss_and_stack/install/",
         present: || succeeds("redis-server", &["--version"]),
+    },
+    Need {
+        what: "PostgreSQL 13 or later",
+        packages: &["postgresql"],
+        otherwise: "https://www.postgresql.org/download/, with its bin folder in PATH",
+        present: has_postgres,
     },
     Need {
         what: "python3 with venv",
@@ -100,6 +106,11 @@ fn apt(args: &[&str]) {
 fn succeeds(program: &str, args: &[&str]) -> bool {
     let quiet = Command::new(program).args(args).stdin(Stdio::null()).output();
     quiet.is_ok_and(|out| out.status.success())
+}
+
+/// In PATH, or where Debian puts it.
+fn has_postgres() -> bool {
+    succeeds("postgres", &["--version"]) || succeeds("sh", &["-c", "ls /usr/lib/postgresql/*/bin/postgres"])
 }
 
 /// The oldest Go that builds `tests/clients/go`, as its go.mod says.

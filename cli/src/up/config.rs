@@ -8,7 +8,7 @@ use std::{
 use anyhow::{anyhow, bail};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use tidegate_chassis::config::{ConfigError, HumanDuration, Source, load, nested_defaults};
+use tidegate_chassis::config::{ConfigError, HumanDuration, Secret, Source, load, nested_defaults};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Deserialize, Serialize, Validate)]
@@ -71,6 +71,20 @@ impl UpConfig {
             &mut self.gateway.server.ops_listen,
         ] {
             *listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        }
+    }
+
+    /// Where no database is set: one in a file of this folder, or in memory if there is none.
+    pub(super) fn keep_in(&mut self, folder: Option<&Path>) {
+        let database = &mut self.ratelimit.database;
+        if database.url.is_empty() {
+            database.url = Secret::new(match folder {
+                None => "sqlite::memory:".to_owned(),
+                Some(folder) => {
+                    let path = folder.join("tidegate.db").display().to_string();
+                    format!("sqlite://{}", path.replace('%', "%25").replace('?', "%3F").replace('#', "%23"))
+                }
+            });
         }
     }
 

@@ -371,6 +371,646 @@ pub mod plan_upgrade_hook_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// What the service says of an entry. Ignored in requests.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EntryMeta {
+    /// Where it comes from.
+    #[prost(enumeration = "Origin", tag = "1")]
+    pub origin: i32,
+    /// UUIDv7, made when it was created; empty unless it is of the database.
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    /// Grows with every change of the entry, though not by one; 0 unless it is of the database.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    /// Changes with every change of the entry; empty unless it is of the database.
+    #[prost(string, tag = "4")]
+    pub etag: ::prost::alloc::string::String,
+    /// When it was created; absent unless it is of the database.
+    #[prost(message, optional, tag = "5")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When this version was made; absent unless it is of the database.
+    #[prost(message, optional, tag = "6")]
+    pub update_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Whether the database holds an entry of the same name, which has no effect because of the file's.
+    #[prost(bool, tag = "7")]
+    pub hides_database_entry: bool,
+}
+/// One limit of a policy or a plan.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LimitSpec {
+    /// 1 to 64 of a-z 0-9 . _ -, unique among its neighbours.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// How it counts.
+    #[prost(enumeration = "Algorithm", tag = "2")]
+    pub algorithm: i32,
+    /// Tokens per period, 1 to 1,000,000,000; 0 in a policy with a descriptor denies all.
+    #[prost(uint64, tag = "3")]
+    pub limit: u64,
+    /// As in the policy file: "100ms", "90s", "1m", "1h30m", "1d", "1w"; "1mo" for a fixed window only.
+    #[prost(string, tag = "4")]
+    pub period: ::prost::alloc::string::String,
+    /// Token bucket only: the most tokens at once, 1 to 1,000,000,000; 0 = as many as `limit`.
+    #[prost(uint64, tag = "5")]
+    pub burst: u64,
+    /// In place of `limit` and `period`: "60/min", "100/5m".
+    #[prost(string, tag = "6")]
+    pub rate: ::prost::alloc::string::String,
+}
+/// What the value of an attribute may be: at least one must match.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Patterns {
+    /// A value; "prefix*"; or "*" for any.
+    #[prost(string, repeated, tag = "1")]
+    pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// One level of the descriptors of Envoy's protocol that a policy is for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescriptorLevel {
+    /// Key of the entry.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// As in Patterns, with a `*` anywhere; empty = any.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+    /// Whether all values that fit are counted as one.
+    #[prost(bool, tag = "3")]
+    pub shared: bool,
+}
+/// The plan of a caller.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlanOf {
+    /// The attribute of a check that names the plan.
+    #[prost(string, tag = "1")]
+    pub attribute: ::prost::alloc::string::String,
+    /// The plan of those who have none by the attribute and none assigned.
+    #[prost(string, tag = "2")]
+    pub default: ::prost::alloc::string::String,
+}
+/// One policy. Fields mean what those of the same name mean in the policy file.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Policy {
+    /// 1 to 128 of A-Z a-z 0-9 . _ / -.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// 1 to 64 of a-z 0-9 . _ -, unique in the namespace.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Conditions on attributes, all of which must hold.
+    #[prost(message, repeated, tag = "3")]
+    pub r#match: ::prost::alloc::vec::Vec<policy::MatchEntry>,
+    /// A CEL expression that must hold as well; empty = none.
+    #[prost(string, tag = "4")]
+    pub when: ::prost::alloc::string::String,
+    /// Attributes whose values make the key that is counted under; none = the namespace is counted together.
+    #[prost(string, repeated, tag = "5")]
+    pub key_by: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Descriptors of Envoy's protocol, in place of `match`, `when` and `key_by`.
+    #[prost(message, repeated, tag = "6")]
+    pub descriptor: ::prost::alloc::vec::Vec<DescriptorLevel>,
+    /// The limits of this plan. Exactly one of plan, plan_of, limits and unlimited is set.
+    #[prost(string, tag = "7")]
+    pub plan: ::prost::alloc::string::String,
+    /// The limits of the caller's plan.
+    #[prost(message, optional, tag = "8")]
+    pub plan_of: ::core::option::Option<PlanOf>,
+    /// Limits of its own, 1 to 16.
+    #[prost(message, repeated, tag = "9")]
+    pub limits: ::prost::alloc::vec::Vec<LimitSpec>,
+    /// No limit.
+    #[prost(bool, tag = "10")]
+    pub unlimited: bool,
+    /// Whether it denies.
+    #[prost(enumeration = "Enforcement", tag = "11")]
+    pub enforcement: i32,
+    /// What it answers when the store of counters is gone.
+    #[prost(enumeration = "FailureMode", tag = "12")]
+    pub failure_mode: i32,
+    /// What the service says of it.
+    #[prost(message, optional, tag = "13")]
+    pub meta: ::core::option::Option<EntryMeta>,
+    /// Names of other policies with a descriptor that this one takes the place of, if it has a descriptor too.
+    #[prost(string, repeated, tag = "14")]
+    pub replaces: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The plan that a caller is to get if this policy denies: the upgrade hook is told. Only with plan_of; empty = none.
+    #[prost(string, tag = "15")]
+    pub upgrade_plan: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `Policy`.
+pub mod policy {
+    /// One entry of the map; the last of a repeated key counts.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct MatchEntry {
+        #[prost(string, tag = "1")]
+        pub key: ::prost::alloc::string::String,
+        #[prost(message, optional, tag = "2")]
+        pub value: ::core::option::Option<super::Patterns>,
+    }
+}
+/// A named bundle of limits.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Plan {
+    /// 1 to 64 of a-z 0-9 . _ -, unique.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// 1 to 16 limits, unless it is unlimited.
+    #[prost(message, repeated, tag = "2")]
+    pub limits: ::prost::alloc::vec::Vec<LimitSpec>,
+    /// No limit.
+    #[prost(bool, tag = "3")]
+    pub unlimited: bool,
+    /// What the service says of it.
+    #[prost(message, optional, tag = "4")]
+    pub meta: ::core::option::Option<EntryMeta>,
+}
+/// The plan of one value of an attribute, for policies that take their plan from the caller.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Assignment {
+    /// Name of the attribute, as `organization`.
+    #[prost(string, tag = "1")]
+    pub attribute: ::prost::alloc::string::String,
+    /// Its value, 1 to 512 bytes.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+    /// The plan.
+    #[prost(string, tag = "3")]
+    pub plan: ::prost::alloc::string::String,
+    /// What the service says of it.
+    #[prost(message, optional, tag = "4")]
+    pub meta: ::core::option::Option<EntryMeta>,
+}
+/// A policy to be created.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreatePolicyRequest {
+    /// The policy.
+    #[prost(message, optional, tag = "1")]
+    pub policy: ::core::option::Option<Policy>,
+    /// Whether to find out only if it could be done; the answer has neither version nor etag.
+    #[prost(bool, tag = "2")]
+    pub validate_only: bool,
+}
+/// The policy as created.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreatePolicyResponse {
+    /// The policy.
+    #[prost(message, optional, tag = "1")]
+    pub policy: ::core::option::Option<Policy>,
+}
+/// Asks for one policy.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetPolicyRequest {
+    /// Its namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// That version, be it still in force or not; 0 = what is in force.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+}
+/// The policy.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetPolicyResponse {
+    /// The policy.
+    #[prost(message, optional, tag = "1")]
+    pub policy: ::core::option::Option<Policy>,
+}
+/// Asks for policies.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListPoliciesRequest {
+    /// Only those of this namespace; empty = all.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// At most so many, up to 100; 0 = 50.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// Where the page before ended; empty = the first page. The other fields must be as they were, but for page_size.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Policies in force by namespace and name, those that are off included.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListPoliciesResponse {
+    /// This page.
+    #[prost(message, repeated, tag = "1")]
+    pub policies: ::prost::alloc::vec::Vec<Policy>,
+    /// Where the next page begins; empty = this is the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// A policy to be replaced as a whole.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdatePolicyRequest {
+    /// The policy of this namespace and name becomes this. Fields that are not set get their defaults.
+    #[prost(message, optional, tag = "1")]
+    pub policy: ::core::option::Option<Policy>,
+    /// Etag that it must have; empty = any.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// As in CreatePolicyRequest.
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
+}
+/// The policy as it is now.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdatePolicyResponse {
+    /// The policy.
+    #[prost(message, optional, tag = "1")]
+    pub policy: ::core::option::Option<Policy>,
+}
+/// A policy to be deleted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeletePolicyRequest {
+    /// Its namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// As in UpdatePolicyRequest.
+    #[prost(string, tag = "3")]
+    pub etag: ::prost::alloc::string::String,
+    /// As in CreatePolicyRequest.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+}
+/// It is gone. Its versions stay.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeletePolicyResponse {}
+/// Asks for the versions of a policy, be it still there or not.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListPolicyVersionsRequest {
+    /// Its namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// As in ListPoliciesRequest.
+    #[prost(int32, tag = "3")]
+    pub page_size: i32,
+    /// As in ListPoliciesRequest.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Versions of a policy, the newest first.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListPolicyVersionsResponse {
+    /// This page.
+    #[prost(message, repeated, tag = "1")]
+    pub versions: ::prost::alloc::vec::Vec<PolicyVersion>,
+    /// As in ListPoliciesResponse.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// One version of a policy.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PolicyVersion {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// When it was made.
+    #[prost(message, optional, tag = "2")]
+    pub time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Whether the policy was deleted by it; then there is no policy.
+    #[prost(bool, tag = "3")]
+    pub deleted: bool,
+    /// The policy as it was.
+    #[prost(message, optional, tag = "4")]
+    pub policy: ::core::option::Option<Policy>,
+}
+/// A policy to become what it once was.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RollbackPolicyRequest {
+    /// Its namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Its name. One that was deleted is created again.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// The version whose content it gets, as a new version.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    /// As in UpdatePolicyRequest.
+    #[prost(string, tag = "4")]
+    pub etag: ::prost::alloc::string::String,
+    /// As in CreatePolicyRequest.
+    #[prost(bool, tag = "5")]
+    pub validate_only: bool,
+}
+/// The policy as it is now.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RollbackPolicyResponse {
+    /// The policy.
+    #[prost(message, optional, tag = "1")]
+    pub policy: ::core::option::Option<Policy>,
+}
+/// How a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Algorithm {
+    /// Not used in answers. In a limit to be stored: sliding window.
+    Unspecified = 0,
+    /// Rolling window in 30 sub-windows; never admits more than the exact log would.
+    SlidingWindow = 1,
+    /// Rolling window that keeps every admission; exact, for limits up to 1,000.
+    SlidingLog = 2,
+    /// Steady rate with a burst (the generic cell rate algorithm).
+    TokenBucket = 3,
+    /// Calendar-aligned window in UTC, for quotas.
+    FixedWindow = 4,
+}
+impl Algorithm {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ALGORITHM_UNSPECIFIED",
+            Self::SlidingWindow => "ALGORITHM_SLIDING_WINDOW",
+            Self::SlidingLog => "ALGORITHM_SLIDING_LOG",
+            Self::TokenBucket => "ALGORITHM_TOKEN_BUCKET",
+            Self::FixedWindow => "ALGORITHM_FIXED_WINDOW",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ALGORITHM_UNSPECIFIED" => Some(Self::Unspecified),
+            "ALGORITHM_SLIDING_WINDOW" => Some(Self::SlidingWindow),
+            "ALGORITHM_SLIDING_LOG" => Some(Self::SlidingLog),
+            "ALGORITHM_TOKEN_BUCKET" => Some(Self::TokenBucket),
+            "ALGORITHM_FIXED_WINDOW" => Some(Self::FixedWindow),
+            _ => None,
+        }
+    }
+}
+/// Whether a policy denies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Enforcement {
+    /// To be stored: enforce.
+    Unspecified = 0,
+    /// It counts and denies.
+    Enforce = 1,
+    /// It counts and reports, and never denies.
+    Shadow = 2,
+    /// It does nothing.
+    Off = 3,
+}
+impl Enforcement {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ENFORCEMENT_UNSPECIFIED",
+            Self::Enforce => "ENFORCEMENT_ENFORCE",
+            Self::Shadow => "ENFORCEMENT_SHADOW",
+            Self::Off => "ENFORCEMENT_OFF",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ENFORCEMENT_UNSPECIFIED" => Some(Self::Unspecified),
+            "ENFORCEMENT_ENFORCE" => Some(Self::Enforce),
+            "ENFORCEMENT_SHADOW" => Some(Self::Shadow),
+            "ENFORCEMENT_OFF" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+/// What a policy answers when the store of counters cannot be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum FailureMode {
+    /// To be stored: closed.
+    Unspecified = 0,
+    /// Deny.
+    Closed = 1,
+    /// Admit, uncounted.
+    Open = 2,
+    /// Each replica counts by itself against its share.
+    Local = 3,
+}
+impl FailureMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FAILURE_MODE_UNSPECIFIED",
+            Self::Closed => "FAILURE_MODE_CLOSED",
+            Self::Open => "FAILURE_MODE_OPEN",
+            Self::Local => "FAILURE_MODE_LOCAL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FAILURE_MODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "FAILURE_MODE_CLOSED" => Some(Self::Closed),
+            "FAILURE_MODE_OPEN" => Some(Self::Open),
+            "FAILURE_MODE_LOCAL" => Some(Self::Local),
+            _ => None,
+        }
+    }
+}
+/// The layer that an entry comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Origin {
+    /// Not used in answers.
+    Unspecified = 0,
+    /// It came with the service; read-only.
+    Builtin = 1,
+    /// The policy file; read-only.
+    File = 2,
+    /// The database.
+    Database = 3,
+}
+impl Origin {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ORIGIN_UNSPECIFIED",
+            Self::Builtin => "ORIGIN_BUILTIN",
+            Self::File => "ORIGIN_FILE",
+            Self::Database => "ORIGIN_DATABASE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ORIGIN_UNSPECIFIED" => Some(Self::Unspecified),
+            "ORIGIN_BUILTIN" => Some(Self::Builtin),
+            "ORIGIN_FILE" => Some(Self::File),
+            "ORIGIN_DATABASE" => Some(Self::Database),
+            _ => None,
+        }
+    }
+}
+/// A plan to be created.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreatePlanRequest {
+    /// The plan.
+    #[prost(message, optional, tag = "1")]
+    pub plan: ::core::option::Option<Plan>,
+    /// As in CreatePolicyRequest.
+    #[prost(bool, tag = "2")]
+    pub validate_only: bool,
+}
+/// The plan as created.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreatePlanResponse {
+    /// The plan.
+    #[prost(message, optional, tag = "1")]
+    pub plan: ::core::option::Option<Plan>,
+}
+/// Asks for one plan.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetPlanRequest {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// As in GetPolicyRequest.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+}
+/// The plan.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetPlanResponse {
+    /// The plan.
+    #[prost(message, optional, tag = "1")]
+    pub plan: ::core::option::Option<Plan>,
+}
+/// Asks for plans.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListPlansRequest {
+    /// As in ListPoliciesRequest.
+    #[prost(int32, tag = "1")]
+    pub page_size: i32,
+    /// As in ListPoliciesRequest.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Plans by name.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListPlansResponse {
+    /// This page.
+    #[prost(message, repeated, tag = "1")]
+    pub plans: ::prost::alloc::vec::Vec<Plan>,
+    /// As in ListPoliciesResponse.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// A plan to be replaced as a whole.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdatePlanRequest {
+    /// The plan of this name becomes this.
+    #[prost(message, optional, tag = "1")]
+    pub plan: ::core::option::Option<Plan>,
+    /// As in UpdatePolicyRequest.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// As in CreatePolicyRequest.
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
+}
+/// The plan as it is now.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdatePlanResponse {
+    /// The plan.
+    #[prost(message, optional, tag = "1")]
+    pub plan: ::core::option::Option<Plan>,
+}
+/// A plan to be deleted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeletePlanRequest {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// As in UpdatePolicyRequest.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// As in CreatePolicyRequest.
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
+}
+/// It is gone. Its versions stay.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeletePlanResponse {}
+/// Who is to have which plan.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetAssignmentRequest {
+    /// Takes the place of the assignment of the same attribute and value, if there is one.
+    #[prost(message, optional, tag = "1")]
+    pub assignment: ::core::option::Option<Assignment>,
+    /// As in UpdatePolicyRequest.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// As in CreatePolicyRequest.
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
+}
+/// The assignment as it is now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetAssignmentResponse {
+    /// The assignment.
+    #[prost(message, optional, tag = "1")]
+    pub assignment: ::core::option::Option<Assignment>,
+}
+/// An assignment to be deleted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteAssignmentRequest {
+    /// Its attribute.
+    #[prost(string, tag = "1")]
+    pub attribute: ::prost::alloc::string::String,
+    /// Its value.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+    /// As in UpdatePolicyRequest.
+    #[prost(string, tag = "3")]
+    pub etag: ::prost::alloc::string::String,
+    /// As in CreatePolicyRequest.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+}
+/// It is gone: the caller has the default plan.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteAssignmentResponse {}
+/// Asks for assignments.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAssignmentsRequest {
+    /// Only those of this attribute; empty = all.
+    #[prost(string, tag = "1")]
+    pub attribute: ::prost::alloc::string::String,
+    /// As in ListPoliciesRequest.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// As in ListPoliciesRequest.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Assignments by attribute and value.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAssignmentsResponse {
+    /// This page.
+    #[prost(message, repeated, tag = "1")]
+    pub assignments: ::prost::alloc::vec::Vec<Assignment>,
+    /// As in ListPoliciesResponse.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
 /// One request of the caller's own, to be decided.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CheckRequest {
@@ -843,47 +1483,6 @@ pub struct CheckCounts {
     /// Those that were admitted, and which it would have denied were it not in shadow.
     #[prost(uint64, tag = "5")]
     pub shadow_denied: u64,
-}
-/// How a limit counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum Algorithm {
-    /// Not used in answers.
-    Unspecified = 0,
-    /// Rolling window in 30 sub-windows; never admits more than the exact log would.
-    SlidingWindow = 1,
-    /// Rolling window that keeps every admission; exact, for limits up to 1,000.
-    SlidingLog = 2,
-    /// Steady rate with a burst (the generic cell rate algorithm).
-    TokenBucket = 3,
-    /// Calendar-aligned window in UTC, for quotas.
-    FixedWindow = 4,
-}
-impl Algorithm {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "ALGORITHM_UNSPECIFIED",
-            Self::SlidingWindow => "ALGORITHM_SLIDING_WINDOW",
-            Self::SlidingLog => "ALGORITHM_SLIDING_LOG",
-            Self::TokenBucket => "ALGORITHM_TOKEN_BUCKET",
-            Self::FixedWindow => "ALGORITHM_FIXED_WINDOW",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "ALGORITHM_UNSPECIFIED" => Some(Self::Unspecified),
-            "ALGORITHM_SLIDING_WINDOW" => Some(Self::SlidingWindow),
-            "ALGORITHM_SLIDING_LOG" => Some(Self::SlidingLog),
-            "ALGORITHM_TOKEN_BUCKET" => Some(Self::TokenBucket),
-            "ALGORITHM_FIXED_WINDOW" => Some(Self::FixedWindow),
-            _ => None,
-        }
-    }
 }
 /// Why a check was answered as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1379,6 +1978,471 @@ pub mod rate_limit_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Adds a policy to the database. One that is built in is covered by it.
+        ///
+        /// Errors: ENTRY_EXISTS.
+        pub async fn create_policy(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreatePolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreatePolicyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/CreatePolicy",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "CreatePolicy",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gives a policy that is in force, or an earlier version of one.
+        ///
+        /// Errors: ENTRY_NOT_FOUND; DATABASE_NOT_CONFIGURED and DATABASE_UNAVAILABLE if a version is named.
+        pub async fn get_policy(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetPolicyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/GetPolicy",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "GetPolicy",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the policies in force, wherever they come from. If the database cannot be asked, those that were last known.
+        ///
+        /// Errors: INVALID_REQUEST.
+        pub async fn list_policies(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListPoliciesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPoliciesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/ListPolicies",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "ListPolicies",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Replaces a policy of the database. Limits that are lowered keep what was counted.
+        ///
+        /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH, ENTRY_IN_USE.
+        pub async fn update_policy(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdatePolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdatePolicyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/UpdatePolicy",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "UpdatePolicy",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Deletes a policy of the database. One of the same name that is built in is in force again.
+        ///
+        /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH, ENTRY_IN_USE.
+        pub async fn delete_policy(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeletePolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeletePolicyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/DeletePolicy",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "DeletePolicy",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists every version that a policy of the database ever had.
+        ///
+        /// Errors: INVALID_REQUEST, ENTRY_NOT_FOUND, DATABASE_NOT_CONFIGURED, DATABASE_UNAVAILABLE.
+        pub async fn list_policy_versions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListPolicyVersionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPolicyVersionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/ListPolicyVersions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "ListPolicyVersions",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gives a policy the content of one of its earlier versions, as a new version.
+        ///
+        /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH, ENTRY_IN_USE.
+        pub async fn rollback_policy(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RollbackPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RollbackPolicyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/RollbackPolicy",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "RollbackPolicy",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// As CreatePolicy.
+        pub async fn create_plan(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreatePlanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreatePlanResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/CreatePlan",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "CreatePlan",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// As GetPolicy.
+        pub async fn get_plan(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetPlanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetPlanResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/GetPlan",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tidegate.ratelimit.v1.RateLimitService", "GetPlan"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// As ListPolicies.
+        pub async fn list_plans(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListPlansRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPlansResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/ListPlans",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "ListPlans",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// As UpdatePolicy.
+        pub async fn update_plan(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdatePlanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdatePlanResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/UpdatePlan",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "UpdatePlan",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// As DeletePolicy; a plan that something needs is ENTRY_IN_USE.
+        pub async fn delete_plan(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeletePlanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeletePlanResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/DeletePlan",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "DeletePlan",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says which plan a caller has, whether or not it had one.
+        ///
+        /// Errors: ENTRY_READ_ONLY, ETAG_MISMATCH.
+        pub async fn set_assignment(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetAssignmentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetAssignmentResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/SetAssignment",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "SetAssignment",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Deletes an assignment of the database.
+        ///
+        /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH.
+        pub async fn delete_assignment(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteAssignmentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteAssignmentResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/DeleteAssignment",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "DeleteAssignment",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// As ListPolicies.
+        pub async fn list_assignments(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAssignmentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAssignmentsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/ListAssignments",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "ListAssignments",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1489,6 +2553,141 @@ pub mod rate_limit_service_server {
             request: tonic::Request<super::ListPolicyStatsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListPolicyStatsResponse>,
+            tonic::Status,
+        >;
+        /// Adds a policy to the database. One that is built in is covered by it.
+        ///
+        /// Errors: ENTRY_EXISTS.
+        async fn create_policy(
+            &self,
+            request: tonic::Request<super::CreatePolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreatePolicyResponse>,
+            tonic::Status,
+        >;
+        /// Gives a policy that is in force, or an earlier version of one.
+        ///
+        /// Errors: ENTRY_NOT_FOUND; DATABASE_NOT_CONFIGURED and DATABASE_UNAVAILABLE if a version is named.
+        async fn get_policy(
+            &self,
+            request: tonic::Request<super::GetPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetPolicyResponse>,
+            tonic::Status,
+        >;
+        /// Lists the policies in force, wherever they come from. If the database cannot be asked, those that were last known.
+        ///
+        /// Errors: INVALID_REQUEST.
+        async fn list_policies(
+            &self,
+            request: tonic::Request<super::ListPoliciesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPoliciesResponse>,
+            tonic::Status,
+        >;
+        /// Replaces a policy of the database. Limits that are lowered keep what was counted.
+        ///
+        /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH, ENTRY_IN_USE.
+        async fn update_policy(
+            &self,
+            request: tonic::Request<super::UpdatePolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdatePolicyResponse>,
+            tonic::Status,
+        >;
+        /// Deletes a policy of the database. One of the same name that is built in is in force again.
+        ///
+        /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH, ENTRY_IN_USE.
+        async fn delete_policy(
+            &self,
+            request: tonic::Request<super::DeletePolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeletePolicyResponse>,
+            tonic::Status,
+        >;
+        /// Lists every version that a policy of the database ever had.
+        ///
+        /// Errors: INVALID_REQUEST, ENTRY_NOT_FOUND, DATABASE_NOT_CONFIGURED, DATABASE_UNAVAILABLE.
+        async fn list_policy_versions(
+            &self,
+            request: tonic::Request<super::ListPolicyVersionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPolicyVersionsResponse>,
+            tonic::Status,
+        >;
+        /// Gives a policy the content of one of its earlier versions, as a new version.
+        ///
+        /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH, ENTRY_IN_USE.
+        async fn rollback_policy(
+            &self,
+            request: tonic::Request<super::RollbackPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RollbackPolicyResponse>,
+            tonic::Status,
+        >;
+        /// As CreatePolicy.
+        async fn create_plan(
+            &self,
+            request: tonic::Request<super::CreatePlanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreatePlanResponse>,
+            tonic::Status,
+        >;
+        /// As GetPolicy.
+        async fn get_plan(
+            &self,
+            request: tonic::Request<super::GetPlanRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetPlanResponse>, tonic::Status>;
+        /// As ListPolicies.
+        async fn list_plans(
+            &self,
+            request: tonic::Request<super::ListPlansRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPlansResponse>,
+            tonic::Status,
+        >;
+        /// As UpdatePolicy.
+        async fn update_plan(
+            &self,
+            request: tonic::Request<super::UpdatePlanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdatePlanResponse>,
+            tonic::Status,
+        >;
+        /// As DeletePolicy; a plan that something needs is ENTRY_IN_USE.
+        async fn delete_plan(
+            &self,
+            request: tonic::Request<super::DeletePlanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeletePlanResponse>,
+            tonic::Status,
+        >;
+        /// Says which plan a caller has, whether or not it had one.
+        ///
+        /// Errors: ENTRY_READ_ONLY, ETAG_MISMATCH.
+        async fn set_assignment(
+            &self,
+            request: tonic::Request<super::SetAssignmentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetAssignmentResponse>,
+            tonic::Status,
+        >;
+        /// Deletes an assignment of the database.
+        ///
+        /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH.
+        async fn delete_assignment(
+            &self,
+            request: tonic::Request<super::DeleteAssignmentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteAssignmentResponse>,
+            tonic::Status,
+        >;
+        /// As ListPolicies.
+        async fn list_assignments(
+            &self,
+            request: tonic::Request<super::ListAssignmentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAssignmentsResponse>,
             tonic::Status,
         >;
     }
@@ -1921,6 +3120,693 @@ pub mod rate_limit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListPolicyStatsSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/CreatePolicy" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreatePolicySvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::CreatePolicyRequest>
+                    for CreatePolicySvc<T> {
+                        type Response = super::CreatePolicyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreatePolicyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::create_policy(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreatePolicySvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/GetPolicy" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetPolicySvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::GetPolicyRequest>
+                    for GetPolicySvc<T> {
+                        type Response = super::GetPolicyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetPolicyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::get_policy(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetPolicySvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/ListPolicies" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListPoliciesSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::ListPoliciesRequest>
+                    for ListPoliciesSvc<T> {
+                        type Response = super::ListPoliciesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListPoliciesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::list_policies(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListPoliciesSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/UpdatePolicy" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdatePolicySvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::UpdatePolicyRequest>
+                    for UpdatePolicySvc<T> {
+                        type Response = super::UpdatePolicyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdatePolicyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::update_policy(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdatePolicySvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/DeletePolicy" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeletePolicySvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::DeletePolicyRequest>
+                    for DeletePolicySvc<T> {
+                        type Response = super::DeletePolicyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeletePolicyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::delete_policy(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeletePolicySvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/ListPolicyVersions" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListPolicyVersionsSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::ListPolicyVersionsRequest>
+                    for ListPolicyVersionsSvc<T> {
+                        type Response = super::ListPolicyVersionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListPolicyVersionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::list_policy_versions(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListPolicyVersionsSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/RollbackPolicy" => {
+                    #[allow(non_camel_case_types)]
+                    struct RollbackPolicySvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::RollbackPolicyRequest>
+                    for RollbackPolicySvc<T> {
+                        type Response = super::RollbackPolicyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RollbackPolicyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::rollback_policy(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RollbackPolicySvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/CreatePlan" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreatePlanSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::CreatePlanRequest>
+                    for CreatePlanSvc<T> {
+                        type Response = super::CreatePlanResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreatePlanRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::create_plan(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreatePlanSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/GetPlan" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetPlanSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::GetPlanRequest>
+                    for GetPlanSvc<T> {
+                        type Response = super::GetPlanResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetPlanRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::get_plan(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetPlanSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/ListPlans" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListPlansSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::ListPlansRequest>
+                    for ListPlansSvc<T> {
+                        type Response = super::ListPlansResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListPlansRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::list_plans(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListPlansSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/UpdatePlan" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdatePlanSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::UpdatePlanRequest>
+                    for UpdatePlanSvc<T> {
+                        type Response = super::UpdatePlanResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdatePlanRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::update_plan(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdatePlanSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/DeletePlan" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeletePlanSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::DeletePlanRequest>
+                    for DeletePlanSvc<T> {
+                        type Response = super::DeletePlanResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeletePlanRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::delete_plan(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeletePlanSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/SetAssignment" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetAssignmentSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::SetAssignmentRequest>
+                    for SetAssignmentSvc<T> {
+                        type Response = super::SetAssignmentResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetAssignmentRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::set_assignment(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetAssignmentSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/DeleteAssignment" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteAssignmentSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::DeleteAssignmentRequest>
+                    for DeleteAssignmentSvc<T> {
+                        type Response = super::DeleteAssignmentResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteAssignmentRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::delete_assignment(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteAssignmentSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/ListAssignments" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAssignmentsSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::ListAssignmentsRequest>
+                    for ListAssignmentsSvc<T> {
+                        type Response = super::ListAssignmentsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAssignmentsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::list_assignments(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAssignmentsSvc(inner);
                         let codec = crate::codec::ServerCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -10,7 +10,7 @@ use tidegate_chassis::{
 
 pub use crate::usage::UsageConfig;
 
-use crate::store::{MemoryStoreConfig, RedisStoreConfig};
+use crate::store::{MemoryStoreConfig, RedisStoreConfig, catalog::DatabaseConfig};
 
 /// The embedded defaults: every key, with its explanation.
 pub const CONFIG_DEFAULTS: &str = include_str!("../config.default.toml");
@@ -19,6 +19,7 @@ pub const CONFIG_DEFAULTS: &str = include_str!("../config.default.toml");
 pub const ENV_ALIASES: &[(&str, &str)] = &[
     ("TIDEGATE_RATELIMIT_LISTEN", "server.listen"),
     ("REDIS_URL", "store.redis.url"),
+    ("DATABASE_URL", "database.url"),
     ("RATE_LIMIT_ENABLED", "enabled"),
     ("ENVIRONMENT", "environment"),
     ("LOG_LEVEL", "telemetry.log_level"),
@@ -48,6 +49,9 @@ pub struct Config {
     /// Where policies come from.
     #[garde(dive)]
     pub policies: PoliciesConfig,
+    /// Where policies live that are set over the API.
+    #[garde(dive)]
+    pub database: DatabaseConfig,
     /// How retries are recognized.
     #[garde(dive)]
     pub idempotency: IdempotencyConfig,

@@ -3,7 +3,11 @@
 mod direct;
 mod envoy;
 mod error;
+mod fields;
+mod pages;
 mod parse;
+mod plans;
+mod policies;
 mod render;
 mod services;
 mod stream;
@@ -20,12 +24,13 @@ use tidegate_proto::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use self::{envoy::EnvoyApi, error::to_status, parse::Asked, render::Renderer};
+use self::{envoy::EnvoyApi, error::to_status, parse::Asked, policies::Entries, render::Renderer};
 pub(crate) use self::{
     services::{NAMES, Services},
     upgrade_hook::UpgradeHook,
 };
 use crate::{
+    catalog::Catalog,
     domain::{Derived, PolicySet},
     limiter::{CheckError, Limiter, Verdict},
     metrics::CheckStats,
@@ -49,15 +54,26 @@ pub(crate) struct RateLimitApi {
 
 struct Shared {
     limiter: Limiter,
+    catalog: Catalog,
     renderer: Renderer,
     stats: Arc<CheckStats>,
     usage: WorkerUsage,
 }
 
 impl RateLimitApi {
-    /// Serves `limiter`.
-    pub(crate) fn new(limiter: Limiter, random: Random, stats: Arc<CheckStats>, usage: WorkerUsage) -> Self {
-        Self { shared: Arc::new(Shared { limiter, renderer: Renderer::new(random), stats, usage }) }
+    /// Serves `limiter`, whose policies are those of `catalog`.
+    pub(crate) fn new(
+        limiter: Limiter,
+        catalog: Catalog,
+        random: Random,
+        stats: Arc<CheckStats>,
+        usage: WorkerUsage,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { limiter, catalog, renderer: Renderer::new(random), stats, usage }) }
+    }
+
+    fn entries(&self) -> Entries<'_> {
+        Entries(&self.shared.catalog)
     }
 }
 
@@ -201,6 +217,111 @@ impl RateLimitService for RateLimitApi {
         request: Request<pb::ListPolicyStatsRequest>,
     ) -> Result<Response<pb::ListPolicyStatsResponse>, Status> {
         usage::policy_stats(self.shared.usage.usage(), request.get_ref()).map(Response::new)
+    }
+
+    async fn create_policy(
+        &self,
+        request: Request<pb::CreatePolicyRequest>,
+    ) -> Result<Response<pb::CreatePolicyResponse>, Status> {
+        self.entries().create_policy(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_policy(
+        &self,
+        request: Request<pb::GetPolicyRequest>,
+    ) -> Result<Response<pb::GetPolicyResponse>, Status> {
+        self.entries().get_policy(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_policies(
+        &self,
+        request: Request<pb::ListPoliciesRequest>,
+    ) -> Result<Response<pb::ListPoliciesResponse>, Status> {
+        self.entries().list_policies(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn update_policy(
+        &self,
+        request: Request<pb::UpdatePolicyRequest>,
+    ) -> Result<Response<pb::UpdatePolicyResponse>, Status> {
+        self.entries().update_policy(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete_policy(
+        &self,
+        request: Request<pb::DeletePolicyRequest>,
+    ) -> Result<Response<pb::DeletePolicyResponse>, Status> {
+        self.entries().delete_policy(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_policy_versions(
+        &self,
+        request: Request<pb::ListPolicyVersionsRequest>,
+    ) -> Result<Response<pb::ListPolicyVersionsResponse>, Status> {
+        self.entries().list_policy_versions(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn rollback_policy(
+        &self,
+        request: Request<pb::RollbackPolicyRequest>,
+    ) -> Result<Response<pb::RollbackPolicyResponse>, Status> {
+        self.entries().rollback_policy(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn create_plan(
+        &self,
+        request: Request<pb::CreatePlanRequest>,
+    ) -> Result<Response<pb::CreatePlanResponse>, Status> {
+        self.entries().create_plan(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_plan(
+        &self,
+        request: Request<pb::GetPlanRequest>,
+    ) -> Result<Response<pb::GetPlanResponse>, Status> {
+        self.entries().get_plan(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_plans(
+        &self,
+        request: Request<pb::ListPlansRequest>,
+    ) -> Result<Response<pb::ListPlansResponse>, Status> {
+        self.entries().list_plans(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn update_plan(
+        &self,
+        request: Request<pb::UpdatePlanRequest>,
+    ) -> Result<Response<pb::UpdatePlanResponse>, Status> {
+        self.entries().update_plan(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete_plan(
+        &self,
+        request: Request<pb::DeletePlanRequest>,
+    ) -> Result<Response<pb::DeletePlanResponse>, Status> {
+        self.entries().delete_plan(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn set_assignment(
+        &self,
+        request: Request<pb::SetAssignmentRequest>,
+    ) -> Result<Response<pb::SetAssignmentResponse>, Status> {
+        self.entries().set_assignment(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete_assignment(
+        &self,
+        request: Request<pb::DeleteAssignmentRequest>,
+    ) -> Result<Response<pb::DeleteAssignmentResponse>, Status> {
+        self.entries().delete_assignment(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_assignments(
+        &self,
+        request: Request<pb::ListAssignmentsRequest>,
+    ) -> Result<Response<pb::ListAssignmentsResponse>, Status> {
+        self.entries().list_assignments(request.into_inner()).await.map(Response::new)
     }
 }
 

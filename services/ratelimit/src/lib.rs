@@ -3,6 +3,7 @@
 //! `grpc` translates, `limiter` decides which limits apply, `domain` is the arithmetic, `store` keeps the
 //! counters, `policies` reads what is limited. Arrows run `main → grpc → limiter → domain ← store`.
 
+mod catalog;
 pub mod config;
 pub mod domain;
 mod grpc;

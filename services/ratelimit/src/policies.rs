@@ -5,12 +5,14 @@ mod conditions;
 mod derivations;
 mod file;
 pub mod import;
+mod layers;
 mod limits;
 mod names;
 mod overrides;
 mod period;
 mod rate;
 mod reader;
+mod stored;
 mod summary;
 mod watch;
 
@@ -22,8 +24,10 @@ use self::{file::PolicyFile, reader::Faults};
 use crate::domain::PolicySet;
 
 pub(crate) use conditions::MAX_LEVELS;
+pub(crate) use layers::{Layers, Listed, Origin};
+pub(crate) use stored::StoredEntry;
 pub use summary::PolicySummary;
-pub use watch::PolicyWatch;
+pub(crate) use watch::PolicyWatch;
 
 /// The built-in policy file: the four plans and the policies that apply when nothing else is said. It is
 /// also the manual of the format.
@@ -48,6 +52,11 @@ pub struct PolicyErrors {
 }
 
 impl PolicyErrors {
+    /// Those of `origin`, at least one.
+    pub(crate) fn of(origin: &str, errors: Vec<PolicyError>) -> Self {
+        Self { origin: origin.to_owned(), errors }
+    }
+
     fn one(origin: &str, path: String, description: String) -> Self {
         Self { origin: origin.to_owned(), errors: vec![PolicyError { path, description }] }
     }
@@ -89,9 +98,14 @@ impl std::error::Error for PolicyErrors {}
 ///
 /// Every fault of the file, or the one that it cannot be read.
 pub fn load(path: &Path, replicas: u32) -> Result<PolicySet, PolicyErrors> {
+    load_layers(path, replicas).map(|layers| built(&layers))
+}
+
+/// As [`load`], before what is there is put together.
+pub(crate) fn load_layers(path: &Path, replicas: u32) -> Result<Layers, PolicyErrors> {
     let origin = path.display().to_string();
     match fs::read(path) {
-        Ok(bytes) => parse_bytes(&bytes, &origin, replicas),
+        Ok(bytes) => Layers::of_text(utf8(&bytes, &origin)?, &origin, replicas),
         Err(error) => Err(PolicyErrors::one(&origin, String::new(), format!("cannot be read: {error}"))),
     }
 }
@@ -102,29 +116,24 @@ pub fn load(path: &Path, replicas: u32) -> Result<PolicySet, PolicyErrors> {
 ///
 /// Every fault of the text.
 pub fn parse(text: &str, origin: &str, replicas: u32) -> Result<PolicySet, PolicyErrors> {
-    let mut faults = Faults::default();
-    let set = read(text, &mut faults)
-        .and_then(|file| compile::compile(read_built_in(), file, replicas, &mut faults))
-        .map(|set| set.with_fingerprint(fingerprint(text.as_bytes())));
-    set.ok_or_else(|| PolicyErrors { origin: origin.to_owned(), errors: faults.0 })
-}
-
-/// As [`parse`], of what may not be a text.
-fn parse_bytes(bytes: &[u8], origin: &str, replicas: u32) -> Result<PolicySet, PolicyErrors> {
-    std::str::from_utf8(bytes).map_or_else(
-        |error| {
-            let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-            Err(PolicyErrors::one(origin, place_after(&before), "is not UTF-8".to_owned()))
-        },
-        |text| parse(text, origin, replicas),
-    )
+    Layers::of_text(text, origin, replicas).map(|layers| built(&layers))
 }
 
 /// The policies that apply when there is no file.
 pub fn builtin(replicas: u32) -> PolicySet {
-    let nothing = PolicyFile::read(toml::Table::new(), &mut Faults::default());
-    let set = compile::compile(read_built_in(), nothing, replicas, &mut Faults::default());
-    set.expect("the built-in policies have no fault")
+    built(&Layers::built_in(replicas))
+}
+
+fn built(layers: &Layers) -> PolicySet {
+    layers.build().expect("what is built in has no fault, and a file with one was refused")
+}
+
+/// What may not be a text.
+fn utf8<'b>(bytes: &'b [u8], origin: &str) -> Result<&'b str, PolicyErrors> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        PolicyErrors::one(origin, place_after(&before), "is not UTF-8".to_owned())
+    })
 }
 
 fn read_built_in() -> PolicyFile {

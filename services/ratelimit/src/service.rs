@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::Context;
-use arc_swap::ArcSwap;
 use tidegate_chassis::{
     clock::{Clock, Random},
     direct::Direct,
@@ -13,13 +12,13 @@ use tidegate_chassis::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
+    catalog::{Catalog, CatalogSettings},
     config::Config,
-    domain::PolicySet,
     grpc::{self, RateLimitApi, Services, UpgradeHook},
     limiter::{Counters, Limiter, LimiterSettings},
     metrics::CheckMetrics,
-    policies::{self, PolicyWatch},
-    store::{MemoryStore, RedisBackend},
+    policies::{self, Layers, PolicyWatch},
+    store::{MemoryStore, RedisBackend, catalog::CatalogStore},
     usage::Usage,
 };
 
@@ -27,19 +26,20 @@ use crate::{
 pub struct Service {
     listeners: Listeners,
     config: Config,
-    policies: Arc<ArcSwap<PolicySet>>,
+    layers: Layers,
+    database: Option<Arc<dyn CatalogStore>>,
     metrics: Metrics,
     clock: Clock,
     random: Random,
 }
 
 impl Service {
-    /// Reads the policies and opens the ports; nothing is served yet.
+    /// Reads the policies, opens the database and the ports; nothing is served yet.
     ///
     /// # Errors
     ///
-    /// Settings unfit for the environment, a policy file with faults (all of them are named), a port
-    /// that cannot be had.
+    /// Settings unfit for the environment, a policy file with faults (all of them are named), a database that cannot be
+    /// reached, a port that cannot be had.
     pub async fn bind(
         config: Config,
         metrics: Metrics,
@@ -47,20 +47,17 @@ impl Service {
         random: Random,
     ) -> anyhow::Result<Self> {
         config.refuse_unfit()?;
-        let policies = match config.policies.file.as_str() {
-            "" => policies::builtin(config.policies.replicas),
-            file => policies::load(Path::new(file), config.policies.replicas)
+        let layers = match config.policies.file.as_str() {
+            "" => Layers::built_in(config.policies.replicas),
+            file => policies::load_layers(Path::new(file), config.policies.replicas)
                 .with_context(|| format!("policies.file: {file}"))?,
         };
+        let database = match config.database.is_set() {
+            true => Some(config.database.open().await.context("database.url (DATABASE_URL)")?),
+            false => None,
+        };
         let listeners = Listeners::bind(&config.server).await?;
-        Ok(Self {
-            listeners,
-            config,
-            policies: Arc::new(ArcSwap::from_pointee(policies)),
-            metrics,
-            clock,
-            random,
-        })
+        Ok(Self { listeners, config, layers, database, metrics, clock, random })
     }
 
     /// Address of the gRPC port.
@@ -77,22 +74,33 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// If the server cannot start its workers.
+    /// If what the database holds cannot be used, or the server cannot start its workers.
     pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { listeners, config, policies, metrics, clock, random } = self;
+        let Self { listeners, config, layers, database, metrics, clock, random } = self;
+        let settings = CatalogSettings {
+            poll_every: config.database.poll_every.get(),
+            query_timeout: config.database.query_timeout.get(),
+            origin: config.policies.file.clone(),
+        };
+        // To the very end, since what is asked while the server drains is answered too.
+        let keep = CancellationToken::new();
+        let _ends_last = keep.clone().drop_guard();
+        let sources = (clock.clone(), random.clone());
+        let catalog = Catalog::start(layers, database, settings, sources, &metrics, keep)
+            .await
+            .context("the policies of the database (database.url) and the policy file")?;
+        let policies = Arc::clone(catalog.policies());
         let memory = Arc::new(MemoryStore::new(&config.store.memory, clock.clone(), &random, &metrics));
         let checks = CheckMetrics::register(&metrics);
         let usage = Usage::new(&config.usage, clock.clone(), random.clone(), &metrics);
         let _turning = AbortOnDropHandle::new(tokio::spawn(usage.clone().keep_turning()));
         let _watch = match config.policies.file.as_str() {
             "" => None,
-            file => Some(PolicyWatch::start(
-                Path::new(file),
-                config.policies.replicas,
-                Arc::clone(&policies),
-                &metrics,
-                &stop,
-            )?),
+            file => {
+                let (before, catalog) = (policies.load().fingerprint(), catalog.clone());
+                let apply = Box::new(move |bytes| catalog.replace_file(bytes));
+                Some(PolicyWatch::start(Path::new(file), before, apply, &metrics, &stop)?)
+            }
         };
         let upgrades =
             UpgradeHook::start(&config.upgrade_hook, (clock.clone(), random.clone()), &metrics, &stop)?;
@@ -124,7 +132,8 @@ impl Service {
             };
             let limiter = Limiter::new(Arc::clone(&policies), counters, clock.clone(), settings)
                 .telling(upgrades.as_ref().map(UpgradeHook::for_worker));
-            let api = RateLimitApi::new(limiter, random.clone(), checks.for_worker(), usage.for_worker());
+            let (stats, usage) = (checks.for_worker(), usage.for_worker());
+            let api = RateLimitApi::new(limiter, catalog.clone(), random.clone(), stats, usage);
             let services = Services::new(api.clone(), max_message_bytes);
             Direct::new(api, services, max_message_bytes)
         };

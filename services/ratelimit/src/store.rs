@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use crate::domain::{Check, Decision, Layout};
 
+pub mod catalog;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod memory;

@@ -12,6 +12,7 @@ mod health_probe;
 mod imported;
 mod never_over_admits;
 mod overrides;
+mod policies_database;
 mod policies_reload;
 mod redis_outage;
 mod seconds;

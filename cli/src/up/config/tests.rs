@@ -114,3 +114,17 @@ fn gateway_calls_the_service_of_this_process() {
     let urls: Vec<_> = gateway.upstreams.ratelimit.into_iter().map(String::from).collect();
     assert_eq!(urls, ["http://127.0.0.1:8081/"]);
 }
+
+#[test]
+fn what_is_set_over_the_api_is_kept_in_a_file_in_memory_or_where_it_was_said() {
+    let url = |env: &[(&str, &str)], folder: Option<&str>| {
+        let mut config = load(env).unwrap();
+        config.keep_in(folder.map(Path::new));
+        config.ratelimit.database.url.expose().to_owned()
+    };
+    assert_eq!(url(&[], Some("a b/100%?")), "sqlite://a b/100%25%3F/tidegate.db");
+    assert_eq!(url(&[], None), "sqlite::memory:");
+    let set = [("DATABASE_URL", "postgres://db/x")];
+    assert_eq!(url(&set, Some("x")), "postgres://db/x");
+    assert_eq!(url(&set, None), "postgres://db/x");
+}

@@ -22,7 +22,7 @@ pub struct Policy {
     /// What must hold of a request, all of it.
     pub conditions: Box<[Condition]>,
     /// What must hold as well; asked last, since it is the dearest.
-    pub when: Option<Box<Expression>>,
+    pub when: Option<Arc<Expression>>,
     /// Attributes whose values make the key that is counted under; all must be there. If there are
     /// none, the whole namespace is counted under one key.
     pub key_by: Box<[Box<str>]>,

@@ -7,7 +7,12 @@ use tidegate_proto::ratelimit::v1 as pb;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::{limiter::CheckError, store::StoreError};
+use crate::{
+    catalog::ChangeError,
+    limiter::CheckError,
+    policies::PolicyError,
+    store::{StoreError, catalog::CatalogError},
+};
 
 /// When a call that needs the store should be tried again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -39,6 +44,47 @@ pub(super) fn to_status(error: &CheckError) -> Status {
             | StoreError::Protocol
             | StoreError::Full,
         ) => status(Code::Unavailable, "STORE_UNAVAILABLE", message, Some(STORE_RETRY)),
+    }
+}
+
+/// The most other entries that are named when they stand in the way.
+const MAX_NAMED: usize = 10;
+
+/// As [`to_status`], of changes of policies.
+pub(super) fn change_status(error: &ChangeError) -> Status {
+    let message = error.to_string();
+    match error {
+        ChangeError::NoDatabase => status(Code::FailedPrecondition, "DATABASE_NOT_CONFIGURED", message, None),
+        ChangeError::Invalid(faults) => {
+            let mut violations = Violations::default();
+            for PolicyError { path, description } in faults {
+                // Where the message and the policy file name things in two ways.
+                let path = path.replacen("policy.plan.", "policy.plan_of.", 1);
+                violations.add(path.replacen("policy.on_limit.", "policy.", 1), description);
+            }
+            invalid(violations)
+        }
+        ChangeError::NotFound(_) => status(Code::NotFound, "ENTRY_NOT_FOUND", message, None),
+        ChangeError::Exists(..) => status(Code::AlreadyExists, "ENTRY_EXISTS", message, None),
+        ChangeError::ReadOnly(..) => status(Code::FailedPrecondition, "ENTRY_READ_ONLY", message, None),
+        ChangeError::Etag(_) => status(Code::Aborted, "ETAG_MISMATCH", message, None),
+        ChangeError::InUse(faults) => {
+            let mut details = ErrorDetails::with_error_info("ENTRY_IN_USE", ERROR_DOMAIN, []);
+            for PolicyError { path, description } in faults.iter().take(MAX_NAMED) {
+                details.add_bad_request_violation(path, description);
+            }
+            let first = faults.first().map(ToString::to_string).unwrap_or_default();
+            let more = faults.len().saturating_sub(1);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            Status::with_error_details(Code::FailedPrecondition, format!("{message}: {first}{more}"), details)
+        }
+        ChangeError::Contended | ChangeError::Store(CatalogError::Moved) => {
+            status(Code::Aborted, "CONCURRENT_CHANGES", message, Some(STORE_RETRY))
+        }
+        ChangeError::Store(CatalogError::Unavailable(_)) => {
+            status(Code::Unavailable, "DATABASE_UNAVAILABLE", message, Some(STORE_RETRY))
+        }
+        ChangeError::Store(CatalogError::Corrupt(_)) => status(Code::Internal, "INTERNAL", message, None),
     }
 }
 

@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tidegate_chassis::{
     clock::Clock,
     direct::{DirectMethods, Shape},
@@ -53,11 +52,11 @@ pub(super) fn api_by(
     let config = MemoryStoreConfig { max_bytes: 16 << 20 };
     let store = Arc::new(MemoryStore::new(&config, clock.clone(), &random, &metrics));
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 60_000_000 };
-    let policies = Arc::new(ArcSwap::from_pointee(policies));
-    let limiter = Limiter::new(policies, counters(store), clock.clone(), settings);
+    let catalog = Catalog::of(policies);
+    let limiter = Limiter::new(Arc::clone(catalog.policies()), counters(store), clock.clone(), settings);
     let stats = CheckMetrics::register(&metrics).for_worker();
     let usage = Usage::new(&usage_config(), Clock::system(), random.clone(), &metrics).for_worker();
-    (RateLimitApi::new(limiter, random, stats, usage), metrics)
+    (RateLimitApi::new(limiter, catalog, random, stats, usage), metrics)
 }
 
 pub(super) fn usage_config() -> UsageConfig {

@@ -1,5 +1,5 @@
-//! From the file to the policies in force: what its parts say of each other is checked, plans are found
-//! by name, keys and layouts are computed.
+//! From entries to the policies in force: what they say of each other is checked, plans are found by name, keys and
+//! layouts are computed.
 
 use std::{
     collections::HashSet,
@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    file::{NamespaceEntry, PlanEntry, PolicyEntry, PolicyFile, TariffEntry},
-    overrides,
+    file::{AssignmentEntry, NamespaceEntry, PlanEntry, PolicyEntry, PolicyFile, TariffEntry},
+    overrides::{self, OverrideEntry},
     reader::Faults,
 };
 use crate::domain::{Assignments, Bundle, Names, Plan, PlanChoice, PlanNames, Policy, PolicySet, Tariff};
@@ -17,25 +17,71 @@ use crate::domain::{Assignments, Bundle, Names, Plan, PlanChoice, PlanNames, Pol
 /// beginning of the keys are kept ready, some 150 bytes.
 const MAX_PAIRS: usize = 1_000_000;
 
-/// Puts `file` on top of what is built in: its plans and policies take the place of built-in ones of the
-/// same name. Faults are noted for `file` only, since what is built in has none.
-///
-/// Gives nothing if there is any fault, be it one that was noted before.
-pub(super) fn compile(
-    built_in: PolicyFile,
-    file: PolicyFile,
-    replicas: u32,
+/// What one database holds, entry by entry.
+#[derive(Default)]
+pub(super) struct StoredEntries<'a> {
+    pub(super) plans: Vec<&'a PlanEntry>,
+    pub(super) policies: Vec<&'a PolicyEntry>,
+    pub(super) assignments: Vec<&'a AssignmentEntry>,
+}
+
+/// Everything in force, one layer on top of the other: what is built in, what is stored, the file. An entry takes the place of
+/// one of the same name in a layer below.
+pub(super) struct Merged<'a> {
+    plans: Vec<&'a PlanEntry>,
+    names: PlanNames,
+    policies: Vec<&'a PolicyEntry>,
+    assignments: Assignments,
+    namespaces: &'a [NamespaceEntry],
+    overrides: Vec<&'a OverrideEntry>,
+}
+
+/// Puts the layers on top of each other, and notes what does not fit together. Faults are noted for the file and for what is stored, since
+/// what is built in has none. `stored` is absent if there is no database.
+pub(super) fn merge<'a>(
+    built_in: &'a PolicyFile,
+    stored: Option<&StoredEntries<'a>>,
+    file: &'a PolicyFile,
     faults: &mut Faults,
-) -> Option<PolicySet> {
+) -> Merged<'a> {
     check_plan_names(&file.plans, faults);
     check_policy_names(&file.policies, faults);
-
-    let mut plans = built_in.plans;
-    let mut names = PlanNames::new();
-    for (position, plan) in plans.iter().enumerate() {
-        names.insert(sound(plan.name.as_deref()).into(), position);
+    let (plans, names) = merge_plans(built_in, stored, file);
+    let policies = merge_policies(built_in, stored, file);
+    for policy in &policies {
+        check_plan_of(policy, &names, faults);
+        check_upgrade_of(policy, &names, faults);
     }
-    for plan in file.plans {
+    check_replaces(&policies, faults);
+    check_pairs(&plans, &policies, faults);
+    let mut assignments = Assignments::new();
+    let below = stored.iter().flat_map(|stored| stored.assignments.iter().copied());
+    for entry in below.chain(&file.assignments) {
+        let Some(position) = names.get(&*entry.plan) else {
+            faults.add(entry.path.as_str(), unknown_plan(&entry.plan, &names));
+            continue;
+        };
+        assignments.entry_ref(&*entry.attribute).or_default().insert(entry.value.as_str().into(), *position);
+    }
+    // What a file alone would not mean may well be meant together with policies that come and go.
+    if stored.is_none() {
+        check_assignments_are_used(&assignments, &policies, faults);
+        check_namespaces_are_used(&file.namespaces, &policies, faults);
+    }
+    let overrides = file.overrides.iter().collect();
+    Merged { plans, names, policies, assignments, namespaces: &file.namespaces, overrides }
+}
+
+/// The first of a name keeps its place in the order.
+fn merge_plans<'a>(
+    built_in: &'a PolicyFile,
+    stored: Option<&StoredEntries<'a>>,
+    file: &'a PolicyFile,
+) -> (Vec<&'a PlanEntry>, PlanNames) {
+    let mut plans: Vec<&PlanEntry> = Vec::new();
+    let mut names = PlanNames::new();
+    let stored = stored.iter().flat_map(|stored| stored.plans.iter().copied());
+    for plan in built_in.plans.iter().chain(stored).chain(&file.plans) {
         let Some(name) = plan.name.as_deref() else { continue };
         let position = *names.entry_ref(name).or_insert(plans.len());
         if position == plans.len() {
@@ -44,43 +90,43 @@ pub(super) fn compile(
             plans[position] = plan;
         }
     }
-    for policy in &file.policies {
-        check_plan_of(policy, &names, faults);
-        check_replaces(policy, &file.policies, faults);
-        check_upgrade_of(policy, &names, faults);
+    (plans, names)
+}
+
+fn merge_policies<'a>(
+    built_in: &'a PolicyFile,
+    stored: Option<&StoredEntries<'a>>,
+    file: &'a PolicyFile,
+) -> Vec<&'a PolicyEntry> {
+    // Those of the file all, also where two have one name: that is told as a fault.
+    let mut policies: Vec<&PolicyEntry> = file.policies.iter().collect();
+    let name = |policy: &'a PolicyEntry| (policy.namespace.as_deref(), policy.name.as_deref());
+    let mut taken: HashSet<_> = policies.iter().map(|policy| name(policy)).collect();
+    let stored = stored.iter().flat_map(|stored| stored.policies.iter().copied());
+    let built_in = built_in.policies.iter().filter(|_| file.builtin);
+    policies.extend(stored.chain(built_in).filter(|policy| taken.insert(name(policy))));
+    policies
+}
+
+impl Merged<'_> {
+    /// Whether some of the faults are found only when it is built.
+    pub(super) fn has_overrides(&self) -> bool {
+        !self.overrides.is_empty()
     }
 
-    let mut policies = file.policies;
-    if file.builtin {
-        for policy in built_in.policies {
-            let taken =
-                |other: &PolicyEntry| other.namespace == policy.namespace && other.name == policy.name;
-            if !policies.iter().any(taken) {
-                policies.push(policy);
-            }
+    /// The policies in force. Nothing if a fault was noted, or is found in overrides, which are looked at last.
+    pub(super) fn build(self, replicas: u32, faults: &mut Faults) -> Option<PolicySet> {
+        if !faults.0.is_empty() {
+            return None;
         }
+        let settings =
+            self.namespaces.iter().map(|entry| (entry.name.clone(), entry.settings.clone())).collect();
+        let plans: Vec<_> = self.plans.iter().map(|plan| Arc::new(build_plan(plan, replicas))).collect();
+        let (names, assignments) = (Arc::new(self.names.into()), Arc::new(self.assignments));
+        let shared = Shared { plans: &plans, names, assignments, replicas };
+        let policies: Vec<_> = self.policies.iter().map(|policy| shared.build_policy(policy)).collect();
+        overrides::apply(PolicySet::new(policies, plans, &settings), &self.overrides, faults)
     }
-    check_pairs(&plans, &policies, faults);
-    let mut assignments = Assignments::new();
-    for entry in file.assignments {
-        let Some(position) = names.get(&*entry.plan) else {
-            faults.add(entry.path, unknown_plan(&entry.plan, &names));
-            continue;
-        };
-        assignments.entry_ref(&*entry.attribute).or_default().insert(entry.value.into(), *position);
-    }
-    check_assignments_are_used(&assignments, &policies, faults);
-    check_namespaces_are_used(&file.namespaces, &policies, faults);
-    let settings = file.namespaces.into_iter().map(|entry| (entry.name, entry.settings)).collect();
-
-    if !faults.0.is_empty() {
-        return None;
-    }
-    let plans: Vec<_> = plans.iter().map(|plan| Arc::new(build_plan(plan, replicas))).collect();
-    let shared =
-        Shared { plans: &plans, names: Arc::new(names.into()), assignments: Arc::new(assignments), replicas };
-    let policies: Vec<_> = policies.into_iter().map(|policy| shared.build_policy(policy)).collect();
-    overrides::apply(PolicySet::new(policies, plans, &settings), file.overrides, faults)
 }
 
 fn check_plan_names(plans: &[PlanEntry], faults: &mut Faults) {
@@ -115,17 +161,23 @@ fn check_plan_of(policy: &PolicyEntry, names: &PlanNames, faults: &mut Faults) {
 }
 
 /// Policies that are replaced must be there, and be for descriptors: a name that means nothing is most likely misspelt.
-fn check_replaces(policy: &PolicyEntry, policies: &[PolicyEntry], faults: &mut Faults) {
-    for (index, name) in policy.replaces.iter().enumerate() {
-        let mut others = policies.iter().filter(|other| other.path != policy.path);
-        let is_there = others.any(|other| {
-            other.name.as_ref() == Some(name)
-                && other.namespace == policy.namespace
-                && other.descriptor.is_some()
-        });
-        if !is_there {
-            let description = format!("there is no other policy {name:?} with a descriptor in its namespace");
-            faults.add(format!("{}.replaces[{index}]", policy.path), description);
+fn check_replaces(policies: &[&PolicyEntry], faults: &mut Faults) {
+    if policies.iter().all(|policy| policy.replaces.is_empty()) {
+        return;
+    }
+    let with_descriptor: HashSet<_> = policies
+        .iter()
+        .filter(|policy| policy.descriptor.is_some())
+        .map(|policy| (policy.namespace.as_deref(), policy.name.as_deref()))
+        .collect();
+    for policy in policies {
+        for (index, name) in policy.replaces.iter().enumerate() {
+            let other = (policy.namespace.as_deref(), Some(&**name));
+            if policy.name.as_deref() == Some(&**name) || !with_descriptor.contains(&other) {
+                let description =
+                    format!("there is no other policy {name:?} with a descriptor in its namespace");
+                faults.add(format!("{}.replaces[{index}]", policy.path), description);
+            }
         }
     }
 }
@@ -140,7 +192,7 @@ fn check_upgrade_of(policy: &PolicyEntry, names: &PlanNames, faults: &mut Faults
     }
 }
 
-fn check_pairs(plans: &[PlanEntry], policies: &[PolicyEntry], faults: &mut Faults) {
+fn check_pairs(plans: &[&PlanEntry], policies: &[&PolicyEntry], faults: &mut Faults) {
     let takers = policies.iter().filter(|policy| matches!(policy.tariff, Some(TariffEntry::PlanOf { .. })));
     let takers = takers.count();
     if takers.saturating_mul(plans.len()) > MAX_PAIRS {
@@ -153,7 +205,7 @@ fn check_pairs(plans: &[PlanEntry], policies: &[PolicyEntry], faults: &mut Fault
 }
 
 /// An assignment that no policy looks at is most likely a misspelt attribute.
-fn check_assignments_are_used(assignments: &Assignments, policies: &[PolicyEntry], faults: &mut Faults) {
+fn check_assignments_are_used(assignments: &Assignments, policies: &[&PolicyEntry], faults: &mut Faults) {
     let keyed: HashSet<_> = policies
         .iter()
         .filter(|policy| matches!(policy.tariff, Some(TariffEntry::PlanOf { .. })))
@@ -172,10 +224,11 @@ fn check_assignments_are_used(assignments: &Assignments, policies: &[PolicyEntry
     }
 }
 
-fn check_namespaces_are_used(namespaces: &[NamespaceEntry], policies: &[PolicyEntry], faults: &mut Faults) {
+fn check_namespaces_are_used(namespaces: &[NamespaceEntry], policies: &[&PolicyEntry], faults: &mut Faults) {
+    let used: HashSet<_> = policies.iter().filter_map(|policy| policy.namespace.as_deref()).collect();
     for NamespaceEntry { path, name, .. } in namespaces {
-        if !policies.iter().any(|policy| policy.namespace.as_ref() == Some(name)) {
-            faults.add(path, format!("no policy is declared in namespace {name:?}"));
+        if !used.contains(&**name) {
+            faults.add(path.as_str(), format!("no policy is declared in namespace {name:?}"));
         }
     }
 }
@@ -199,17 +252,17 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    fn build_policy(&self, entry: PolicyEntry) -> Policy {
-        let (namespace, name) = (sound(entry.namespace), sound(entry.name));
-        let levels = entry.descriptor.iter().flatten().map(|level| level.key.to_string());
-        let key_by: Vec<_> = levels.chain(entry.key_by).collect();
-        let bundle = |plan: &Plan| Bundle::new(&namespace, &name, &key_by, plan);
-        let tariff = match sound(entry.tariff) {
-            TariffEntry::Limits(limits) => Tariff::Fixed(bundle(&Plan::new(&name, &limits, self.replicas))),
-            TariffEntry::Plan(plan) => Tariff::Fixed(bundle(&self.plans[self.position(&plan)])),
+    fn build_policy(&self, entry: &PolicyEntry) -> Policy {
+        let (namespace, name) = (sound(entry.namespace.as_deref()), sound(entry.name.as_deref()));
+        let levels = entry.descriptor.iter().flatten().map(|level| &*level.key);
+        let key_by: Vec<_> = levels.chain(entry.key_by.iter().map(String::as_str)).collect();
+        let bundle = |plan: &Plan| Bundle::new(namespace, name, &key_by, plan);
+        let tariff = match sound(entry.tariff.as_ref()) {
+            TariffEntry::Limits(limits) => Tariff::Fixed(bundle(&Plan::new(name, limits, self.replicas))),
+            TariffEntry::Plan(plan) => Tariff::Fixed(bundle(&self.plans[self.position(plan)])),
             TariffEntry::PlanOf { attribute, default } => Tariff::ByPlan(PlanChoice {
-                attribute: attribute.into(),
-                default: self.position(&default),
+                attribute: attribute.as_str().into(),
+                default: self.position(default),
                 bundles: self.plans.iter().map(|plan| bundle(plan)).collect(),
                 names: Arc::clone(&self.names),
                 assignments: Arc::clone(&self.assignments),
@@ -218,15 +271,15 @@ impl Shared<'_> {
         Policy {
             name: name.into(),
             namespace: namespace.into(),
-            descriptor: entry.descriptor.map(Into::into),
-            replaces: entry.replaces.into_iter().map(Into::into).collect(),
-            conditions: entry.conditions.into(),
-            when: entry.when.map(Box::new),
+            descriptor: entry.descriptor.clone().map(Into::into),
+            replaces: entry.replaces.iter().map(|name| name.as_str().into()).collect(),
+            conditions: entry.conditions.clone().into(),
+            when: entry.when.clone(),
             key_by: key_by.into_iter().map(Into::into).collect(),
             enforcement: entry.enforcement,
             failure_mode: entry.failure_mode,
             tariff,
-            upgrade_plan: entry.upgrade_plan.map(Into::into),
+            upgrade_plan: entry.upgrade_plan.as_deref().map(Into::into),
             usage_place: OnceLock::new(),
         }
     }

@@ -1,6 +1,8 @@
 //! The policy file as it is written, field by field. What its parts say of each other is checked
 //! in [`super::compile`].
 
+use std::sync::Arc;
+
 use toml::Value;
 
 use super::{
@@ -14,6 +16,7 @@ use super::{
 use crate::domain::{Condition, Enforcement, Expression, FailureMode, Level, Limit, NamespaceSettings};
 
 /// A whole file. Of what is faulty, and noted as such, the fields are absent.
+#[derive(Debug)]
 pub(super) struct PolicyFile {
     /// Whether the built-in policies apply beside those of the file.
     pub builtin: bool,
@@ -24,13 +27,17 @@ pub(super) struct PolicyFile {
     pub overrides: Vec<OverrideEntry>,
 }
 
+#[derive(Debug)]
 pub(super) struct PlanEntry {
     pub path: String,
     pub name: Option<String>,
     /// None at all: unlimited.
     pub limits: Vec<Limit>,
+    /// As written, in JSON; empty of what is stored, where that is kept beside.
+    pub source: Box<str>,
 }
 
+#[derive(Debug)]
 pub(super) struct PolicyEntry {
     pub path: String,
     pub name: Option<String>,
@@ -38,15 +45,18 @@ pub(super) struct PolicyEntry {
     pub descriptor: Option<Vec<Level>>,
     pub replaces: Vec<String>,
     pub conditions: Vec<Condition>,
-    pub when: Option<Expression>,
+    pub when: Option<Arc<Expression>>,
     pub key_by: Vec<String>,
     pub tariff: Option<TariffEntry>,
     /// The plan that callers are to be moved to whom it denies.
     pub upgrade_plan: Option<String>,
     pub enforcement: Enforcement,
     pub failure_mode: FailureMode,
+    /// As of a plan.
+    pub source: Box<str>,
 }
 
+#[derive(Debug)]
 pub(super) enum TariffEntry {
     Plan(String),
     PlanOf {
@@ -58,6 +68,7 @@ pub(super) enum TariffEntry {
 }
 
 /// What the file says of a namespace as a whole.
+#[derive(Debug)]
 pub(super) struct NamespaceEntry {
     pub path: String,
     pub name: String,
@@ -65,6 +76,7 @@ pub(super) struct NamespaceEntry {
 }
 
 /// One value of an attribute with the plan assigned to it.
+#[derive(Debug)]
 pub(super) struct AssignmentEntry {
     pub path: String,
     pub attribute: String,
@@ -83,10 +95,16 @@ impl PolicyFile {
         let policies = root.tables("policies", faults).unwrap_or_default();
         let file = Self {
             builtin,
-            plans: plans.into_iter().map(|fields| read_plan(fields, faults)).collect(),
+            plans: plans
+                .into_iter()
+                .map(|fields| PlanEntry { source: fields.json(), ..read_plan(fields, faults) })
+                .collect(),
             policies: policies
                 .into_iter()
-                .map(|fields| read_policy(fields, enforcement, failure_mode, faults))
+                .map(|fields| PolicyEntry {
+                    source: fields.json(),
+                    ..read_policy(fields, enforcement, failure_mode, faults)
+                })
                 .collect(),
             assignments: root.table("assignments", faults).map_or_else(Vec::new, |fields| {
                 let attributes = fields.entries();
@@ -111,7 +129,7 @@ fn read_defaults(mut fields: Fields, faults: &mut Faults) -> (Enforcement, Failu
     (enforcement.unwrap_or_default(), failure_mode.unwrap_or_default())
 }
 
-fn read_plan(mut fields: Fields, faults: &mut Faults) -> PlanEntry {
+pub(super) fn read_plan(mut fields: Fields, faults: &mut Faults) -> PlanEntry {
     let name = read_name(&mut fields, faults);
     let unlimited = fields.boolean("unlimited", faults).unwrap_or(false);
     if unlimited == fields.has("limits") {
@@ -120,10 +138,10 @@ fn read_plan(mut fields: Fields, faults: &mut Faults) -> PlanEntry {
     let limits = read_limits(&mut fields, false, faults).unwrap_or_default();
     let path = fields.path().to_owned();
     fields.finish(faults);
-    PlanEntry { path, name, limits }
+    PlanEntry { path, name, limits, source: Box::default() }
 }
 
-fn read_policy(
+pub(super) fn read_policy(
     mut fields: Fields,
     enforcement: Enforcement,
     failure_mode: FailureMode,
@@ -144,13 +162,14 @@ fn read_policy(
         namespace,
         replaces: read_replaces(&mut fields, descriptor.is_some(), faults),
         conditions: read_conditions(&mut fields, faults),
-        when: read_when(&mut fields, faults),
+        when: read_when(&mut fields, faults).map(Arc::new),
         key_by: read_key_by(&mut fields, needs_key, faults),
         tariff: read_tariff(&mut fields, descriptor.is_some(), faults),
         upgrade_plan: read_on_limit(&mut fields, faults),
         descriptor,
         enforcement: fields.word("enforcement", &Enforcement::WORDS, faults).unwrap_or(enforcement),
         failure_mode: fields.word("failure_mode", &FailureMode::WORDS, faults).unwrap_or(failure_mode),
+        source: Box::default(),
     };
     fields.finish(faults);
     entry

@@ -14,6 +14,7 @@ use crate::domain::{
 };
 
 /// One override. Of what is faulty, and noted as such, the fields are absent.
+#[derive(Debug)]
 pub(super) struct OverrideEntry {
     pub path: String,
     pub namespace: Option<String>,
@@ -26,6 +27,7 @@ pub(super) struct OverrideEntry {
 }
 
 /// Whom an override is for, as it is written.
+#[derive(Debug)]
 pub(super) enum KeyEntry {
     /// A pattern for each attribute, in the order of the policy's key.
     InOrder(Vec<Pattern>),
@@ -94,22 +96,24 @@ fn read_key(fields: &mut Fields, faults: &mut Faults) -> Option<KeyEntry> {
 impl OverrideEntry {
     /// The override, if it says whom it is for in terms of its policy. What it says of limits is checked when it is
     /// [set](PolicySet::with_overrides).
-    pub(super) fn resolve(self, set: &PolicySet, faults: &mut Faults) -> Option<Override> {
-        let (namespace, name) = (self.namespace?, self.policy?);
-        let (limit, key, numbers) = (self.limit?, self.key?, self.numbers?);
-        let Some(declared) = set.namespace(&namespace) else {
+    pub(super) fn resolve(&self, set: &PolicySet, faults: &mut Faults) -> Option<Override> {
+        let (namespace, name) = (self.namespace.as_deref()?, self.policy.as_deref()?);
+        let (limit, key, numbers) = (self.limit.as_deref()?, self.key.as_ref()?, self.numbers?);
+        let Some(declared) = set.namespace(namespace) else {
             let description = format!("no policy is declared in namespace {namespace:?}");
             faults.add(format!("{}.namespace", self.path), description);
             return None;
         };
-        let Some(policy) = declared.policy(&name) else {
+        let Some(policy) = declared.policy(name) else {
             let description = format!("there is no policy {name:?} in namespace {namespace:?}");
             faults.add(format!("{}.policy", self.path), description);
             return None;
         };
         let key = match key {
-            KeyEntry::InOrder(patterns) => patterns,
-            KeyEntry::ByName(entries) => in_order(entries, policy, &format!("{}.key", self.path), faults)?,
+            KeyEntry::InOrder(patterns) => patterns.clone(),
+            KeyEntry::ByName(entries) => {
+                in_order(entries.clone(), policy, &format!("{}.key", self.path), faults)?
+            }
         };
         let target = OverrideTarget {
             namespace: policy.namespace.clone(),
@@ -148,7 +152,7 @@ fn in_order(
 }
 
 /// Puts overrides into a set, whose targets must differ. Gives nothing if there is any fault.
-pub(super) fn apply(set: PolicySet, entries: Vec<OverrideEntry>, faults: &mut Faults) -> Option<PolicySet> {
+pub(super) fn apply(set: PolicySet, entries: &[&OverrideEntry], faults: &mut Faults) -> Option<PolicySet> {
     if entries.is_empty() {
         return Some(set);
     }

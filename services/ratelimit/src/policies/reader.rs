@@ -2,7 +2,7 @@
 
 use toml::Value;
 
-use super::PolicyError;
+use super::{PolicyError, PolicyErrors};
 
 /// What was found wrong so far.
 #[derive(Debug, Default)]
@@ -12,6 +12,15 @@ impl Faults {
     /// Notes that what stands at `path` is wrong.
     pub(super) fn add(&mut self, path: impl Into<String>, description: impl Into<String>) {
         self.0.push(PolicyError { path: path.into(), description: description.into() });
+    }
+
+    /// Nothing, or what was found wrong in `origin`.
+    pub(super) fn none_or(self, origin: &str) -> Result<(), PolicyErrors> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(PolicyErrors { origin: origin.to_owned(), errors: self.0 })
+        }
     }
 }
 
@@ -31,6 +40,11 @@ impl Fields {
     /// Path of the table itself.
     pub(super) fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The table as JSON, if nothing was asked for yet.
+    pub(super) fn json(&self) -> Box<str> {
+        serde_json::to_string(&self.values).unwrap_or_default().into()
     }
 
     /// Path of a key of the table.

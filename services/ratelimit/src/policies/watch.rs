@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -21,7 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{fingerprint, parse_bytes};
+use super::{PolicyErrors, fingerprint};
 use crate::domain::PolicySet;
 
 /// How often the file is looked at whether or not a change was seen: file systems over a network do not
@@ -31,16 +30,23 @@ const POLL_EVERY: Duration = Duration::from_secs(2);
 /// How long it must be quiet after a change: who writes a file in several steps is let finish.
 const QUIET: Duration = Duration::from_millis(50);
 
+/// Puts the content of a file in force, and tells what is in force then.
+///
+/// # Errors
+///
+/// Every fault of the content.
+pub(super) type Apply = Box<dyn Fn(Vec<u8>) -> Result<Arc<PolicySet>, PolicyErrors> + Send>;
+
 /// The watch on a policy file. It ends when this is dropped.
 #[derive(Debug)]
-pub struct PolicyWatch {
+pub(crate) struct PolicyWatch {
     _ends_when_dropped: DropGuard,
 }
 
 impl PolicyWatch {
-    /// Puts every new content of the file at `path` into `policies`, as one atomic change with the next
-    /// version; `policies` holds what [`load`](super::load) made of the file before. A content with a
-    /// fault, or a file that is gone, leaves the policies as they are, is logged once and counted.
+    /// Gives every new content of the file at `path` to `apply`, on a thread for blocking work; `before` is the
+    /// fingerprint of the content that is in force. `apply` puts it in force as one atomic change, or
+    /// refuses it and leaves everything as it is. A content with a fault, or a file that is gone, is logged once and counted.
     ///
     /// The folder of the file is watched, not the file: editors and Kubernetes put another file or
     /// another link in its place. Registers `tidegate_ratelimit_policies_valid` (0 while the file has a
@@ -50,15 +56,15 @@ impl PolicyWatch {
     /// # Errors
     ///
     /// If it is not called within a tokio runtime, on which the watch runs until `stop`.
-    pub fn start(
+    pub(crate) fn start(
         path: &Path,
-        replicas: u32,
-        policies: Arc<ArcSwap<PolicySet>>,
+        before: u128,
+        apply: Apply,
         metrics: &Metrics,
         stop: &CancellationToken,
     ) -> Result<Self, TryCurrentError> {
         let runtime = Handle::try_current()?;
-        let watched = Watched::new(path, replicas, policies, metrics);
+        let watched = Watched::new(path, before, apply, metrics);
         let stop = stop.child_token();
         runtime.spawn(watched.run(stop.clone()));
         Ok(Self { _ends_when_dropped: stop.drop_guard() })
@@ -66,11 +72,9 @@ impl PolicyWatch {
 }
 
 /// The file, what it was when it was last looked at, and what depends on it.
-#[derive(Debug)]
 struct Watched {
     path: PathBuf,
-    replicas: u32,
-    policies: Arc<ArcSwap<PolicySet>>,
+    apply: Apply,
     metrics: WatchMetrics,
     /// So that each fault is told once.
     seen: Seen,
@@ -83,9 +87,9 @@ enum Seen {
 }
 
 impl Watched {
-    fn new(path: &Path, replicas: u32, policies: Arc<ArcSwap<PolicySet>>, metrics: &Metrics) -> Self {
-        let seen = Seen::Text(policies.load().fingerprint());
-        Self { path: path.to_owned(), replicas, policies, metrics: WatchMetrics::register(metrics), seen }
+    fn new(path: &Path, before: u128, apply: Apply, metrics: &Metrics) -> Self {
+        let metrics = WatchMetrics::register(metrics);
+        Self { path: path.to_owned(), apply, metrics, seen: Seen::Text(before) }
     }
 
     async fn run(mut self, stop: CancellationToken) {
@@ -127,7 +131,7 @@ impl Watched {
         }
         self.seen = seen;
         match read {
-            Ok(text) => self.apply(&text),
+            Ok(text) => self.apply(text),
             Err(error) => {
                 self.metrics.count("unreadable");
                 let path = self.path.display();
@@ -136,19 +140,15 @@ impl Watched {
         }
     }
 
-    fn apply(&self, text: &[u8]) {
+    fn apply(&self, text: Vec<u8>) {
         let path = self.path.display();
-        let origin = path.to_string();
-        let current = self.policies.load();
-        match parse_bytes(text, &origin, self.replicas) {
+        match (self.apply)(text) {
             Ok(set) => {
-                let set = set.with_version(current.version() + 1);
                 let (version, policies, plans) = (set.version(), set.len(), set.plans().len());
                 let namespaces = set.namespaces().count();
-                self.policies.store(Arc::new(set));
                 self.metrics.valid.set(1);
                 self.metrics.count("applied");
-                tracing::info!(%path, version, namespaces, policies, plans, "new policies are in force");
+                tracing::info!(%path, version, namespaces, policies, plans, "the policy file is in force");
             }
             Err(errors) => {
                 self.metrics.valid.set(0);

@@ -20,10 +20,8 @@ use prost::Message;
 use tidegate_proto::{
     Encoded,
     ratelimit::v1::{
-        CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, CheckStreamRequest,
-        CheckStreamResponse, GetUsageRequest, GetUsageResponse, ListPolicyStatsRequest,
-        ListPolicyStatsResponse, ListTopKeysRequest, ListTopKeysResponse, PeekRequest, PeekResponse,
-        ResetRequest, ResetResponse,
+        self as pb, CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, CheckStreamRequest,
+        CheckStreamResponse, PeekRequest, PeekResponse,
         rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
     },
 };
@@ -73,6 +71,24 @@ fn admitted() -> CheckResponse {
     CheckResponse { allowed: true, ..CheckResponse::default() }
 }
 
+/// Methods that no test calls, as `async_trait` writes them.
+macro_rules! not_called {
+    ($($method:ident($request:ident) -> $answer:ident;)+) => {
+        $(
+            fn $method<'s, 'async_trait>(
+                &'s self,
+                _: Request<pb::$request>,
+            ) -> Pin<Box<dyn Future<Output = Result<Response<pb::$answer>, Status>> + Send + 'async_trait>>
+            where
+                's: 'async_trait,
+                Self: 'async_trait,
+            {
+                Box::pin(async { Err(Status::unimplemented("")) })
+            }
+        )+
+    };
+}
+
 #[tonic::async_trait]
 impl RateLimitService for Told {
     type CheckStreamStream = Pin<Box<dyn Stream<Item = Result<Encoded<CheckStreamResponse>, Status>> + Send>>;
@@ -114,26 +130,26 @@ impl RateLimitService for Told {
         Err(Status::unimplemented(""))
     }
 
-    async fn reset(&self, _: Request<ResetRequest>) -> Result<Response<ResetResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn get_usage(&self, _: Request<GetUsageRequest>) -> Result<Response<GetUsageResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn list_top_keys(
-        &self,
-        _: Request<ListTopKeysRequest>,
-    ) -> Result<Response<ListTopKeysResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn list_policy_stats(
-        &self,
-        _: Request<ListPolicyStatsRequest>,
-    ) -> Result<Response<ListPolicyStatsResponse>, Status> {
-        Err(Status::unimplemented(""))
+    not_called! {
+        reset(ResetRequest) -> ResetResponse;
+        get_usage(GetUsageRequest) -> GetUsageResponse;
+        create_policy(CreatePolicyRequest) -> CreatePolicyResponse;
+        get_policy(GetPolicyRequest) -> GetPolicyResponse;
+        list_policies(ListPoliciesRequest) -> ListPoliciesResponse;
+        update_policy(UpdatePolicyRequest) -> UpdatePolicyResponse;
+        delete_policy(DeletePolicyRequest) -> DeletePolicyResponse;
+        list_policy_versions(ListPolicyVersionsRequest) -> ListPolicyVersionsResponse;
+        rollback_policy(RollbackPolicyRequest) -> RollbackPolicyResponse;
+        create_plan(CreatePlanRequest) -> CreatePlanResponse;
+        get_plan(GetPlanRequest) -> GetPlanResponse;
+        list_plans(ListPlansRequest) -> ListPlansResponse;
+        update_plan(UpdatePlanRequest) -> UpdatePlanResponse;
+        delete_plan(DeletePlanRequest) -> DeletePlanResponse;
+        set_assignment(SetAssignmentRequest) -> SetAssignmentResponse;
+        delete_assignment(DeleteAssignmentRequest) -> DeleteAssignmentResponse;
+        list_assignments(ListAssignmentsRequest) -> ListAssignmentsResponse;
+        list_top_keys(ListTopKeysRequest) -> ListTopKeysResponse;
+        list_policy_stats(ListPolicyStatsRequest) -> ListPolicyStatsResponse;
     }
 }
 

@@ -1,8 +1,10 @@
 use tempfile::TempDir;
 use tidegate_tests::eventually::eventually;
 
+use arc_swap::ArcSwap;
+
 use super::*;
-use crate::policies::load;
+use crate::policies::{load, parse};
 
 /// A file of one policy, and the policies in force.
 struct Watching {
@@ -25,7 +27,17 @@ impl Watching {
     }
 
     fn watched(&self) -> Watched {
-        Watched::new(&self.path(), 1, Arc::clone(&self.policies), &self.metrics)
+        Watched::new(&self.path(), self.policies.load().fingerprint(), self.apply(), &self.metrics)
+    }
+
+    fn apply(&self) -> Apply {
+        let policies = Arc::clone(&self.policies);
+        Box::new(move |bytes| {
+            let set = parse(&String::from_utf8_lossy(&bytes), "policies.toml", 1)?;
+            let set = Arc::new(set.with_version(policies.load().version() + 1));
+            policies.store(Arc::clone(&set));
+            Ok(set)
+        })
     }
 
     /// The expression of the policy in force, and the version of the set it is in.
@@ -117,8 +129,10 @@ fn a_check_under_way_keeps_the_policies_it_began_with() {
 #[tokio::test]
 async fn an_edit_is_seen_while_the_watch_lives() {
     let watching = Watching::new("cost > 1");
-    let (path, policies) = (watching.path(), Arc::clone(&watching.policies));
-    let watch = PolicyWatch::start(&path, 1, policies, &watching.metrics, &CancellationToken::new());
+    let path = watching.path();
+    let before = watching.policies.load().fingerprint();
+    let watch =
+        PolicyWatch::start(&path, before, watching.apply(), &watching.metrics, &CancellationToken::new());
     // In place, and by another file that takes its place.
     for (version, replaces) in [(2, false), (3, true)] {
         let written = if replaces { path.with_extension("new") } else { path.clone() };
@@ -134,7 +148,7 @@ async fn an_edit_is_seen_while_the_watch_lives() {
 #[test]
 fn a_watch_needs_a_runtime() {
     let watching = Watching::new("cost > 1");
-    let (path, policies) = (watching.path(), Arc::clone(&watching.policies));
-    let started = PolicyWatch::start(&path, 1, policies, &watching.metrics, &CancellationToken::new());
+    let (path, metrics) = (watching.path(), &watching.metrics);
+    let started = PolicyWatch::start(&path, 0, watching.apply(), metrics, &CancellationToken::new());
     assert!(started.is_err());
 }

@@ -82,10 +82,10 @@ fn a_change_of_one_override_among_many_copies_little_of_them() {
     let target = set.overrides().next().expect("there are some").target;
     let numbers = Numbers { tokens: 3, period: None, burst: None };
     let change = OverrideChange::Set(Override { target, numbers });
-    let info = allocation_counter::measure(|| {
-        let (next, faults) = set.with_overrides([change.clone()]);
-        assert!(faults.is_empty() && next.overrides_len() == set.overrides_len());
-    });
+    let mut changed = None;
+    let info = allocation_counter::measure(|| changed = Some(set.with_overrides([change])));
+    let (next, faults) = changed.expect("made");
+    assert!(faults.is_empty() && next.overrides_len() == set.overrides_len());
     assert!(info.count_total < 100, "{info:?}");
     assert!(info.bytes_total < 100_000, "a shard, and the names of the shards: {info:?}");
 }
@@ -96,5 +96,5 @@ fn an_override_that_is_not_used_takes_little_memory() {
     let info = allocation_counter::measure(|| kept = Some(overridden(100_000)));
     assert_eq!(kept.expect("made").overrides_len(), 100_002);
     let each = info.bytes_current / 100_000;
-    assert!((100..400).contains(&each), "{each} bytes an override: {info:?}");
+    assert!((40..200).contains(&each), "{each} bytes an override: {info:?}");
 }

@@ -44,7 +44,7 @@ impl Algorithm {
 }
 
 /// How long a limit looks back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Period {
     /// That many microseconds.
     Micros(u64),

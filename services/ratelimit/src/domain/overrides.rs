@@ -12,12 +12,19 @@ mod entry;
 mod grown;
 mod known;
 mod shape;
+mod sharded;
 
 use std::{hash::Hasher, sync::Arc};
 
 use smallvec::SmallVec;
 
-use self::{entry::Entry, grown::Grown, known::KnownLimits, shape::Shape};
+use self::{
+    entry::{Entry, Replacement, Variant},
+    grown::Grown,
+    known::KnownLimits,
+    shape::Shape,
+    sharded::Sharded,
+};
 use super::{Bundle, Limit, LimitError, LimitSpec, Pattern, Period, Plan, Policy, matcher::Attributes};
 
 /// The most shapes of patterns among the overrides of one policy, since each costs every check a look-up.
@@ -47,7 +54,7 @@ pub struct OverrideTarget {
 }
 
 /// Numbers in place of those of a limit. Name and algorithm stay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Numbers {
     /// Tokens per period.
     pub tokens: u64,
@@ -159,18 +166,21 @@ impl NamespaceOverrides {
     pub(super) fn iter<'o>(&'o self, policies: &'o [Policy]) -> impl Iterator<Item = Override> + 'o {
         let with_any = policies.iter().zip(&*self.0).filter_map(|(policy, of)| Some((policy, of.as_ref()?)));
         with_any.flat_map(|(policy, of)| {
-            of.shapes.iter().flat_map(Shape::entries).flat_map(|entry| entry.overrides(policy))
+            of.shapes
+                .iter()
+                .flat_map(Shape::entries)
+                .flat_map(|(key, entry)| entry.says.overrides(policy, key))
         })
     }
 
     /// Number of overrides.
     pub(super) fn len(&self) -> usize {
-        let entries = self.0.iter().flatten().flat_map(|of| of.shapes.iter().flat_map(Shape::entries));
-        entries.map(Entry::len).sum()
+        let shapes = self.0.iter().flatten().flat_map(|of| &of.shapes);
+        shapes.map(Shape::overrides_len).sum()
     }
 }
 
-/// The numbers of several entries, the most specific first, and the position of a plan.
+/// The numbers of several variants, the most specific first, and the position of a plan.
 type Combination = (SmallVec<[u64; 4]>, usize);
 
 /// The overrides of one policy. Copies share what they hold.
@@ -179,10 +189,12 @@ pub(super) struct PolicyOverrides {
     known: Arc<KnownLimits>,
     /// The most specific first.
     shapes: Vec<Shape>,
-    /// Entries made so far.
+    /// What entries say, each but once.
+    variants: Sharded<Arc<Variant>>,
+    /// Variants made so far.
     made: u64,
-    /// Limits that several entries make together. Begun anew with every change, so that it holds nothing of
-    /// entries that are gone.
+    /// Limits that several variants make together. Begun anew with every change, so that it holds nothing of
+    /// variants that are gone.
     combined: Arc<Grown<Combination, Option<Bundle>>>,
 }
 
@@ -191,6 +203,7 @@ impl PolicyOverrides {
         Self {
             known: Arc::new(KnownLimits::of(policy.tariff.bundles())),
             shapes: Vec::new(),
+            variants: Sharded::default(),
             made: 0,
             combined: Arc::default(),
         }
@@ -208,22 +221,24 @@ impl PolicyOverrides {
             return base;
         }
         let values: SmallVec<[&str; 8]> = policy.key_values(attributes).collect();
-        let mut entries = SmallVec::<[&Entry; 4]>::new();
+        let mut variants = SmallVec::<[&Variant; 4]>::new();
         let mut covered = 0;
-        for entry in self.shapes.iter().filter_map(|shape| shape.find(&values)) {
+        for Entry { says, .. } in self.shapes.iter().filter_map(|shape| shape.find(&values)) {
             // One whose limits are all replaced by more specific ones has no say, and makes no combination of its own.
-            if entry.touches & !covered != 0 {
-                covered |= entry.covers;
-                entries.push(entry);
+            if says.touches & !covered != 0 {
+                covered |= says.covers;
+                variants.push(says);
             }
         }
-        let made = match entries[..] {
+        let made = match variants[..] {
             [] => return base,
-            [entry] => entry.bundles.get_or_make(&plan, plan as u64, || overridden(policy, base, &entries)),
+            [variant] => {
+                variant.bundles.get_or_make(&plan, plan as u64, || overridden(policy, base, &variants))
+            }
             _ => {
-                let numbers: SmallVec<[u64; 4]> = entries.iter().map(|entry| entry.number).collect();
+                let numbers: SmallVec<[u64; 4]> = variants.iter().map(|variant| variant.number).collect();
                 let hash = hash_of(&numbers, plan);
-                self.combined.get_or_make(&(numbers, plan), hash, || overridden(policy, base, &entries))
+                self.combined.get_or_make(&(numbers, plan), hash, || overridden(policy, base, &variants))
             }
         };
         made.as_ref().unwrap_or(base)
@@ -255,33 +270,38 @@ impl PolicyOverrides {
             self.shapes.insert(place, Shape::of(&key));
             place
         });
-        let shape = &mut self.shapes[place];
-        let old = shape.remove(&key);
-        self.made += 1;
-        shape.insert(Arc::new(Entry::new(
-            self.made,
-            key,
-            old.as_deref(),
-            &self.known,
-            policy,
-            &limit,
-            numbers,
-        )));
+        let old = self.shapes[place].remove(&key);
+        let said = old.as_ref().map_or(&[][..], |old| &old.says.replacements);
+        let says = self.variant(entry::with(said, &self.known, policy, &limit, numbers));
+        self.shapes[place].insert(&key, |key| Entry { key, says });
         self.combined = Arc::default();
     }
 
     fn remove(&mut self, target: &OverrideTarget) {
         let Ok(place) = self.position(&target.key) else { return };
-        let shape = &mut self.shapes[place];
-        let Some(old) = shape.remove(&target.key) else { return };
-        self.made += 1;
-        if let Some(rest) = old.without(self.made, &target.limit, &self.known) {
-            shape.insert(Arc::new(rest));
+        let Some(old) = self.shapes[place].remove(&target.key) else { return };
+        let rest = entry::without(&old.says.replacements, &target.limit);
+        if !rest.is_empty() {
+            let says = self.variant(rest);
+            self.shapes[place].insert(&target.key, |key| Entry { key, says });
         }
-        if shape.is_empty() {
+        if self.shapes[place].is_empty() {
             self.shapes.remove(place);
         }
         self.combined = Arc::default();
+    }
+
+    /// The variant that says this; made if there is none.
+    fn variant(&mut self, replacements: Box<[Replacement]>) -> Arc<Variant> {
+        if let Some(variant) = self.variants.find(&replacements, |of| of.replacements == replacements) {
+            return Arc::clone(variant);
+        }
+        // Those that nothing but a set of variants holds are of no entry any more.
+        self.variants.retain_if_full(|variant| Arc::strong_count(variant) > 1);
+        self.made += 1;
+        let variant = Arc::new(Variant::new(self.made, replacements, &self.known));
+        self.variants.insert(Arc::clone(&variant));
+        variant
     }
 
     /// Where the shape of that key is, or belongs.
@@ -290,12 +310,12 @@ impl PolicyOverrides {
     }
 }
 
-/// What `entries`, the most specific first, make of the limits of `base`; nothing if none is meant.
-fn overridden(policy: &Policy, base: &Bundle, entries: &[&Entry]) -> Option<Bundle> {
+/// What `variants`, the most specific first, make of the limits of `base`; nothing if none is meant.
+fn overridden(policy: &Policy, base: &Bundle, variants: &[&Variant]) -> Option<Bundle> {
     let mut is_changed = false;
     let limits = base.limits.iter().map(|limit| {
         let limit = &limit.limit;
-        let winner = entries.iter().find_map(|entry| entry.numbers(&limit.name, &base.plan));
+        let winner = variants.iter().find_map(|variant| variant.numbers(&limit.name, &base.plan));
         winner.map_or_else(
             || limit.clone(),
             |numbers| {

@@ -2,26 +2,25 @@
 
 use std::{
     cmp::{Ordering, Reverse},
-    hash::{BuildHasher, Hash},
     sync::Arc,
 };
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use smallvec::SmallVec;
 
-use super::Entry;
+use super::{Entry, sharded::Sharded};
 use crate::domain::Pattern;
 
-/// So many entries in a shard on average make twice as many shards: a shard is what a change has to copy.
-const FULL: usize = 1_024;
+/// The texts of a key, each after its length: so no two keys of a shape are the same.
+type Key = SmallVec<[u8; 64]>;
+
+/// Bytes of a length.
+const LENGTH: usize = 4;
 
 /// The entries of one shape. Copies share what they hold.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     parts: Box<[Part]>,
-    hasher: DefaultHashBuilder,
-    /// A power of two of them.
-    shards: Vec<Arc<HashTable<Arc<Entry>>>>,
-    len: usize,
+    entries: Sharded<Entry>,
 }
 
 /// What all patterns at one place of the key have in common; the lesser is the more specific.
@@ -52,17 +51,20 @@ impl Part {
             Self::Any => Some(""),
         }
     }
+
+    fn pattern(self, text: &str) -> Pattern {
+        match self {
+            Self::Exact => Pattern::Exact(text.into()),
+            Self::Prefix(_) => Pattern::Prefix(text.into()),
+            Self::Any => Pattern::Present,
+        }
+    }
 }
 
 impl Shape {
     /// The shape of `key`, without entries.
     pub(super) fn of(key: &[Pattern]) -> Self {
-        Self {
-            parts: key.iter().map(Part::of).collect(),
-            hasher: DefaultHashBuilder::default(),
-            shards: vec![Arc::default()],
-            len: 0,
-        }
+        Self { parts: key.iter().map(Part::of).collect(), entries: Sharded::default() }
     }
 
     /// Whether it is more specific than the shape of `key` (less), that shape (equal), or less specific (greater).
@@ -72,63 +74,61 @@ impl Shape {
 
     /// Whether there is no entry.
     pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.entries.is_empty()
     }
 
-    /// Every entry, in no particular order.
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.shards.iter().flat_map(|shard| shard.iter()).map(|entry| &**entry)
+    /// Number of overrides of all entries.
+    pub(super) fn overrides_len(&self) -> usize {
+        self.entries.iter().map(|entry| entry.says.len()).sum()
+    }
+
+    /// Every entry with its key, in no particular order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (Box<[Pattern]>, &Entry)> {
+        self.entries.iter().map(|entry| (self.patterns(&entry.key), entry))
     }
 
     /// The entry for a subject with these values, of which there are as many as attributes in the key.
     #[inline]
     pub(super) fn find(&self, values: &[&str]) -> Option<&Entry> {
-        let mut hasher = self.hasher.build_hasher();
+        let mut key = Key::new();
         for (part, value) in self.parts.iter().zip(values) {
-            part.text(value)?.hash(&mut hasher);
+            push(&mut key, part.text(value)?);
         }
-        let hash = std::hash::Hasher::finish(&hasher);
-        let matches = |entry: &Arc<Entry>| entry.key.iter().zip(values).all(|(of, value)| of.matches(value));
-        self.shards[place(hash, self.shards.len())].find(hash, matches).map(|entry| &**entry)
+        self.entries.find(&key[..], |entry| *entry.key == key[..])
     }
 
-    /// Puts an entry of this shape in, whose key is in none.
-    pub(super) fn insert(&mut self, entry: Arc<Entry>) {
-        if self.len >= FULL * self.shards.len() {
-            let shards = vec![Arc::default(); 2 * self.shards.len()];
-            for shard in std::mem::replace(&mut self.shards, shards) {
-                shard.iter().for_each(|entry| self.file(Arc::clone(entry)));
-            }
-        }
-        self.file(entry);
-        self.len += 1;
+    /// Takes the entry with this key of its shape out, if there is one.
+    pub(super) fn remove(&mut self, key: &[Pattern]) -> Option<Entry> {
+        let key = encoded(key);
+        self.entries.remove(&key[..], |entry| *entry.key == key[..])
     }
 
-    /// Takes the entry with this key out.
-    pub(super) fn remove(&mut self, key: &[Pattern]) -> Option<Arc<Entry>> {
-        let hash = hash_of(&self.hasher, key);
-        let place = place(hash, self.shards.len());
-        let shard = Arc::make_mut(&mut self.shards[place]);
-        let (entry, _) = shard.find_entry(hash, |entry| *entry.key == *key).ok()?.remove();
-        self.len -= 1;
-        Some(entry)
+    /// Puts an entry in for a key of this shape that has none.
+    pub(super) fn insert(&mut self, key: &[Pattern], entry: impl FnOnce(Arc<[u8]>) -> Entry) {
+        self.entries.insert(entry(Arc::from(&encoded(key)[..])));
     }
 
-    fn file(&mut self, entry: Arc<Entry>) {
-        let hash = hash_of(&self.hasher, &entry.key);
-        let place = place(hash, self.shards.len());
-        let shard = Arc::make_mut(&mut self.shards[place]);
-        shard.insert_unique(hash, entry, |entry| hash_of(&self.hasher, &entry.key));
+    fn patterns(&self, mut key: &[u8]) -> Box<[Pattern]> {
+        let mut next = || {
+            let (length, rest) = key.split_first_chunk::<LENGTH>().expect("a key has a length for each part");
+            let length = usize::try_from(u32::from_le_bytes(*length)).expect("it was the length of a text");
+            let (text, rest) = rest.split_at(length);
+            key = rest;
+            std::str::from_utf8(text).expect("it was a text")
+        };
+        self.parts.iter().map(|part| part.pattern(next())).collect()
     }
 }
 
-fn hash_of(hasher: &DefaultHashBuilder, key: &[Pattern]) -> u64 {
-    let mut hasher = hasher.build_hasher();
-    key.iter().for_each(|pattern| pattern.text().hash(&mut hasher));
-    std::hash::Hasher::finish(&hasher)
+fn encoded(key: &[Pattern]) -> Key {
+    let mut bytes = Key::new();
+    key.iter().for_each(|pattern| push(&mut bytes, pattern.text()));
+    bytes
 }
 
-/// By other bits of the hash than tables use.
-fn place(hash: u64, shards: usize) -> usize {
-    usize::try_from((hash >> 32) & 0xFFFF).expect("16 bits fit") & (shards - 1)
+#[inline]
+fn push(key: &mut Key, text: &str) {
+    let length = u32::try_from(text.len()).expect("no attribute has 4 GiB");
+    key.extend_from_slice(&length.to_le_bytes());
+    key.extend_from_slice(text.as_bytes());
 }

@@ -61,6 +61,7 @@ impl Decisions {
             Arc::new(ArcSwap::from_pointee(policies)),
             Counters::Memory(Arc::new(store)),
             Clock::system(),
+            Random::system(),
             settings,
         );
         let subject = |n| [("organization", format!("bench-{n:08}")), ("plan", PLAN.to_owned())];

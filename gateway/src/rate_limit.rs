@@ -41,6 +41,7 @@ pub(crate) fn denied(response: &CheckResponse, now_us: u64) -> Problem {
             "The limits cannot be checked now, and the policy says to refuse",
         ),
         Code::QuotaExceeded => limited("quota_exceeded", "Quota exceeded", response, now_us),
+        Code::ConcurrencyExceeded => limited("concurrency_exceeded", "Too many at once", response, now_us),
         Code::RateLimited | Code::Ok | Code::Unspecified => {
             limited("rate_limit_exceeded", "Rate limit exceeded", response, now_us)
         }
@@ -85,8 +86,13 @@ fn policies(response: &CheckResponse) -> String {
             text.push_str(", ");
         }
         push_string(&mut text, &limit.name);
-        let window = limit.period_ms.div_ceil(1000);
-        write!(text, ";q={};w={window}", limit.limit).expect("a String takes every write");
+        let (quota, window) = (limit.limit, limit.period_ms.div_ceil(1000));
+        let written = match limit.algorithm() {
+            // Held, not spent: it has no window.
+            Algorithm::Concurrency => write!(text, ";q={quota};qu=\"concurrent-requests\""),
+            _ => write!(text, ";q={quota};w={window}"),
+        };
+        written.expect("a String takes every write");
     }
     text
 }
@@ -121,7 +127,10 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
 /// `10 requests per minute`.
 fn in_words(limit: &LimitStatus) -> String {
     let noun = if limit.limit == 1 { "request" } else { "requests" };
-    format!("{} {noun} per {}", limit.limit, period_in_words(limit))
+    match limit.algorithm() {
+        Algorithm::Concurrency => format!("{} {noun} at a time", limit.limit),
+        _ => format!("{} {noun} per {}", limit.limit, period_in_words(limit)),
+    }
 }
 
 fn period_in_words(limit: &LimitStatus) -> String {

@@ -14,8 +14,8 @@ use crate::{
     ERROR_DOMAIN, Encoded,
     envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse},
     ratelimit::v1::{
-        CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, CheckStreamRequest,
-        CheckStreamResponse, PeekResponse,
+        AcquireLeaseResponse, CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse,
+        CheckStreamRequest, CheckStreamResponse, PeekResponse,
     },
 };
 
@@ -86,6 +86,7 @@ macro_rules! hot {
 
 hot! {
     CheckRequest: ONE_MESSAGE, CheckResponse: ONE_MESSAGE, PeekResponse: ONE_MESSAGE,
+    AcquireLeaseResponse: ONE_MESSAGE,
     CheckBatchRequest: MANY_CHECKS, CheckBatchResponse: MANY_CHECKS,
     RateLimitRequest: ONE_MESSAGE, RateLimitResponse: ONE_MESSAGE,
     CheckStreamRequest: MANY_CHECKS, CheckStreamResponse: MANY_CHECKS

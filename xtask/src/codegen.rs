@@ -80,7 +80,7 @@ struct ClientsAndServers {
 }
 
 /// Messages of the hot path. Servers take and give them encoded, and so without a tree of strings for each.
-const ENCODED: [&str; 9] = [
+const ENCODED: [&str; 10] = [
     "CheckRequest",
     "CheckResponse",
     "CheckBatchRequest",
@@ -90,6 +90,7 @@ const ENCODED: [&str; 9] = [
     "PeekResponse",
     "RateLimitRequest",
     "RateLimitResponse",
+    "AcquireLeaseResponse",
 ];
 
 impl ServiceGenerator for ClientsAndServers {

@@ -417,6 +417,9 @@ pub struct LimitSpec {
     /// In place of `limit` and `period`: "60/min", "100/5m".
     #[prost(string, tag = "6")]
     pub rate: ::prost::alloc::string::String,
+    /// Concurrency only, in place of `period`: how long a lease lasts unless it is renewed, "1ms" to "1d".
+    #[prost(string, tag = "7")]
+    pub lease: ::prost::alloc::string::String,
 }
 /// What the value of an attribute may be: at least one must match.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -721,6 +724,8 @@ pub enum Algorithm {
     TokenBucket = 3,
     /// Calendar-aligned window in UTC, for quotas.
     FixedWindow = 4,
+    /// Leases held at once, until they are released or expire; up to 1,000.
+    Concurrency = 5,
 }
 impl Algorithm {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -734,6 +739,7 @@ impl Algorithm {
             Self::SlidingLog => "ALGORITHM_SLIDING_LOG",
             Self::TokenBucket => "ALGORITHM_TOKEN_BUCKET",
             Self::FixedWindow => "ALGORITHM_FIXED_WINDOW",
+            Self::Concurrency => "ALGORITHM_CONCURRENCY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -744,6 +750,7 @@ impl Algorithm {
             "ALGORITHM_SLIDING_LOG" => Some(Self::SlidingLog),
             "ALGORITHM_TOKEN_BUCKET" => Some(Self::TokenBucket),
             "ALGORITHM_FIXED_WINDOW" => Some(Self::FixedWindow),
+            "ALGORITHM_CONCURRENCY" => Some(Self::Concurrency),
             _ => None,
         }
     }
@@ -1076,6 +1083,23 @@ pub struct CheckResponse {
     /// Identifies this decision in logs: a UUIDv7 of 16 bytes.
     #[prost(bytes = "bytes", tag = "8")]
     pub decision_id: ::prost::bytes::Bytes,
+    /// The lease that was taken of every concurrency limit among `limits`; renew it, release it, or let
+    /// it expire. Absent if there is no such limit, on a denial, and of a `dry_run` or a Peek. If the
+    /// answer is `replayed`, it is the lease that was taken then; absent if that has ended.
+    #[prost(message, optional, tag = "9")]
+    pub lease: ::core::option::Option<Lease>,
+}
+/// Places of concurrency limits that somebody holds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Lease {
+    /// What RenewLease and ReleaseLease ask for: at most 6,000 of `\[A-Za-z0-9_-\]`. It tells what the
+    /// lease was taken of, and is as good on every replica as on the one that gave it.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Milliseconds until it expires unless it is renewed, rounded down. Counted from when the request
+    /// was sent, a holder that stops in time never shares its place.
+    #[prost(uint64, tag = "2")]
+    pub expires_after_ms: u64,
 }
 /// One limit at the time of the decision.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1086,19 +1110,22 @@ pub struct LimitStatus {
     /// How it counts.
     #[prost(enumeration = "Algorithm", tag = "2")]
     pub algorithm: i32,
-    /// Tokens per period.
+    /// Tokens per period; of a concurrency limit, tokens held at once.
     #[prost(uint64, tag = "3")]
     pub limit: u64,
     /// Tokens left after this check; for a token bucket the whole tokens in the bucket.
     #[prost(uint64, tag = "4")]
     pub remaining: u64,
-    /// Milliseconds until the limit is wholly unused again if nothing more is charged, rounded up.
+    /// Milliseconds until the limit is wholly unused again if nothing more is charged, rounded up; of a
+    /// concurrency limit, until the last lease expires.
     #[prost(uint64, tag = "5")]
     pub reset_after_ms: u64,
-    /// Milliseconds until this limit would admit the check, rounded up; 0 if it does now.
+    /// Milliseconds until this limit would admit the check, rounded up; 0 if it does now. Of a
+    /// concurrency limit, until so many leases have expired; it is sooner if one is released.
     #[prost(uint64, tag = "6")]
     pub retry_after_ms: u64,
-    /// Length of the period in milliseconds; a calendar month is given by its present length.
+    /// Length of the period in milliseconds; a calendar month is given by its present length. Of a
+    /// concurrency limit, how long a lease lasts.
     #[prost(uint64, tag = "7")]
     pub period_ms: u64,
     /// Whether this limit had no room for the check.
@@ -1300,7 +1327,7 @@ pub struct LimitUsage {
     /// How it counts.
     #[prost(enumeration = "Algorithm", tag = "2")]
     pub algorithm: i32,
-    /// Tokens per period.
+    /// Tokens per period; of a concurrency limit, tokens held at once.
     #[prost(uint64, tag = "3")]
     pub limit: u64,
     /// Tokens in use now: capacity less remaining.
@@ -1315,7 +1342,7 @@ pub struct LimitUsage {
     /// Milliseconds until wholly unused again, rounded up.
     #[prost(uint64, tag = "7")]
     pub reset_after_ms: u64,
-    /// Length of the period in milliseconds.
+    /// Length of the period in milliseconds; of a concurrency limit, how long a lease lasts.
     #[prost(uint64, tag = "8")]
     pub period_ms: u64,
     /// Whether the limit only reports.
@@ -1484,6 +1511,77 @@ pub struct CheckCounts {
     #[prost(uint64, tag = "5")]
     pub shadow_denied: u64,
 }
+/// For what a lease is to be taken.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AcquireLeaseRequest {
+    /// As in CheckRequest.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// As in CheckRequest.
+    #[prost(message, repeated, tag = "2")]
+    pub attributes: ::prost::alloc::vec::Vec<acquire_lease_request::AttributesEntry>,
+    /// As in CheckRequest: tokens of every limit; of concurrency limits they are held. Absent means 1.
+    #[prost(uint64, optional, tag = "3")]
+    pub cost: ::core::option::Option<u64>,
+    /// How long the lease lasts unless it is renewed, in milliseconds, 1 to 86,400,000; absent means as
+    /// long as the limits allow, and more than that is cut to it.
+    #[prost(uint64, optional, tag = "4")]
+    pub ttl_ms: ::core::option::Option<u64>,
+    /// As in CheckRequest. A retry is answered the same lease, while it is held.
+    #[prost(string, tag = "5")]
+    pub idempotency_key: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `AcquireLeaseRequest`.
+pub mod acquire_lease_request {
+    /// One entry of the map; the last of a repeated key counts.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct AttributesEntry {
+        #[prost(string, tag = "1")]
+        pub key: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub value: ::prost::alloc::string::String,
+    }
+}
+/// Whether the lease was taken.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AcquireLeaseResponse {
+    /// The decision. If it was admitted, `lease` is set, unless nothing limits the caller (its plan is
+    /// unlimited, limits are switched off) or the store is gone and the failure mode is `open`.
+    #[prost(message, optional, tag = "1")]
+    pub result: ::core::option::Option<CheckResponse>,
+}
+/// Which lease is to last longer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewLeaseRequest {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub lease_id: ::prost::alloc::string::String,
+    /// How long it lasts from now on, in milliseconds, 1 to 86,400,000; absent means as long as when it
+    /// was taken, and more than that is cut to it.
+    #[prost(uint64, optional, tag = "2")]
+    pub ttl_ms: ::core::option::Option<u64>,
+}
+/// The lease that was renewed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewLeaseResponse {
+    /// With the same id.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+}
+/// Which lease is to end.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseLeaseRequest {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub lease_id: ::prost::alloc::string::String,
+}
+/// What came of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseLeaseResponse {
+    /// Whether it was held until now; if not, it had ended before.
+    #[prost(bool, tag = "1")]
+    pub released: bool,
+}
 /// Why a check was answered as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1498,6 +1596,9 @@ pub enum Code {
     QuotaExceeded = 3,
     /// Denied because the store could not be reached and the policy's failure mode is `closed`.
     StoreUnavailable = 4,
+    /// Denied by a concurrency limit: too many leases are held. One may be released at any time; they
+    /// have expired after `retry_after_ms`.
+    ConcurrencyExceeded = 5,
 }
 impl Code {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1511,6 +1612,7 @@ impl Code {
             Self::RateLimited => "CODE_RATE_LIMITED",
             Self::QuotaExceeded => "CODE_QUOTA_EXCEEDED",
             Self::StoreUnavailable => "CODE_STORE_UNAVAILABLE",
+            Self::ConcurrencyExceeded => "CODE_CONCURRENCY_EXCEEDED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1521,6 +1623,7 @@ impl Code {
             "CODE_RATE_LIMITED" => Some(Self::RateLimited),
             "CODE_QUOTA_EXCEEDED" => Some(Self::QuotaExceeded),
             "CODE_STORE_UNAVAILABLE" => Some(Self::StoreUnavailable),
+            "CODE_CONCURRENCY_EXCEEDED" => Some(Self::ConcurrencyExceeded),
             _ => None,
         }
     }
@@ -1974,6 +2077,108 @@ pub mod rate_limit_service_client {
                     GrpcMethod::new(
                         "tidegate.ratelimit.v1.RateLimitService",
                         "ListPolicyStats",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Decides as Check does, of attributes to which a concurrency limit applies, and takes a lease if
+        /// all limits admit: rates and concurrency together, or nothing. Check takes one as well; this says
+        /// how long it is to last, and fails if no concurrency limit applies. A lease holds `cost` places
+        /// of every concurrency limit until it is released or expires.
+        ///
+        /// Errors: as Check, LIMIT_NOT_FOUND, LEASE_NOT_FOUND.
+        pub async fn acquire_lease(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AcquireLeaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AcquireLeaseResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/AcquireLease",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "AcquireLease",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets a lease last longer, counted from now. A lease that has ended stays so: whoever held it
+        /// must stop. If the store cannot be reached, nobody knows whether it was renewed, and it expires
+        /// when it would have; renewing again is safe.
+        ///
+        /// Errors: INVALID_REQUEST, LEASE_NOT_FOUND, STORE_UNAVAILABLE.
+        pub async fn renew_lease(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RenewLeaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewLeaseResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/RenewLease",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "RenewLease",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gives the places of a lease back at once. Releasing a lease that has ended succeeds and frees
+        /// nothing. If the store cannot be reached, the lease expires by itself.
+        ///
+        /// Errors: INVALID_REQUEST, STORE_UNAVAILABLE.
+        pub async fn release_lease(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReleaseLeaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReleaseLeaseResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/ReleaseLease",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "ReleaseLease",
                     ),
                 );
             self.inner.unary(req, path, codec).await
@@ -2555,6 +2760,42 @@ pub mod rate_limit_service_server {
             tonic::Response<super::ListPolicyStatsResponse>,
             tonic::Status,
         >;
+        /// Decides as Check does, of attributes to which a concurrency limit applies, and takes a lease if
+        /// all limits admit: rates and concurrency together, or nothing. Check takes one as well; this says
+        /// how long it is to last, and fails if no concurrency limit applies. A lease holds `cost` places
+        /// of every concurrency limit until it is released or expires.
+        ///
+        /// Errors: as Check, LIMIT_NOT_FOUND, LEASE_NOT_FOUND.
+        async fn acquire_lease(
+            &self,
+            request: tonic::Request<super::AcquireLeaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::Encoded<super::AcquireLeaseResponse>>,
+            tonic::Status,
+        >;
+        /// Lets a lease last longer, counted from now. A lease that has ended stays so: whoever held it
+        /// must stop. If the store cannot be reached, nobody knows whether it was renewed, and it expires
+        /// when it would have; renewing again is safe.
+        ///
+        /// Errors: INVALID_REQUEST, LEASE_NOT_FOUND, STORE_UNAVAILABLE.
+        async fn renew_lease(
+            &self,
+            request: tonic::Request<super::RenewLeaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewLeaseResponse>,
+            tonic::Status,
+        >;
+        /// Gives the places of a lease back at once. Releasing a lease that has ended succeeds and frees
+        /// nothing. If the store cannot be reached, the lease expires by itself.
+        ///
+        /// Errors: INVALID_REQUEST, STORE_UNAVAILABLE.
+        async fn release_lease(
+            &self,
+            request: tonic::Request<super::ReleaseLeaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReleaseLeaseResponse>,
+            tonic::Status,
+        >;
         /// Adds a policy to the database. One that is built in is covered by it.
         ///
         /// Errors: ENTRY_EXISTS.
@@ -3120,6 +3361,143 @@ pub mod rate_limit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListPolicyStatsSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/AcquireLease" => {
+                    #[allow(non_camel_case_types)]
+                    struct AcquireLeaseSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::AcquireLeaseRequest>
+                    for AcquireLeaseSvc<T> {
+                        type Response = crate::Encoded<super::AcquireLeaseResponse>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AcquireLeaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::acquire_lease(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AcquireLeaseSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/RenewLease" => {
+                    #[allow(non_camel_case_types)]
+                    struct RenewLeaseSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::RenewLeaseRequest>
+                    for RenewLeaseSvc<T> {
+                        type Response = super::RenewLeaseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RenewLeaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::renew_lease(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RenewLeaseSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/ReleaseLease" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReleaseLeaseSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::ReleaseLeaseRequest>
+                    for ReleaseLeaseSvc<T> {
+                        type Response = super::ReleaseLeaseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReleaseLeaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::release_lease(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReleaseLeaseSvc(inner);
                         let codec = crate::codec::ServerCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -6,6 +6,7 @@
 //! does the same in doubles, where every value stays below 2^53 and is therefore exact.
 
 mod calendar;
+mod concurrency;
 mod decision;
 mod derivation;
 mod descriptor;
@@ -26,7 +27,8 @@ mod tariff;
 mod token_bucket;
 
 pub use calendar::{Calendar, Window};
-pub use decision::{CellCheck, Cells, Check, Decision, Idempotency, LimitOutcome, decide};
+pub use concurrency::{Concurrency, Lease, LeaseId, lease_parts};
+pub use decision::{CellCheck, Cells, Check, Decision, HeldLease, Idempotency, LimitOutcome, Replay, decide};
 pub use derivation::{ClientAddress, Derivation, Derived, RouteError, Routes, Source};
 pub use descriptor::{Level, LevelValue, Wildcard};
 pub use expression::Expression;
@@ -63,6 +65,8 @@ pub struct Charged {
     pub cost: u64,
     /// When, in Unix microseconds by the clock that decided.
     pub at_us: u64,
+    /// The lease that was taken, if any.
+    pub lease: Option<LeaseId>,
 }
 
 #[cfg(test)]

@@ -219,6 +219,40 @@ impl RateLimitService for RateLimitApi {
         usage::policy_stats(self.shared.usage.usage(), request.get_ref()).map(Response::new)
     }
 
+    async fn acquire_lease(
+        &self,
+        request: Request<pb::AcquireLeaseRequest>,
+    ) -> Result<Response<Encoded<pb::AcquireLeaseResponse>>, Status> {
+        let (view, ttl_us) = parse::acquire(request.get_ref())?;
+        let limiter = &self.shared.limiter;
+        let policies = limiter.policies();
+        let decided = limiter.acquire(&policies, parse::asked(&view), ttl_us).await;
+        self.shared.count(&decided, &policies, &parse::asked(&view));
+        let verdict = decided.map_err(|error| to_status(&error))?;
+        let mut answer = Vec::with_capacity(ANSWER_BYTES);
+        Writer::new(&mut answer).long_message(1, |out| self.shared.renderer.check(&verdict, out));
+        Ok(Response::new(Encoded::from_bytes(answer)))
+    }
+
+    async fn renew_lease(
+        &self,
+        request: Request<pb::RenewLeaseRequest>,
+    ) -> Result<Response<pb::RenewLeaseResponse>, Status> {
+        let pb::RenewLeaseRequest { lease_id, ttl_ms } = request.get_ref();
+        let (token, ttl_us) = parse::lease(lease_id, *ttl_ms)?;
+        let renewed = self.shared.limiter.renew(&token, ttl_us).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(pb::RenewLeaseResponse { lease: Some(render::lease(&renewed)) }))
+    }
+
+    async fn release_lease(
+        &self,
+        request: Request<pb::ReleaseLeaseRequest>,
+    ) -> Result<Response<pb::ReleaseLeaseResponse>, Status> {
+        let (token, _) = parse::lease(&request.get_ref().lease_id, None)?;
+        let released = self.shared.limiter.release(&token).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(pb::ReleaseLeaseResponse { released }))
+    }
+
     async fn create_policy(
         &self,
         request: Request<pb::CreatePolicyRequest>,

@@ -4,6 +4,8 @@ mod degraded;
 mod descriptors;
 mod digest;
 mod error;
+mod lease_token;
+mod leases;
 mod request_limit;
 mod upgrades;
 mod verdict;
@@ -12,7 +14,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
-use tidegate_chassis::clock::Clock;
+use tidegate_chassis::clock::{Clock, Random};
 
 use self::digest::digest;
 use self::request_limit::RequestLimits;
@@ -20,6 +22,8 @@ pub use self::verdict::{LimitVerdict, Reason, Verdict};
 pub use self::{
     descriptors::Descriptor,
     error::CheckError,
+    lease_token::LeaseToken,
+    leases::LeaseGrant,
     request_limit::RequestLimit,
     upgrades::{Upgrade, Upgrades},
 };
@@ -37,6 +41,7 @@ pub struct Limiter {
     policies: Arc<ArcSwap<PolicySet>>,
     counters: Counters,
     clock: Clock,
+    random: Random,
     settings: LimiterSettings,
     request_limits: RequestLimits,
     upgrades: Option<Upgrades>,
@@ -97,15 +102,17 @@ struct Asked<'p, 'a, A: ?Sized> {
 }
 
 impl Limiter {
-    /// Decides by `policies`, which may be swapped at any time. A shared store has a clock of its own.
+    /// Decides by `policies`, which may be swapped at any time. A shared store has a clock of its own. Ids of leases come from
+    /// `random`.
     pub fn new(
         policies: Arc<ArcSwap<PolicySet>>,
         counters: Counters,
         clock: Clock,
+        random: Random,
         settings: LimiterSettings,
     ) -> Self {
         let request_limits = RequestLimits::default();
-        Self { policies, counters, clock, settings, request_limits, upgrades: None }
+        Self { policies, counters, clock, random, settings, request_limits, upgrades: None }
     }
 
     /// The policies in force now; one check uses one set throughout.
@@ -133,7 +140,7 @@ impl Limiter {
     ///
     /// # Errors
     ///
-    /// [`CheckError`], except `LimitNotFound` and `Store`.
+    /// [`CheckError`], except `LimitNotFound`, `NoConcurrencyLimit`, `LeaseNotFound` and `Store`.
     pub async fn check<'p, A>(
         &self,
         policies: &'p PolicySet,
@@ -146,13 +153,25 @@ impl Limiter {
             return limiter.check(policies, &question);
         }
         let asked = self.asked(policies, &question)?;
-        let check = self.store_check(&asked, &question);
+        let check = self.store_check(&asked, &question, None)?;
+        self.decide(&asked, &check).await
+    }
+
+    /// Decides by whatever store there is.
+    async fn decide<'p, A>(
+        &self,
+        asked: &Asked<'p, '_, A>,
+        check: &Check<'p>,
+    ) -> Result<Verdict<'p>, CheckError>
+    where
+        A: Attributes + ?Sized + Sync,
+    {
         if check.cells.is_empty() {
             return Ok(Verdict::unlimited(self.clock.now_us()));
         }
-        let answer = self.store().decide(&check).get().await;
+        let answer = self.store().decide(check).get().await;
         // Not before: this replica may have to decide by itself, and now it is later.
-        let verdict = self.verdict(&asked.matches, &check, answer, self.clock.now_us())?;
+        let verdict = self.verdict(&asked.matches, check, answer, self.clock.now_us())?;
         self.tell(&asked.matches, &asked.attributes, check.charge, &verdict);
         Ok(verdict)
     }
@@ -174,7 +193,13 @@ impl Limiter {
     ) -> Result<Verdict<'p>, CheckError> {
         match answer {
             Ok(decision) if decision.key_reused => Err(CheckError::IdempotencyKeyReused),
-            Ok(decision) => Ok(Verdict::decided(matches, &decision, now_us)),
+            Ok(decision) => {
+                let mut verdict = Verdict::decided(matches, &decision, now_us);
+                if let Some(held) = decision.lease {
+                    verdict.lease = Some(leases::grant(&check.cells, held, false));
+                }
+                Ok(verdict)
+            }
             Err(error) => {
                 let local = match &self.counters {
                     Counters::Memory(_) => None,
@@ -189,7 +214,7 @@ impl Limiter {
     ///
     /// # Errors
     ///
-    /// [`CheckError`], except `LimitNotFound`.
+    /// [`CheckError`], except `LimitNotFound`, `NoConcurrencyLimit` and `LeaseNotFound`.
     pub async fn peek<'p, A>(
         &self,
         policies: &'p PolicySet,
@@ -199,7 +224,7 @@ impl Limiter {
         A: Attributes + ?Sized + Sync,
     {
         let asked = self.asked(policies, &question)?;
-        let check = self.store_check(&asked, &Question { dry_run: true, ..question });
+        let check = self.store_check(&asked, &Question { dry_run: true, ..question }, None)?;
         if check.cells.is_empty() {
             return Ok(Verdict::unlimited(self.clock.now_us()));
         }
@@ -298,9 +323,12 @@ impl Limiter {
         &self,
         Asked { matches, attributes }: &Asked<'p, '_, A>,
         question: &Question<'_, A>,
-    ) -> Check<'p> {
+        ttl_us: Option<u64>,
+    ) -> Result<Check<'p>, CheckError> {
         let mut cells = SmallVec::<[CellCheck<'p>; 2]>::new();
+        let mut counts_leases = false;
         for found in limited(matches) {
+            counts_leases |= found.bundle.lease_us.is_some();
             cells.push(CellCheck {
                 key: self.key_form().cell(found, attributes),
                 layout: &found.bundle.layout,
@@ -317,7 +345,11 @@ impl Limiter {
             }),
             Some(_) | None => None,
         };
-        Check { cells, charge: !question.dry_run, idempotency }
+        let mut check = Check { cells, charge: !question.dry_run, idempotency, lease: None };
+        if counts_leases && check.charge {
+            check.lease = Some(leases::lease(&check.cells, matches, ttl_us, &self.random)?);
+        }
+        Ok(check)
     }
 }
 
@@ -351,7 +383,7 @@ impl AtOnce<'_> {
         A: Attributes + ?Sized + Sync,
     {
         let asked = self.limiter.asked(policies, question)?;
-        let check = self.limiter.store_check(&asked, question);
+        let check = self.limiter.store_check(&asked, question, None)?;
         if check.cells.is_empty() {
             return Ok(Verdict::unlimited(self.now_us));
         }

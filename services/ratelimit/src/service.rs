@@ -130,8 +130,9 @@ impl Service {
                 Some(redis) => Counters::Shared { store: Arc::new(redis.open()), local: memory },
                 None => Counters::Memory(memory),
             };
-            let limiter = Limiter::new(Arc::clone(&policies), counters, clock.clone(), settings)
-                .telling(upgrades.as_ref().map(UpgradeHook::for_worker));
+            let limiter =
+                Limiter::new(Arc::clone(&policies), counters, clock.clone(), random.clone(), settings)
+                    .telling(upgrades.as_ref().map(UpgradeHook::for_worker));
             let (stats, usage) = (checks.for_worker(), usage.for_worker());
             let api = RateLimitApi::new(limiter, catalog.clone(), random.clone(), stats, usage);
             let services = Services::new(api.clone(), max_message_bytes);

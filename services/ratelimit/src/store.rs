@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use smallvec::SmallVec;
 
-use crate::domain::{Check, Decision, Layout};
+use crate::domain::{Algorithm, Check, Decision, Layout, LeaseId};
 
 pub mod catalog;
 #[cfg(test)]
@@ -50,6 +50,35 @@ pub trait CounterStore: Send + Sync + 'static {
     /// [`StoreError`]; some cells may have been given theirs. After `Timeout` or `Disconnected` so may the failing
     /// one; it is never sent again.
     fn refund<'a>(&'a self, cells: &'a [CellRefund]) -> Answer<'a, ()>;
+
+    /// Lets a lease last until `ttl_us` from now, in each of its cells. Answers whether it does: not if one of the limits of an
+    /// enforced cell does not hold it any more, since it expired, was released or cleared. What has ended is never
+    /// begun again. Atomic per cell; cells before the one that does not hold it may have been renewed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; some cells may have been renewed. Renewing again is safe.
+    fn renew<'a>(&'a self, cells: &'a [CellLease], ttl_us: u64) -> Answer<'a, bool>;
+
+    /// Gives the places of a lease back, in each of its cells, and answers whether any of them held it. Atomic per cell.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; some cells may have been given theirs. Releasing again is safe.
+    fn release<'a>(&'a self, cells: &'a [CellLease]) -> Answer<'a, bool>;
+}
+
+/// One cell in which a lease was taken. It need not be there any more, nor be what it was: then it does not hold the lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CellLease {
+    /// As in [`crate::domain::CellCheck`].
+    pub key: SmallVec<[u8; 64]>,
+    /// Those of the limits counted in the cell, in their order.
+    pub algorithms: SmallVec<[Algorithm; 4]>,
+    /// As in [`crate::domain::CellCheck`].
+    pub enforced: bool,
+    /// The lease.
+    pub id: LeaseId,
 }
 
 /// Tokens of one cell to be given back.

@@ -20,7 +20,7 @@ fn limiter(policies: PolicySet) -> Limiter {
     let store = MemoryStore::new(&config, Clock::system(), &Random::system(), &Metrics::new());
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 1_000_000 };
     let policies = Arc::new(ArcSwap::from_pointee(policies));
-    Limiter::new(policies, Counters::Memory(Arc::new(store)), Clock::system(), settings)
+    Limiter::new(policies, Counters::Memory(Arc::new(store)), Clock::system(), Random::seeded(1), settings)
 }
 
 fn decide(limiter: &Limiter, policies: &PolicySet, attributes: &[(&str, &str)]) -> bool {

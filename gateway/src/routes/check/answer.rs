@@ -16,7 +16,7 @@ use crate::problem::{Problem, Violation, from_check_error};
 pub(crate) struct CheckAnswer {
     /// Whether the request may go on.
     allowed: bool,
-    /// Why: `ok`, `rate_limited`, `quota_exceeded` or `store_unavailable`.
+    /// Why: `ok`, `rate_limited`, `quota_exceeded`, `concurrency_exceeded` or `store_unavailable`.
     #[schema(example = "ok")]
     code: &'static str,
     /// Every limit that applied; empty if nothing limits the request.
@@ -38,7 +38,7 @@ pub(crate) struct LimitAnswer {
     /// `plan/limit` or `policy/limit`.
     #[schema(example = "free/minute")]
     name: String,
-    /// `sliding_window`, `sliding_log`, `token_bucket` or `fixed_window`.
+    /// `sliding_window`, `sliding_log`, `token_bucket`, `fixed_window` or `concurrency`.
     #[schema(example = "sliding_window")]
     algorithm: &'static str,
     /// Tokens per period.
@@ -186,6 +186,7 @@ fn code(code: Code) -> &'static str {
         Code::RateLimited => "rate_limited",
         Code::QuotaExceeded => "quota_exceeded",
         Code::StoreUnavailable => "store_unavailable",
+        Code::ConcurrencyExceeded => "concurrency_exceeded",
     }
 }
 
@@ -197,6 +198,7 @@ pub(crate) fn algorithm(algorithm: Algorithm) -> &'static str {
         Algorithm::SlidingLog => "sliding_log",
         Algorithm::TokenBucket => "token_bucket",
         Algorithm::FixedWindow => "fixed_window",
+        Algorithm::Concurrency => "concurrency",
     }
 }
 

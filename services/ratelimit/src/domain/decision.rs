@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::Layout;
+use super::{Concurrency, Layout, Lease, LeaseId, Rule};
 
 /// One check as a store decides it.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Check<'p> {
     pub charge: bool,
     /// Makes a retry of an admitted check free.
     pub idempotency: Option<Idempotency>,
+    /// What is taken of the concurrency limits. If absent, they are only looked at.
+    pub lease: Option<Lease>,
 }
 
 impl Check<'_> {
@@ -62,6 +64,31 @@ pub struct Decision {
     pub key_reused: bool,
     /// One per rule, in the order of the cells and of the rules in their layouts.
     pub outcomes: SmallVec<[LimitOutcome; 4]>,
+    /// The lease that was taken, or, of a retry, the one that was taken before, if it is still held.
+    pub lease: Option<HeldLease>,
+}
+
+impl Decision {
+    /// Nothing was decided, since the idempotency key belongs to another check.
+    pub fn of_reused_key() -> Self {
+        Self { admitted: false, replayed: false, key_reused: true, outcomes: SmallVec::new(), lease: None }
+    }
+}
+
+/// A lease that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldLease {
+    /// What tells it from others.
+    pub id: LeaseId,
+    /// Microseconds until the first of the enforced limits has it expire.
+    pub expires_after_us: u64,
+}
+
+/// What is remembered of an admission with an idempotency key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replay {
+    /// The lease that was taken.
+    pub lease: Option<LeaseId>,
 }
 
 /// One limit after the decision.
@@ -96,10 +123,10 @@ pub trait Cells {
 /// Decides `check` at `now_us`: first every limit is read, then, only if all of the enforced ones
 /// have room, every limit that has room is charged. A denial changes nothing.
 ///
-/// `replayed` is whether the idempotency key of the check was admitted before: the check is then
+/// `replay` is there if the idempotency key of the check was admitted before: the check is then
 /// admitted without a charge.
 #[inline]
-pub fn decide(check: &Check<'_>, cells: &mut impl Cells, now_us: u64, replayed: bool) -> Decision {
+pub fn decide(check: &Check<'_>, cells: &mut impl Cells, now_us: u64, replay: Option<Replay>) -> Decision {
     let mut outcomes = SmallVec::<[LimitOutcome; 4]>::new();
     let mut admitted = true;
     for (index, cell) in check.cells.iter().enumerate() {
@@ -114,12 +141,14 @@ pub fn decide(check: &Check<'_>, cells: &mut impl Cells, now_us: u64, replayed: 
             });
         }
     }
-    if replayed {
+    if let Some(Replay { lease }) = replay {
         for outcome in &mut outcomes {
             outcome.retry_after_us = 0;
         }
-        return Decision { admitted: true, replayed, key_reused: false, outcomes };
+        let lease = lease.and_then(|id| held(check, id, cells, now_us));
+        return Decision { admitted: true, replayed: true, key_reused: false, outcomes, lease };
     }
+    let mut lease = None;
     if admitted && check.charge {
         let mut rest = outcomes.iter_mut();
         for (index, cell) in check.cells.iter().enumerate() {
@@ -127,14 +156,32 @@ pub fn decide(check: &Check<'_>, cells: &mut impl Cells, now_us: u64, replayed: 
             let mut longest = 0;
             for (rule, part) in cell.layout.parts() {
                 let outcome = rest.next().expect("one outcome was pushed for every rule");
-                if !outcome.exceeded() {
+                if !outcome.exceeded()
+                    && let Some(reset_after_us) =
+                        rule.charge(&mut words[part], cell.cost, check.lease, now_us)
+                {
                     outcome.remaining -= cell.cost;
-                    outcome.reset_after_us = rule.charge(&mut words[part], cell.cost, now_us);
+                    outcome.reset_after_us = reset_after_us;
                 }
                 longest = longest.max(outcome.reset_after_us);
             }
             cells.keep_until(index, now_us + longest);
         }
+        lease = check.lease.map(|Lease { id, ttl_us }| HeldLease { id, expires_after_us: ttl_us });
     }
-    Decision { admitted, replayed, key_reused: false, outcomes }
+    Decision { admitted, replayed: false, key_reused: false, outcomes, lease }
+}
+
+/// A lease that was taken before, unless one of the enforced limits does not hold it any more.
+#[cold]
+fn held(check: &Check<'_>, id: LeaseId, cells: &mut impl Cells, now_us: u64) -> Option<HeldLease> {
+    let mut expires_after_us = check.lease?.ttl_us;
+    for (index, cell) in check.cells.iter().enumerate().filter(|(_, cell)| cell.enforced) {
+        let words = cells.peek(index);
+        for (_, part) in cell.layout.parts().filter(|(rule, _)| matches!(rule, Rule::Concurrency(_))) {
+            let expires_us = Concurrency::expiry(&words[part], id, now_us)?;
+            expires_after_us = expires_after_us.min(expires_us - now_us);
+        }
+    }
+    Some(HeldLease { id, expires_after_us })
 }

@@ -1,6 +1,6 @@
 //! Where the limits of one policy lie in the one value that is kept for a subject.
 
-use super::{Charged, Rule, SlidingLog};
+use super::{Charged, Concurrency, Rule, SlidingLog};
 
 /// The rules that are counted together for one subject, and the words of state each takes.
 ///
@@ -9,15 +9,36 @@ use super::{Charged, Rule, SlidingLog};
 pub struct Layout {
     rules: Box<[Rule]>,
     words: usize,
-    has_log: bool,
+    /// Whether the size of the state changes with a limit.
+    is_resizable: bool,
+    is_leased: bool,
 }
 
 impl Layout {
     /// Lays `rules` one behind the other.
     pub fn new(rules: impl Into<Box<[Rule]>>) -> Self {
         let rules = rules.into();
-        let has_log = rules.iter().any(|rule| matches!(rule, Rule::SlidingLog(_)));
-        Self { words: rules.iter().map(Rule::words).sum(), has_log, rules }
+        let is_leased = rules.iter().any(|rule| matches!(rule, Rule::Concurrency(_)));
+        let is_resizable = is_leased || rules.iter().any(|rule| matches!(rule, Rule::SlidingLog(_)));
+        Self { words: rules.iter().map(Rule::words).sum(), is_resizable, is_leased, rules }
+    }
+
+    /// Whether one of the rules counts leases. These come free as they are released: of a denial it cannot be told for how
+    /// long it holds.
+    #[inline]
+    pub fn is_leased(&self) -> bool {
+        self.is_leased
+    }
+
+    /// How long a lease of its rules lasts at most, in microseconds: the least of them. Absent if none of them counts leases.
+    pub(super) fn lease_us(&self) -> Option<u64> {
+        let leases = self.rules.iter().filter_map(|rule| match rule {
+            Rule::Concurrency(rule) => Some(rule.lease_us),
+            Rule::SlidingWindow(_) | Rule::SlidingLog(_) | Rule::TokenBucket(_) | Rule::FixedWindow(_) => {
+                None
+            }
+        });
+        leases.min()
     }
 
     /// The rules, in order.
@@ -71,12 +92,13 @@ impl Layout {
     }
 
     /// Whether `words`, which are as many as [`words`](Self::words), were written under rules of the same
-    /// sizes. Only logs have a size that changes with the limit, and they tell it.
+    /// sizes. Only logs and leases have a size that changes with the limit, and they tell it.
     #[inline]
     pub fn fits(&self, words: &[u64]) -> bool {
-        !self.has_log
+        !self.is_resizable
             || self.parts().all(|(rule, part)| match rule {
                 Rule::SlidingLog(_) => SlidingLog::words_found(&words[part.start..]) == part.len(),
+                Rule::Concurrency(_) => Concurrency::words_found(&words[part.start..]) == part.len(),
                 Rule::SlidingWindow(_) | Rule::TokenBucket(_) | Rule::FixedWindow(_) => true,
             })
     }
@@ -87,11 +109,13 @@ impl Layout {
         for (rule, part) in self.parts() {
             let length = match rule {
                 Rule::SlidingLog(_) => SlidingLog::words_found(old),
+                Rule::Concurrency(_) => Concurrency::words_found(old),
                 Rule::SlidingWindow(_) | Rule::TokenBucket(_) | Rule::FixedWindow(_) => rule.words(),
             };
             let (state, rest) = old.split_at(length);
             match rule {
                 Rule::SlidingLog(log) => log.carry(state, &mut words[part]),
+                Rule::Concurrency(rule) => rule.carry(state, &mut words[part]),
                 Rule::SlidingWindow(_) | Rule::TokenBucket(_) | Rule::FixedWindow(_) => {
                     words[part].copy_from_slice(state);
                 }

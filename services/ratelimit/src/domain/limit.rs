@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Calendar, Charged, FixedWindow, Look, SlidingLog, SlidingWindow, TokenBucket};
+use super::{
+    Calendar, Charged, Concurrency, FixedWindow, Lease, Look, SlidingLog, SlidingWindow, TokenBucket,
+};
 
 /// The most tokens a limit, a burst or a cost may name.
 pub const MAX_TOKENS: u64 = 1_000_000_000;
@@ -29,6 +31,8 @@ pub enum Algorithm {
     TokenBucket,
     /// [`FixedWindow`]: calendar-aligned, for quotas.
     FixedWindow,
+    /// [`Concurrency`]: leases held at once, up to 1,000.
+    Concurrency,
 }
 
 impl Algorithm {
@@ -39,6 +43,7 @@ impl Algorithm {
             Self::SlidingLog => "sliding_log",
             Self::TokenBucket => "token_bucket",
             Self::FixedWindow => "fixed_window",
+            Self::Concurrency => "concurrency",
         }
     }
 }
@@ -75,9 +80,9 @@ pub struct LimitSpec {
     pub name: String,
     /// How it counts.
     pub algorithm: Algorithm,
-    /// Tokens per period.
+    /// Tokens per period; of a concurrency limit, tokens held at once.
     pub limit: u64,
-    /// How long it looks back.
+    /// How long it looks back; of a concurrency limit, how long a lease lasts unless it is renewed.
     pub period: Period,
     /// Tokens that can be saved up; `limit` if absent. Only for token buckets.
     pub burst: Option<u64>,
@@ -100,9 +105,9 @@ pub struct Limit {
     pub name: Arc<str>,
     /// How it counts.
     pub algorithm: Algorithm,
-    /// Tokens per period; 0 if it denies everything.
+    /// Tokens per period, 0 if it denies everything; of a concurrency limit, tokens held at once.
     pub limit: u32,
-    /// How long it looks back.
+    /// How long it looks back; of a concurrency limit, how long a lease lasts unless it is renewed.
     pub period: Period,
     /// What the stores run.
     pub rule: Rule,
@@ -117,6 +122,7 @@ impl Limit {
     pub fn new(spec: LimitSpec) -> Result<Self, Vec<LimitError>> {
         let mut errors = Vec::new();
         let mut fault = |field, description: String| errors.push(LimitError { field, description });
+        let counts_leases = spec.algorithm == Algorithm::Concurrency;
         if spec.limit == 0 || spec.limit > MAX_TOKENS {
             fault("limit", format!("must be 1 to {MAX_TOKENS} tokens, is {}", spec.limit));
         } else if spec.algorithm == Algorithm::SlidingLog && spec.limit > u64::from(SlidingLog::MAX_LIMIT) {
@@ -127,8 +133,16 @@ impl Limit {
                     SlidingLog::MAX_LIMIT
                 ),
             );
+        } else if counts_leases && spec.limit > u64::from(Concurrency::MAX_LIMIT) {
+            let most = Concurrency::MAX_LIMIT;
+            fault("limit", format!("a concurrency limit keeps every lease and holds at most {most} tokens"));
         }
         match spec.period {
+            Period::Micros(us)
+                if counts_leases && (MIN_PERIOD_US..=Concurrency::MAX_LEASE_US).contains(&us) => {}
+            _ if counts_leases => {
+                fault("lease", "must be 1ms to 1d; a lease is renewed to last longer".to_owned());
+            }
             Period::Micros(us) if !(MIN_PERIOD_US..=MAX_PERIOD_US).contains(&us) => {
                 fault("period", "must be 1ms to 3650d".to_owned());
             }
@@ -169,6 +183,7 @@ impl Limit {
             Rule::SlidingWindow(rule) => Rule::SlidingWindow(SlidingWindow { limit, ..rule }),
             Rule::SlidingLog(rule) => Rule::SlidingLog(SlidingLog { limit, ..rule }),
             Rule::FixedWindow(rule) => Rule::FixedWindow(FixedWindow { limit, ..rule }),
+            Rule::Concurrency(rule) => Rule::Concurrency(Concurrency { limit, ..rule }),
             Rule::TokenBucket(rule) => {
                 Rule::TokenBucket(TokenBucket::new(limit, self.period.length_us(0), divide(rule.burst)?))
             }
@@ -210,6 +225,7 @@ impl Limit {
                 };
                 Rule::FixedWindow(FixedWindow { limit, calendar })
             }
+            Algorithm::Concurrency => Rule::Concurrency(Concurrency { limit, lease_us: period_us }),
         };
         Ok(Self { name: spec.name.into(), algorithm: spec.algorithm, limit, period: spec.period, rule })
     }
@@ -226,9 +242,22 @@ pub enum Rule {
     TokenBucket(TokenBucket),
     /// See [`FixedWindow`].
     FixedWindow(FixedWindow),
+    /// See [`Concurrency`].
+    Concurrency(Concurrency),
 }
 
 impl Rule {
+    /// How it counts.
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::SlidingWindow(_) => Algorithm::SlidingWindow,
+            Self::SlidingLog(_) => Algorithm::SlidingLog,
+            Self::TokenBucket(_) => Algorithm::TokenBucket,
+            Self::FixedWindow(_) => Algorithm::FixedWindow,
+            Self::Concurrency(_) => Algorithm::Concurrency,
+        }
+    }
+
     /// The most tokens that can be in use at once; a larger cost can never pass.
     pub fn capacity(&self) -> u64 {
         u64::from(match self {
@@ -236,6 +265,7 @@ impl Rule {
             Self::SlidingLog(rule) => rule.limit,
             Self::TokenBucket(rule) => rule.burst,
             Self::FixedWindow(rule) => rule.limit,
+            Self::Concurrency(rule) => rule.limit,
         })
     }
 
@@ -246,6 +276,7 @@ impl Rule {
             Self::SlidingLog(rule) => rule.words(),
             Self::TokenBucket(_) => TokenBucket::WORDS,
             Self::FixedWindow(_) => FixedWindow::WORDS,
+            Self::Concurrency(rule) => rule.words(),
         }
     }
 
@@ -253,6 +284,7 @@ impl Rule {
     pub(super) fn prepare(&self, words: &mut [u64]) {
         match self {
             Self::SlidingLog(rule) => rule.prepare(words),
+            Self::Concurrency(rule) => rule.prepare(words),
             Self::SlidingWindow(_) | Self::TokenBucket(_) | Self::FixedWindow(_) => {}
         }
     }
@@ -266,19 +298,22 @@ impl Rule {
             Self::SlidingLog(rule) => rule.look(words, cost, now_us),
             Self::TokenBucket(rule) => rule.look(words, cost, now_us),
             Self::FixedWindow(rule) => rule.look(words, cost, now_us),
+            Self::Concurrency(rule) => rule.look(words, cost, now_us),
         }
     }
 
     /// Charges `cost`, which [`look`](Self::look) has just found to fit at the same `now_us`.
-    /// Answers in how many microseconds the limit is wholly unused again.
+    /// Answers in how many microseconds the limit is wholly unused again; nothing, and charges nothing, if it counts leases and
+    /// none is to be taken.
     #[inline]
-    pub fn charge(&self, words: &mut [u64], cost: u64, now_us: u64) -> u64 {
-        match self {
+    pub fn charge(&self, words: &mut [u64], cost: u64, lease: Option<Lease>, now_us: u64) -> Option<u64> {
+        Some(match self {
             Self::SlidingWindow(rule) => rule.charge(words, cost, now_us),
             Self::SlidingLog(rule) => rule.charge(words, cost, now_us),
             Self::TokenBucket(rule) => rule.charge(words, cost, now_us),
             Self::FixedWindow(rule) => rule.charge(words, cost, now_us),
-        }
+            Self::Concurrency(rule) => rule.charge(words, cost, lease?, now_us),
+        })
     }
 
     /// Takes back one charge, as far as that is certain not to give back more than it took: whatever was charged or taken back in
@@ -290,16 +325,19 @@ impl Rule {
             Self::SlidingLog(rule) => rule.undo(words, charged),
             Self::TokenBucket(rule) => rule.undo(words, charged, now_us),
             Self::FixedWindow(rule) => rule.undo(words, charged),
+            Self::Concurrency(_) => Concurrency::undo(words, charged, now_us),
         }
     }
 
-    /// Gives `tokens` back: those that were charged last and still count at `now_us`, as many as there are.
+    /// Gives `tokens` back: those that were charged last and still count at `now_us`, as many as there are. Of leases none: who
+    /// holds one releases it.
     pub fn refund(&self, words: &mut [u64], tokens: u64, now_us: u64) {
         match self {
             Self::SlidingWindow(rule) => rule.refund(words, tokens, now_us),
             Self::SlidingLog(rule) => rule.refund(words, tokens, now_us),
             Self::TokenBucket(rule) => rule.refund(words, tokens, now_us),
             Self::FixedWindow(rule) => rule.refund(words, tokens, now_us),
+            Self::Concurrency(_) => {}
         }
     }
 }

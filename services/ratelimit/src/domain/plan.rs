@@ -87,6 +87,8 @@ pub struct Bundle {
     pub min_capacity: u64,
     /// Index into `limits` of the limit that `min_capacity` comes from; 0 if unlimited.
     pub min_capacity_limit: usize,
+    /// How long a lease of its concurrency limits lasts at most, in microseconds: the least of them. Absent if there are none.
+    pub lease_us: Option<u64>,
     /// `:<length>:<namespace><length>:<policy><identity>`, the part of a cell's key that does not
     /// depend on the request. Lengths are decimal numbers of bytes.
     ///
@@ -124,6 +126,7 @@ impl Bundle {
             unlimited: plan.is_unlimited(),
             min_capacity,
             min_capacity_limit,
+            lease_us: plan.layout.lease_us(),
             key_hash: hash(key_suffix.as_bytes()),
             key_suffix: key_suffix.into_bytes().into(),
         }
@@ -151,8 +154,11 @@ fn identity(key_by: &[impl AsRef<str>], limits: &[BundleLimit]) -> u64 {
             Rule::SlidingLog(_) => 2,
             Rule::TokenBucket(_) => 3,
             Rule::FixedWindow(_) => 4,
+            Rule::Concurrency(_) => 5,
         };
         let (unit, length_us) = match limit.period {
+            // Each lease knows when it expires, and none is forgotten when others shall last longer.
+            _ if matches!(limit.rule, Rule::Concurrency(_)) => (0, 0),
             // Only a fixed window knows on which day a week starts.
             Period::Week if !matches!(limit.rule, Rule::FixedWindow(_)) => (0, limit.period.length_us(0)),
             Period::Micros(us) => (0, us),

@@ -37,6 +37,13 @@ pub(super) fn to_status(error: &CheckError) -> Status {
         CheckError::LimitNotFound(_) => {
             with_field(Code::NotFound, "LIMIT_NOT_FOUND", message, "limit".to_owned())
         }
+        CheckError::NoConcurrencyLimit => {
+            with_field(Code::NotFound, "LIMIT_NOT_FOUND", message, "attributes".to_owned())
+        }
+        CheckError::LeaseTooLong(_) => {
+            with_field(Code::InvalidArgument, "INVALID_REQUEST", message, "attributes".to_owned())
+        }
+        CheckError::LeaseNotFound => status(Code::NotFound, "LEASE_NOT_FOUND", message, None),
         CheckError::Store(
             StoreError::Timeout
             | StoreError::Disconnected

@@ -10,11 +10,12 @@ use crate::{
 };
 
 /// Each algorithm with the word for it in policy files.
-const ALGORITHMS: [(&str, pb::Algorithm); 4] = [
+const ALGORITHMS: [(&str, pb::Algorithm); 5] = [
     ("sliding_window", pb::Algorithm::SlidingWindow),
     ("sliding_log", pb::Algorithm::SlidingLog),
     ("token_bucket", pb::Algorithm::TokenBucket),
     ("fixed_window", pb::Algorithm::FixedWindow),
+    ("concurrency", pb::Algorithm::Concurrency),
 ];
 
 /// The fields of a policy, as in a policy file. What cannot be right there is left to the reader to be refused, so that all
@@ -198,9 +199,11 @@ fn of_limit(limit: pb::LimitSpec) -> Table {
     let tokens = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
     let mut table = Table::from_iter([text_entry(("name", limit.name))]);
     let has_rate = !limit.rate.is_empty();
+    let is_leased = limit.algorithm == i32::from(pb::Algorithm::Concurrency);
     put(&mut table, "rate", has_rate, limit.rate);
     put(&mut table, "limit", !has_rate || limit.limit != 0, tokens(limit.limit));
-    put(&mut table, "period", !has_rate || !limit.period.is_empty(), limit.period);
+    put(&mut table, "period", !(has_rate || is_leased) || !limit.period.is_empty(), limit.period);
+    put(&mut table, "lease", is_leased || !limit.lease.is_empty(), limit.lease);
     let words = ALGORITHMS.map(|(word, algorithm)| (word, algorithm.into()));
     put_word(&mut table, "algorithm", limit.algorithm, &words);
     put(&mut table, "burst", limit.burst != 0, tokens(limit.burst));
@@ -257,6 +260,7 @@ fn limits(fields: &Table) -> Vec<pb::LimitSpec> {
             period: text(limit, "period"),
             burst: tokens(limit, "burst"),
             rate: text(limit, "rate"),
+            lease: text(limit, "lease"),
         }
     };
     tables(fields.get("limits")).map(limit).collect()

@@ -9,7 +9,10 @@ use tidegate_proto::{
 use tonic::Status;
 
 use super::error::invalid;
-use crate::{domain::MAX_TOKENS, limiter::Question};
+use crate::{
+    domain::{Concurrency, MAX_TOKENS},
+    limiter::{LeaseToken, Question},
+};
 
 const MAX_BATCH: usize = 1_000;
 const MAX_ATTRIBUTES: usize = 64;
@@ -74,6 +77,45 @@ pub(super) fn reset(request: &pb::ResetRequest) -> CheckView<'_> {
 pub(super) fn usage(request: &pb::GetUsageRequest) -> CheckView<'_> {
     let attributes = request.attributes.iter().map(|entry| (&*entry.key, &*entry.value));
     CheckView { namespace: &request.namespace, attributes: attributes.collect(), ..CheckView::default() }
+}
+
+/// What is asked by who wants a lease, and how long it is to last, in microseconds.
+pub(super) fn acquire(request: &pb::AcquireLeaseRequest) -> Result<(CheckView<'_>, Option<u64>), Status> {
+    let attributes = request.attributes.iter().map(|entry| (&*entry.key, &*entry.value));
+    let view = CheckView {
+        namespace: &request.namespace,
+        attributes: attributes.collect(),
+        cost: request.cost,
+        idempotency_key: &request.idempotency_key,
+        ..CheckView::default()
+    };
+    let mut violations = Violations::default();
+    check_fields(&view, &mut violations);
+    let ttl_us = ttl_us(request.ttl_ms, &mut violations);
+    if violations.is_empty() { Ok((view, ttl_us)) } else { Err(invalid(violations)) }
+}
+
+/// Which lease is meant, and how long it is to last, in microseconds.
+pub(super) fn lease(lease_id: &str, ttl_ms: Option<u64>) -> Result<(LeaseToken, Option<u64>), Status> {
+    let mut violations = Violations::default();
+    let token = LeaseToken::read(lease_id);
+    if token.is_none() {
+        violations.add("lease_id", "must be what a lease was given as its id");
+    }
+    let ttl_us = ttl_us(ttl_ms, &mut violations);
+    match token {
+        Some(token) if violations.is_empty() => Ok((token, ttl_us)),
+        Some(_) | None => Err(invalid(violations)),
+    }
+}
+
+fn ttl_us(ttl_ms: Option<u64>, violations: &mut Violations) -> Option<u64> {
+    let most_ms = Concurrency::MAX_LEASE_US / 1_000;
+    let ttl_ms = ttl_ms?;
+    if !(1..=most_ms).contains(&ttl_ms) {
+        violations.add("ttl_ms", format!("must be 1 to {most_ms} milliseconds, is {ttl_ms}"));
+    }
+    Some(ttl_ms.saturating_mul(1_000))
 }
 
 /// What is asked by a request whose fields are all valid.

@@ -5,7 +5,7 @@ use tidegate_proto::{Writer, ratelimit::v1 as pb};
 
 use crate::{
     domain::{Algorithm, BundleLimit, Period},
-    limiter::{LimitVerdict, Reason, Verdict},
+    limiter::{LeaseGrant, LimitVerdict, Reason, Verdict},
 };
 
 /// Turns verdicts into answers.
@@ -40,6 +40,9 @@ impl Renderer {
             (7, millis(verdict.retry_after_us)),
         ]);
         out.bytes(8, uuid_v7(now_us, &self.random).as_bytes());
+        if let Some(lease) = &verdict.lease {
+            out.generated(9, &self::lease(lease));
+        }
     }
 
     /// The answer to a question for use.
@@ -62,6 +65,11 @@ impl Renderer {
         });
         pb::GetUsageResponse { limits: limits.collect() }
     }
+}
+
+/// A lease as its holder is told of it. It must not be thought to last longer than it does.
+pub(super) fn lease(lease: &LeaseGrant) -> pb::Lease {
+    pb::Lease { id: lease.id.clone(), expires_after_ms: lease.expires_after_us / 1_000 }
 }
 
 /// Writes the fields of a `LimitStatus`.
@@ -106,6 +114,7 @@ fn code(reason: Reason) -> pb::Code {
         Reason::Ok => pb::Code::Ok,
         Reason::RateLimited => pb::Code::RateLimited,
         Reason::QuotaExceeded => pb::Code::QuotaExceeded,
+        Reason::ConcurrencyExceeded => pb::Code::ConcurrencyExceeded,
         Reason::StoreUnavailable => pb::Code::StoreUnavailable,
     }
 }
@@ -116,6 +125,7 @@ fn algorithm(algorithm: Algorithm) -> pb::Algorithm {
         Algorithm::SlidingLog => pb::Algorithm::SlidingLog,
         Algorithm::TokenBucket => pb::Algorithm::TokenBucket,
         Algorithm::FixedWindow => pb::Algorithm::FixedWindow,
+        Algorithm::Concurrency => pb::Algorithm::Concurrency,
     }
 }
 

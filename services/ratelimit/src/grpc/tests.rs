@@ -12,7 +12,7 @@ use crate::{
     limiter::{Counters, LimiterSettings},
     metrics::CheckMetrics,
     policies,
-    store::{Answer, CellRefund, CellReset, CounterStore, MemoryStore, MemoryStoreConfig},
+    store::{Answer, CellLease, CellRefund, CellReset, CounterStore, MemoryStore, MemoryStoreConfig},
     usage::{Usage, UsageConfig},
 };
 
@@ -36,6 +36,14 @@ impl CounterStore for Later {
     fn refund<'a>(&'a self, cells: &'a [CellRefund]) -> Answer<'a, ()> {
         self.0.refund(cells)
     }
+
+    fn renew<'a>(&'a self, cells: &'a [CellLease], ttl_us: u64) -> Answer<'a, bool> {
+        self.0.renew(cells, ttl_us)
+    }
+
+    fn release<'a>(&'a self, cells: &'a [CellLease]) -> Answer<'a, bool> {
+        self.0.release(cells)
+    }
 }
 
 pub(super) fn api(counters: impl FnOnce(Arc<MemoryStore>) -> Counters) -> (RateLimitApi, Metrics) {
@@ -53,7 +61,13 @@ pub(super) fn api_by(
     let store = Arc::new(MemoryStore::new(&config, clock.clone(), &random, &metrics));
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 60_000_000 };
     let catalog = Catalog::of(policies);
-    let limiter = Limiter::new(Arc::clone(catalog.policies()), counters(store), clock.clone(), settings);
+    let limiter = Limiter::new(
+        Arc::clone(catalog.policies()),
+        counters(store),
+        clock.clone(),
+        Random::seeded(1),
+        settings,
+    );
     let stats = CheckMetrics::register(&metrics).for_worker();
     let usage = Usage::new(&usage_config(), Clock::system(), random.clone(), &metrics).for_worker();
     (RateLimitApi::new(limiter, catalog, random, stats, usage), metrics)

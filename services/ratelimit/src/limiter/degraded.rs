@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{CheckError, LimitVerdict, Matches, Reason, Verdict, limited};
+use super::{CheckError, LimitVerdict, Matches, Reason, Verdict, leases, limited};
 use crate::{
     domain::{CellCheck, Check, Enforcement, FailureMode, Layout, LimitOutcome, Match, Rule},
     store::{MemoryStore, StoreError},
@@ -63,15 +63,22 @@ pub(super) fn verdict<'p>(
         }
     }
     let mut admitted = !unknown_denies;
-    let mut replayed = false;
+    let (mut replayed, mut lease) = (false, None);
     if let (Some(local), false) = (local, cells.is_empty()) {
         let charge = check.charge && admitted;
-        let local_check = Check { cells, charge, idempotency: check.idempotency.clone() };
+        let counts_leases = cells.iter().any(|cell: &CellCheck<'_>| cell.layout.is_leased());
+        let local_check = Check {
+            cells,
+            charge,
+            idempotency: check.idempotency.clone(),
+            lease: check.lease.filter(|_| counts_leases),
+        };
         match local.decide_at(&local_check, now_us) {
             Ok(decision) if decision.key_reused => return Err(CheckError::IdempotencyKeyReused),
             Ok(decision) => {
                 replayed = admitted && decision.replayed;
                 admitted &= decision.admitted;
+                lease = decision.lease.map(|held| leases::grant(&local_check.cells, held, true));
                 for (index, outcome) in counted.into_iter().zip(decision.outcomes) {
                     limits[index].outcome = outcome;
                 }
@@ -84,6 +91,7 @@ pub(super) fn verdict<'p>(
         }
     }
     let mut verdict = Verdict::degraded(limits, admitted, replayed, now_us);
+    verdict.lease = lease.filter(|_| admitted);
     if unknown_denies {
         verdict.reason = Reason::StoreUnavailable;
     }

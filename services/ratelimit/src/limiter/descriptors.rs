@@ -185,7 +185,7 @@ impl Limiter {
             return;
         }
         // What another request took in between is used up as well.
-        if let Err(error) = self.ask(&Check { cells, charge: true, idempotency: None }).await {
+        if let Err(error) = self.ask(&Check { cells, charge: true, idempotency: None, lease: None }).await {
             tracing::debug!(%error, "what was left of a limit was not used up");
         }
     }
@@ -210,7 +210,7 @@ impl Limiter {
         let too_dear = group.refuse_too_dear();
         let charge =
             charge && !too_dear.contains(&true) && group.members.iter().all(|member| !member.is_refused);
-        let check = Check { cells: group.cells.clone(), charge, idempotency: None };
+        let check = Check { cells: group.cells.clone(), charge, idempotency: None, lease: None };
         let answer = self.ask(&check).await;
         let now_us = self.clock.now_us();
         match answer {
@@ -251,7 +251,7 @@ impl Limiter {
             layout: &found.bundle.layout,
             ..group.cells[*cell].clone()
         });
-        let check = Check { cells: own.collect(), charge, idempotency: None };
+        let check = Check { cells: own.collect(), charge, idempotency: None, lease: None };
         let local = match &self.counters {
             Counters::Memory(_) => None,
             Counters::Shared { local, .. } => Some(&**local),
@@ -297,7 +297,7 @@ impl Limiter {
         if cells.is_empty() {
             return Single::Answered(Verdict { exempt: !matches.is_empty(), ..Verdict::unlimited(now_us) });
         }
-        Single::Asks { matches, check: Check { cells, charge: true, idempotency: None } }
+        Single::Asks { matches, check: Check { cells, charge: true, idempotency: None, lease: None } }
     }
 
     /// What the store, or the failure modes in its place, said to the only descriptor of a request.

@@ -29,6 +29,17 @@ pub enum CheckError {
     /// Reset names a limit that does not apply.
     #[error("no limit named {0:?} applies to these attributes")]
     LimitNotFound(String),
+    /// A lease is asked for where nothing counts leases.
+    #[error("no concurrency limit applies to these attributes")]
+    NoConcurrencyLimit,
+    /// The id of a lease could not tell all that it is taken of.
+    #[error(
+        "the values that the concurrency limits are counted by are too long together for a lease: {0} bytes"
+    )]
+    LeaseTooLong(usize),
+    /// The lease has ended.
+    #[error("the lease has expired, was released or was cleared")]
+    LeaseNotFound,
     /// The store could not be asked, and the call has no failure mode.
     #[error(transparent)]
     Store(#[from] StoreError),

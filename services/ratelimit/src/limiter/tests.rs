@@ -82,11 +82,22 @@ fn limiter(counters: Counters, replicas: u32) -> Limiter {
 pub(super) fn limiter_by(text: &str, counters: Counters, replicas: u32) -> Limiter {
     let policies = policies::parse(text, "test", replicas).expect("valid policies");
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 60_000_000 };
-    Limiter::new(Arc::new(ArcSwap::from_pointee(policies)), counters, Clock::system(), settings)
+    Limiter::new(
+        Arc::new(ArcSwap::from_pointee(policies)),
+        counters,
+        Clock::system(),
+        Random::seeded(1),
+        settings,
+    )
 }
 
 /// A limiter whose Redis does not exist: nothing listens on the discard port of the loopback.
 fn without_redis(replicas: u32) -> Limiter {
+    without_redis_by(POLICIES, replicas)
+}
+
+/// The same, by the policies of a text.
+pub(super) fn without_redis_by(text: &str, replicas: u32) -> Limiter {
     let second = Duration::from_secs(1);
     let config = RedisStoreConfig {
         url: Secret::new("redis://127.0.0.1:9"),
@@ -98,7 +109,7 @@ fn without_redis(replicas: u32) -> Limiter {
         breaker: BreakerConfig { failures: 1, successes: 1, open_for: second.into() },
     };
     let backend = RedisBackend::new(&config, Random::seeded(1), &Metrics::new()).expect("valid settings");
-    limiter(Counters::Shared { store: Arc::new(backend.open()), local: memory() }, replicas)
+    limiter_by(text, Counters::Shared { store: Arc::new(backend.open()), local: memory() }, replicas)
 }
 
 fn question<'a>(
@@ -167,7 +178,8 @@ async fn full_memory_store_is_no_reason_to_count_in_itself() {
     let policies =
         Arc::new(ArcSwap::from_pointee(policies::parse(POLICIES, "test", 1).expect("valid policies")));
     let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 1 };
-    let limiter = Limiter::new(policies, Counters::Memory(store), Clock::system(), settings);
+    let limiter =
+        Limiter::new(policies, Counters::Memory(store), Clock::system(), Random::seeded(1), settings);
     let policies = limiter.policies();
     for n in 0..100_000 {
         let attributes = [("user", n.to_string())];
@@ -286,7 +298,8 @@ async fn order_of_attributes_does_not_matter_to_a_retry() {
 async fn switched_off_it_admits_everything_even_unknown_namespaces() {
     let settings = LimiterSettings { enabled: false, idempotency_ttl_us: 1 };
     let policies = Arc::new(ArcSwap::from_pointee(policies::builtin(1)));
-    let limiter = Limiter::new(policies, Counters::Memory(memory()), Clock::system(), settings);
+    let limiter =
+        Limiter::new(policies, Counters::Memory(memory()), Clock::system(), Random::seeded(1), settings);
     let policies = limiter.policies();
     let verdict = limiter.check(&policies, question("no such namespace", &user())).await.expect("decided");
     assert!(verdict.allowed && verdict.limits.is_empty());

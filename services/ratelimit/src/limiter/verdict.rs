@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::LeaseGrant;
 use crate::domain::{BundleLimit, Decision, Enforcement, LimitOutcome, Match, Policy, Rule};
 
 /// Shortest fixed window that is called a quota, in microseconds: a day.
@@ -26,6 +27,8 @@ pub struct Verdict<'p> {
     pub replayed: bool,
     /// Whether policies apply, and none of them has a limit. Told of descriptors only.
     pub exempt: bool,
+    /// The lease that is held, if any.
+    pub lease: Option<Box<LeaseGrant>>,
     /// In Unix microseconds by the clock of this process: when the check was taken up, if it was decided at once;
     /// otherwise when the store had answered.
     pub at_us: u64,
@@ -40,6 +43,8 @@ pub enum Reason {
     RateLimited,
     /// A quota is used up.
     QuotaExceeded,
+    /// Too many leases are held.
+    ConcurrencyExceeded,
     /// The store is gone and a policy fails closed.
     StoreUnavailable,
 }
@@ -68,6 +73,7 @@ impl<'p> Verdict<'p> {
             degraded: false,
             replayed: false,
             exempt: false,
+            lease: None,
         }
     }
 
@@ -84,6 +90,7 @@ impl<'p> Verdict<'p> {
             degraded: false,
             replayed: decision.replayed,
             exempt: false,
+            lease: None,
             at_us,
         };
         let mut outcomes = decision.outcomes.iter();
@@ -160,8 +167,12 @@ impl LimitVerdict<'_> {
     }
 
     fn denial_reason(&self) -> Reason {
-        let is_quota = matches!(self.limit.limit.rule, Rule::FixedWindow(_))
-            && self.limit.limit.period.length_us(0) >= QUOTA_US;
-        if is_quota { Reason::QuotaExceeded } else { Reason::RateLimited }
+        match self.limit.limit.rule {
+            Rule::FixedWindow(_) if self.limit.limit.period.length_us(0) >= QUOTA_US => Reason::QuotaExceeded,
+            Rule::Concurrency(_) => Reason::ConcurrencyExceeded,
+            Rule::FixedWindow(_) | Rule::SlidingWindow(_) | Rule::SlidingLog(_) | Rule::TokenBucket(_) => {
+                Reason::RateLimited
+            }
+        }
     }
 }

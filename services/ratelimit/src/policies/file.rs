@@ -13,7 +13,9 @@ use super::{
     overrides::{OverrideEntry, read_override},
     reader::{Faults, Fields, table, text, wrong_type},
 };
-use crate::domain::{Condition, Enforcement, Expression, FailureMode, Level, Limit, NamespaceSettings};
+use crate::domain::{
+    Algorithm, Condition, Enforcement, Expression, FailureMode, Level, Limit, NamespaceSettings,
+};
 
 /// A whole file. Of what is faulty, and noted as such, the fields are absent.
 #[derive(Debug)]
@@ -171,6 +173,13 @@ pub(super) fn read_policy(
         failure_mode: fields.word("failure_mode", &FailureMode::WORDS, faults).unwrap_or(failure_mode),
         source: Box::default(),
     };
+    if entry.descriptor.is_some()
+        && let Some(TariffEntry::Limits(limits)) = &entry.tariff
+        && limits.iter().any(|limit| limit.algorithm == Algorithm::Concurrency)
+    {
+        let description = "who asks by a descriptor cannot release a lease; limit rates here";
+        faults.add(fields.path_of("limits"), description);
+    }
     fields.finish(faults);
     entry
 }

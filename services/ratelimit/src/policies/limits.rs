@@ -9,11 +9,12 @@ use crate::domain::{Algorithm, Limit, LimitSpec, MAX_TOKENS, Period};
 
 const MAX_LIMITS: usize = 16;
 
-const ALGORITHMS: [(&str, Algorithm); 4] = [
+const ALGORITHMS: [(&str, Algorithm); 5] = [
     ("sliding_window", Algorithm::SlidingWindow),
     ("sliding_log", Algorithm::SlidingLog),
     ("token_bucket", Algorithm::TokenBucket),
     ("fixed_window", Algorithm::FixedWindow),
+    ("concurrency", Algorithm::Concurrency),
 ];
 
 /// Reads the list `limits` of a plan or a policy, if it has one. `may_deny_all` says whether a limit may be 0.
@@ -54,7 +55,10 @@ fn read_limit(
         Some(Algorithm::default())
     };
     let denies_all = may_deny_all && fields.is_zero("limit");
-    let (limit, period, is_rate) = match read_rate(&mut fields, "limit", faults) {
+    // What there is in the place of a period: the other word is an unknown key, and there is no rate.
+    let word = if algorithm == Some(Algorithm::Concurrency) { "lease" } else { "period" };
+    let rate = if word == "period" { read_rate(&mut fields, "limit", faults) } else { None };
+    let (limit, period, is_rate) = match rate {
         Some(rate) => (rate.map(|(limit, _)| limit), rate.map(|(_, period)| period), true),
         None => {
             fields.need("limit", faults);
@@ -62,8 +66,8 @@ fn read_limit(
                 true => fields.value("limit").and(Some(1)),
                 false => read_tokens(&mut fields, "limit", faults),
             };
-            fields.need("period", faults);
-            (limit, read_period(&mut fields, "period", faults), false)
+            fields.need(word, faults);
+            (limit, read_period(&mut fields, word, faults), false)
         }
     };
     let burst = read_tokens(&mut fields, "burst", faults);

@@ -83,7 +83,11 @@ fn bundle_limits(bundle: &Bundle) -> String {
 
 /// A limit in a few words: `minute 10/1m`, with the algorithm unless it is the default.
 fn describe(limit: &Limit) -> String {
-    let mut text = format!("{} {}/{}", limit.name, limit.limit, period::format(limit.period));
+    let period = period::format(limit.period);
+    if let Rule::Concurrency(_) = limit.rule {
+        return format!("{} {} at once, leases of {period}", limit.name, limit.limit);
+    }
+    let mut text = format!("{} {}/{period}", limit.name, limit.limit);
     if limit.algorithm != Algorithm::default() {
         text.push(' ');
         text.push_str(limit.algorithm.as_str());

@@ -3,6 +3,8 @@
 //! Time does not pass in these cases; how each algorithm behaves as time passes is held together by
 //! property tests of the domain against a naive oracle, and of the Redis script against the domain.
 
+mod leases;
+
 use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
@@ -29,6 +31,9 @@ macro_rules! counter_store_conformance {
             shadow_cell_never_denies, look_charges_nothing, keys_do_not_share_counts, cost_is_charged_in_full,
             concurrent_charges_never_exceed, retry_of_an_admission_is_free, denial_is_not_remembered,
             reused_idempotency_key_is_refused, replay_after_exhaustion_is_admitted, reset_clears_one_rule_or_all, refund_gives_back_what_was_charged_and_no_more,
+            lease_holds_its_place_until_it_is_released, denial_by_leases_spends_no_rate_and_by_rates_takes_no_lease,
+            without_a_lease_what_counts_leases_is_only_looked_at, retry_is_answered_the_lease_that_is_still_held, renewal_needs_every_enforced_limit,
+            leases_of_a_shadow_never_deny, unknown_cells_hold_no_lease, reset_ends_leases_and_refund_does_not, changed_limit_keeps_its_leases,
             changed_numbers_keep_the_count, changed_pace_keeps_what_is_missing_from_a_bucket, logs_that_trade_sizes_keep_their_own_counts, check_without_cells_is_admitted);
     };
     (@in_turn $test:ident, $fixture:expr, $name:ident, $new_store:expr; $($case:ident),+) => {
@@ -48,6 +53,7 @@ macro_rules! counter_store_conformance {
 }
 
 pub(crate) use counter_store_conformance;
+pub(crate) use leases::*;
 
 /// A rule of the algorithm with `limit` tokens per hour.
 pub(crate) fn hourly(algorithm: Algorithm, limit: u64) -> Rule {
@@ -69,7 +75,7 @@ pub(crate) fn cell(key: &str, rules: &[Rule]) -> CellCheck<'static> {
 }
 
 pub(crate) fn check(cells: &[CellCheck<'static>]) -> Check<'static> {
-    Check { cells: cells.iter().cloned().collect(), charge: true, idempotency: None }
+    Check { cells: cells.iter().cloned().collect(), charge: true, idempotency: None, lease: None }
 }
 
 fn idempotent(cells: &[CellCheck<'static>], key: &str, digest: u128) -> Check<'static> {
@@ -352,6 +358,7 @@ pub(crate) async fn logs_that_trade_sizes_keep_their_own_counts(store: impl Coun
 }
 
 pub(crate) async fn check_without_cells_is_admitted(store: impl CounterStore) {
-    let decision = decide(&store, &Check { cells: smallvec![], charge: true, idempotency: None }).await;
+    let decision =
+        decide(&store, &Check { cells: smallvec![], charge: true, idempotency: None, lease: None }).await;
     assert!(decision.admitted && decision.outcomes.is_empty());
 }

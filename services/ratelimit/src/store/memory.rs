@@ -1,5 +1,6 @@
 //! Counters in the memory of this process.
 
+mod leases;
 mod shard;
 mod slab;
 
@@ -16,17 +17,17 @@ use tidegate_chassis::{
 };
 
 use self::{
-    shard::{Shard, ShardMetrics},
+    shard::{RECORD_LEASE, Shard, ShardMetrics},
     slab::Slot,
 };
-use super::{Answer, CellRefund, CellReset, CounterStore, StoreError};
-use crate::domain::{CellCheck, Cells, Check, Decision, decide};
+use super::{Answer, CellLease, CellRefund, CellReset, CounterStore, StoreError};
+use crate::domain::{CellCheck, Cells, Check, Decision, LeaseId, Replay, decide};
 
 /// Independent parts, each with its own lock.
 const SHARDS: usize = 128;
 
-/// More words than any layout has: 16 limits of the largest sliding log.
-static UNUSED_STATE: [u64; 16 * 1_002] = [0; 16 * 1_002];
+/// As many words as any layout has: 16 limits of the most leases.
+static UNUSED_STATE: [u64; 16 * 2_001] = [0; 16 * 2_001];
 
 /// Settings of the [`MemoryStore`].
 #[derive(Clone, Debug, Deserialize, Serialize, Validate)]
@@ -89,15 +90,15 @@ impl MemoryStore {
         shard.set_latest(now_us);
         if let Some(slot) = shard.find(place.fingerprint) {
             let slot = shard.fit(slot, cell.layout);
-            return Ok(decide(check, &mut shard.cell(slot), now_us, false));
+            return Ok(decide(check, &mut shard.cell(slot), now_us, None));
         }
         if !check.charge {
-            return Ok(decide(check, &mut UnusedCell, now_us, false));
+            return Ok(decide(check, &mut UnusedCell, now_us, None));
         }
         let made = shard.insert(place.fingerprint, cell.layout.words(), now_us, &[]);
         let slot = made.ok_or(StoreError::Full).inspect_err(|_| shard.count_refused())?;
         cell.layout.prepare(shard.state_mut(slot));
-        let decision = decide(check, &mut shard.cell(slot), now_us, false);
+        let decision = decide(check, &mut shard.cell(slot), now_us, None);
         if decision.admitted {
             shard.sweep(now_us);
         } else {
@@ -115,25 +116,20 @@ impl MemoryStore {
             Some(place) => locked.shard(place).find(place.fingerprint),
             None => None,
         };
-        let mut replayed = false;
+        let mut replay = None;
         if let (Some(slot), Some(place), Some(idempotency)) = (record, locked.record, &check.idempotency) {
             let shard = locked.shard(place);
             if shard.idle_at(slot) > now_us {
                 if shard.state(slot)[..2] != digest_words(idempotency.digest) {
-                    return Ok(Decision {
-                        admitted: false,
-                        replayed: false,
-                        key_reused: true,
-                        outcomes: SmallVec::new(),
-                    });
+                    return Ok(Decision::of_reused_key());
                 }
-                replayed = true;
+                replay = Some(Replay { lease: LeaseId::new(shard.state(slot)[RECORD_LEASE]) });
             }
         }
 
-        let charging = check.charge && !replayed;
+        let charging = check.charge && replay.is_none();
         locked.find_slots(check, charging, now_us)?;
-        let decision = decide(check, &mut locked, now_us, replayed);
+        let decision = decide(check, &mut locked, now_us, replay);
         let charged = charging && decision.admitted;
         if charged {
             locked.keep_record(check, now_us);
@@ -215,6 +211,14 @@ impl CounterStore for MemoryStore {
     fn refund<'a>(&'a self, cells: &'a [CellRefund]) -> Answer<'a, ()> {
         self.refund_now(cells);
         Answer::Ready(Ok(()))
+    }
+
+    fn renew<'a>(&'a self, cells: &'a [CellLease], ttl_us: u64) -> Answer<'a, bool> {
+        Answer::Ready(Ok(self.renew_now(cells, ttl_us)))
+    }
+
+    fn release<'a>(&'a self, cells: &'a [CellLease]) -> Answer<'a, bool> {
+        Answer::Ready(Ok(self.release_now(cells)))
     }
 }
 
@@ -317,7 +321,9 @@ impl Locked<'_> {
         let shard = self.shard(place);
         let known = shard.find(place.fingerprint);
         let Some(slot) = known.or_else(|| shard.insert_record(place.fingerprint, now_us)) else { return };
-        shard.state_mut(slot)[..2].copy_from_slice(&digest_words(idempotency.digest));
+        let state = shard.state_mut(slot);
+        state[..2].copy_from_slice(&digest_words(idempotency.digest));
+        state[RECORD_LEASE] = check.lease.map_or(0, |lease| lease.id.get());
         shard.set_idle_at(slot, now_us + idempotency.ttl_us);
     }
 

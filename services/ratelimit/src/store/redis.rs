@@ -36,9 +36,9 @@ use tokio::time::{Instant, timeout_at};
 
 use self::{
     batch::Lane, breakers::Breakers, cluster::Cluster, connection::Origin, link::Link, metrics::StoreMetrics,
-    sentinel::Sentinels, url::Topology,
+    script::LeaseStep, sentinel::Sentinels, url::Topology,
 };
-use super::{Answer, CellRefund, CellReset, CounterStore, StoreError};
+use super::{Answer, CellLease, CellRefund, CellReset, CounterStore, StoreError};
 use crate::domain::{Check, Decision};
 
 /// Settings of the [`RedisStore`].
@@ -145,35 +145,52 @@ impl CounterStore for RedisStore {
     }
 
     fn reset<'a>(&'a self, cells: &'a [CellReset]) -> Answer<'a, ()> {
-        Answer::Pending(Box::pin(self.send(cells, |cell| &cell.key, script::reset_command)))
+        Answer::Pending(Box::pin(self.send(cells, |cell| &cell.key, script::reset_command).map_ok(drop)))
     }
 
     fn refund<'a>(&'a self, cells: &'a [CellRefund]) -> Answer<'a, ()> {
-        Answer::Pending(Box::pin(self.send(cells, |cell| &cell.key, script::refund_command)))
+        Answer::Pending(Box::pin(self.send(cells, |cell| &cell.key, script::refund_command).map_ok(drop)))
+    }
+
+    fn renew<'a>(&'a self, cells: &'a [CellLease], ttl_us: u64) -> Answer<'a, bool> {
+        let command = move |cell: &CellLease| script::lease_command(cell, LeaseStep::Renew(ttl_us));
+        Answer::Pending(Box::pin(async move {
+            let held = self.send(cells, |cell| &cell.key, command).await?;
+            Ok(cells.iter().zip(held).all(|(cell, held)| held || !cell.enforced))
+        }))
+    }
+
+    fn release<'a>(&'a self, cells: &'a [CellLease]) -> Answer<'a, bool> {
+        let command = |cell: &CellLease| script::lease_command(cell, LeaseStep::Release);
+        Answer::Pending(Box::pin(async move {
+            Ok(self.send(cells, |cell| &cell.key, command).await?.contains(&true))
+        }))
     }
 }
 
 impl RedisStore {
-    /// Sends commands one after the other, all within the deadline, until one fails.
+    /// Sends commands one after the other, all within the deadline, until one fails. Answers of each whether it did anything.
     async fn send<T>(
         &self,
         cells: &[T],
         key: impl Fn(&T) -> &[u8],
         command: impl Fn(&T) -> redis::Cmd,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<bool>, StoreError> {
         let deadline = Instant::now() + self.deadline;
         let send = async {
+            let mut done = Vec::with_capacity(cells.len());
             for cell in cells {
-                match &self.nodes {
+                let answer = match &self.nodes {
                     Nodes::One(link) => {
                         let mut redis = link.queue.connection().await?;
                         let sent = call::send_known(&mut redis, &command(cell), false).await;
-                        sent.map_err(|error| StoreError::from(call::failure(&error)))?;
+                        sent.map_err(|error| StoreError::from(call::failure(&error)))?
                     }
                     Nodes::Cluster(cluster) => cluster.send(key(cell), &command(cell)).await?,
-                }
+                };
+                done.push(matches!(answer, redis::Value::Int(1..)));
             }
-            Ok(())
+            Ok(done)
         };
         timeout_at(deadline, send).await.unwrap_or(Err(StoreError::Timeout))
     }

@@ -54,7 +54,8 @@ impl Replica {
         let policies: PolicySet = policies::parse(text, "test", 1).expect("valid policies");
         let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 60_000_000 };
         let policies = Arc::new(ArcSwap::from_pointee(policies));
-        let limiter = Limiter::new(policies, Counters::Memory(store), clock.clone(), settings);
+        let limiter =
+            Limiter::new(policies, Counters::Memory(store), clock.clone(), Random::seeded(1), settings);
         Self { usage: Usage::new(config, clock, random, &metrics), limiter, hand, metrics }
     }
 

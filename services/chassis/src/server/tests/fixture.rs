@@ -150,6 +150,15 @@ impl RateLimitService for Told {
         list_assignments(ListAssignmentsRequest) -> ListAssignmentsResponse;
         list_top_keys(ListTopKeysRequest) -> ListTopKeysResponse;
         list_policy_stats(ListPolicyStatsRequest) -> ListPolicyStatsResponse;
+        renew_lease(RenewLeaseRequest) -> RenewLeaseResponse;
+        release_lease(ReleaseLeaseRequest) -> ReleaseLeaseResponse;
+    }
+
+    async fn acquire_lease(
+        &self,
+        _: Request<pb::AcquireLeaseRequest>,
+    ) -> Result<Response<Encoded<pb::AcquireLeaseResponse>>, Status> {
+        Err(Status::unimplemented(""))
     }
 }
 

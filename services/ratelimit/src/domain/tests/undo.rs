@@ -28,8 +28,8 @@ impl Both {
 
     fn step(&mut self, number: usize, cost: u64, undo_after: Option<usize>, now_us: u64) {
         if self.rule.look(&self.real, cost, now_us).retry_after_us == 0 {
-            self.rule.charge(&mut self.real, cost, now_us);
-            let charged = Charged { cost, at_us: now_us };
+            charge(&self.rule, &mut self.real, cost, now_us);
+            let charged = Charged { cost, at_us: now_us, lease: None };
             match undo_after {
                 Some(steps) => self.pending.push((number + steps, charged)),
                 None => {
@@ -38,7 +38,7 @@ impl Both {
                         0,
                         "it has more room"
                     );
-                    self.rule.charge(&mut self.clean, cost, now_us);
+                    charge(&self.rule, &mut self.clean, cost, now_us);
                 }
             }
         }
@@ -102,15 +102,15 @@ fn what_the_clock_or_another_charge_has_moved_on_is_left_alone() {
     // The window of the charge is over, and another has begun.
     let fixed = rule(Algorithm::FixedWindow, 5);
     let mut words = vec![0; fixed.words()];
-    fixed.charge(&mut words, 2, START_US);
-    fixed.charge(&mut words, 3, START_US + 1_000_000);
-    fixed.undo(&mut words, &Charged { cost: 2, at_us: START_US }, START_US + 1_000_000);
+    charge(&fixed, &mut words, 2, START_US);
+    charge(&fixed, &mut words, 3, START_US + 1_000_000);
+    fixed.undo(&mut words, &Charged { cost: 2, at_us: START_US, lease: None }, START_US + 1_000_000);
     assert_eq!(fixed.look(&words, 1, START_US + 1_000_000).remaining, 2);
     // The bucket was full again before the other charge, which therefore owes nothing to the first.
     let bucket = rule(Algorithm::TokenBucket, 10);
     let mut words = vec![0; bucket.words()];
-    bucket.charge(&mut words, 1, START_US);
-    bucket.charge(&mut words, 10, START_US + 100_000);
-    bucket.undo(&mut words, &Charged { cost: 1, at_us: START_US }, START_US + 100_000);
+    charge(&bucket, &mut words, 1, START_US);
+    charge(&bucket, &mut words, 10, START_US + 100_000);
+    bucket.undo(&mut words, &Charged { cost: 1, at_us: START_US, lease: None }, START_US + 100_000);
     assert_eq!(bucket.look(&words, 1, START_US + 100_000).remaining, 0);
 }

@@ -66,6 +66,10 @@ fn as_generated(verdict: &Verdict<'_>, random: &Random) -> pb::CheckResponse {
         replayed: verdict.replayed,
         retry_after_ms: verdict.retry_after_us.div_ceil(1_000),
         decision_id: Bytes::copy_from_slice(uuid_v7(AT_US, random).as_bytes()),
+        lease: verdict.lease.as_ref().map(|lease| pb::Lease {
+            id: lease.id.clone(),
+            expires_after_ms: lease.expires_after_us / 1_000,
+        }),
     }
 }
 
@@ -74,6 +78,7 @@ fn reason() -> impl Strategy<Value = Reason> {
         Just(Reason::Ok),
         Just(Reason::RateLimited),
         Just(Reason::QuotaExceeded),
+        Just(Reason::ConcurrencyExceeded),
         Just(Reason::StoreUnavailable)
     ]
 }
@@ -96,6 +101,7 @@ proptest! {
         binding in prop::option::of(0_usize..5),
         flags in any::<[bool; 3]>(),
         retry_after_us in prop_oneof![Just(0), 0_u64..1 << 53],
+        lease in prop::option::of(("[a-z]{1,300}", any::<u64>())),
     ) {
         let policies = policies::parse(POLICIES, "test", 1).expect("valid policies");
         let matches = matches(&policies);
@@ -109,6 +115,7 @@ proptest! {
         let verdict = Verdict {
             allowed, reason, limits, binding, retry_after_us, degraded, replayed, at_us: AT_US,
             exempt: false,
+            lease: lease.map(|(id, expires_after_us)| Box::new(LeaseGrant { id, expires_after_us })),
         };
         let mut written = Vec::new();
         Renderer::new(Random::seeded(7)).check(&verdict, &mut Writer::new(&mut written));

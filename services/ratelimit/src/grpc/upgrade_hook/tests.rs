@@ -120,8 +120,8 @@ impl Fixture {
         let policies = policies::parse(SHOP, "test", 1).expect("valid policies");
         let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 60_000_000 };
         let policies = Arc::new(ArcSwap::from_pointee(policies));
-        let limiter =
-            Limiter::new(policies, Counters::Memory(store), clock, settings).telling(Some(hook.for_worker()));
+        let limiter = Limiter::new(policies, Counters::Memory(store), clock, Random::seeded(1), settings)
+            .telling(Some(hook.for_worker()));
         Self { limiter, hook, received, time, metrics, _stop: stop.drop_guard() }
     }
 

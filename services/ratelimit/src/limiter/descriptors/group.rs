@@ -147,8 +147,13 @@ impl<'p> Member<'_, 'p> {
         if self.is_refused || self.cells.is_empty() {
             return self.without_limits(now_us);
         }
-        let mut own =
-            Decision { admitted: true, replayed: false, key_reused: false, outcomes: SmallVec::new() };
+        let mut own = Decision {
+            admitted: true,
+            replayed: false,
+            key_reused: false,
+            outcomes: SmallVec::new(),
+            lease: None,
+        };
         let mut never = None;
         for (place, found) in self.cells.iter().zip(limited(&self.matches)) {
             let begin: usize = cells[..*place].iter().map(|cell| cell.layout.rules().len()).sum();

@@ -1,10 +1,12 @@
+mod gone;
+
 use std::{borrow::Cow, sync::Arc};
 
+use self::gone::Gone;
 use super::*;
 use crate::{
     domain::Period,
     limiter::tests::{limiter_by, memory},
-    store::{Answer, CellReset, CounterStore},
 };
 
 const POLICIES: &str = r#"
@@ -210,23 +212,6 @@ async fn those_that_look_at_one_subject_look_together() {
         assert_eq!(decided(&limiter, "shop", &[("user", "ada", 2)]).await, [(true, Some(1))]);
         let looks = [("user", "ada", 0), ("user", "ada", 0), ("user", "ada", 0), ("user", "ada", 0)];
         assert_eq!(decided(&limiter, "shop", &looks).await, [(true, Some(1)); 4]);
-    }
-}
-
-/// A store that is gone.
-struct Gone;
-
-impl CounterStore for Gone {
-    fn decide(&self, _: &Check<'_>) -> Answer<'static, Decision> {
-        Answer::Ready(Err(StoreError::Disconnected))
-    }
-
-    fn reset<'a>(&'a self, _: &'a [CellReset]) -> Answer<'a, ()> {
-        Answer::Ready(Err(StoreError::Disconnected))
-    }
-
-    fn refund<'a>(&'a self, _: &'a [CellRefund]) -> Answer<'a, ()> {
-        Answer::Ready(Err(StoreError::Disconnected))
     }
 }
 

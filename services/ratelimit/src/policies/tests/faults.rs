@@ -64,7 +64,7 @@ fn every_fault_of_a_file_is_listed_with_its_place() {
             "plans[0].limits[1].burst: only a token_bucket has a burst",
             "plans[0].limits[2].name: is missing",
             "plans[0].limits[2].algorithm: must be one of sliding_window, sliding_log, token_bucket, fixed_window, \
-             is \"leaky_bucket\"",
+             concurrency, is \"leaky_bucket\"",
             "plans[0].limits[2].limit: must be an integer, is a string",
             "plans[0].limits[2].period: is missing",
             "plans[1]: needs either limits or unlimited = true",
@@ -163,6 +163,15 @@ fn only_policies_with_a_descriptor_deny_all_or_take_the_place_of_others() {
 }
 
 #[test]
+fn leases_that_nobody_could_release_are_refused() {
+    let limits = "limits = [{ name = 'l', algorithm = 'concurrency', limit = 1, lease = '1m' }]";
+    assert_eq!(
+        faults(&one(&format!("descriptor = [{{ key = 'path' }}]\n{limits}"))),
+        ["policies[0].limits: who asks by a descriptor cannot release a lease; limit rates here"]
+    );
+}
+
+#[test]
 fn namespace_without_policies_is_a_misspelt_one() {
     let text =
         format!("{}\n[namespaces.edgy]\nenvoy_compatible = true", one(&format!("key_by = []\n{LIMITS}")));
@@ -193,6 +202,30 @@ fn namespace_without_policies_is_a_misspelt_one() {
 #[case::a_limit_too_large(
     "[{ name = 'l', limit = 1_000_000_001, period = '1m' }]",
     "policies[0].limits[0].limit: must be 1 to 1000000000 tokens, is 1000000001"
+)]
+#[case::too_many_leases(
+    "[{ name = 'l', algorithm = 'concurrency', limit = 1_001, lease = '1m' }]",
+    "policies[0].limits[0].limit: a concurrency limit keeps every lease and holds at most 1000 tokens"
+)]
+#[case::a_lease_too_long(
+    "[{ name = 'l', algorithm = 'concurrency', limit = 1, lease = '25h' }]",
+    "policies[0].limits[0].lease: must be 1ms to 1d; a lease is renewed to last longer"
+)]
+#[case::a_lease_of_a_week(
+    "[{ name = 'l', algorithm = 'concurrency', limit = 1, lease = '1w' }]",
+    "policies[0].limits[0].lease: must be 1ms to 1d; a lease is renewed to last longer"
+)]
+#[case::a_period_of_leases(
+    "[{ name = 'l', algorithm = 'concurrency', limit = 1, lease = '1m', period = '1m' }]",
+    "policies[0].limits[0].period: is not a known key; known here: name, algorithm, limit, lease, burst"
+)]
+#[case::a_lease_of_a_rate(
+    "[{ name = 'l', limit = 1, period = '1m', lease = '1m' }]",
+    "policies[0].limits[0].lease: is not a known key; known here: name, algorithm, rate, limit, period, burst"
+)]
+#[case::no_lease(
+    "[{ name = 'l', algorithm = 'concurrency', limit = 1 }]",
+    "policies[0].limits[0].lease: is missing"
 )]
 #[case::a_fraction(
     "[{ name = 'l', limit = 1.5, period = '1m' }]",

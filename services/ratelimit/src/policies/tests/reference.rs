@@ -39,7 +39,7 @@ fn a_sliding_window_gives_a_token_back_at_most_a_thirtieth_of_the_period_late() 
     let late = (0..2_000).map(|step| {
         let now_us = START_US + step * 1_009;
         let mut words = vec![0; rule.words()];
-        rule.charge(&mut words, 1, now_us);
+        rule.charge(&mut words, 1, None, now_us);
         rule.look(&words, 1, now_us).retry_after_us.checked_sub(MINUTE_US).expect("never early")
     });
     let late: Vec<_> = late.collect();
@@ -57,7 +57,7 @@ fn who_takes_every_token_gets_in_31_periods(#[case] limit: &str, #[case] expecte
     let rule = rule(limit);
     let mut words = vec![0; rule.words()];
     // From a full limit on, so that what is given at the start is not counted.
-    rule.charge(&mut words, 310, START_US);
+    rule.charge(&mut words, 310, None, START_US);
     let mut admitted = 0;
     let mut now_us = START_US;
     loop {
@@ -66,7 +66,7 @@ fn who_takes_every_token_gets_in_31_periods(#[case] limit: &str, #[case] expecte
             break;
         }
         let cost = rule.look(&words, 1, now_us).remaining;
-        rule.charge(&mut words, cost, now_us);
+        rule.charge(&mut words, cost, None, now_us);
         admitted += cost;
     }
     assert_eq!(admitted, expected);

@@ -9,8 +9,9 @@ use tidegate_chassis::{clock::Clock, metrics::Metrics};
 use super::slab::{HEADER_WORDS, IDLE_AT, Slab, Slot, SlotCell};
 use crate::domain::Layout;
 
-/// Words of an idempotency record: the digest, and one that keeps records apart from counters of two words.
-pub(super) const RECORD_WORDS: usize = 3;
+/// Words of an idempotency record: the digest, and the id of the lease that was taken, or 0.
+const RECORD_WORDS: usize = 3;
+pub(super) const RECORD_LEASE: usize = 2;
 /// The part of the bound that records may take: they are many and long-lived, and must not crowd out counters.
 const RECORD_SHARE: usize = 4;
 /// Slots looked at for each new key. More than one, so that a stream of new keys frees faster than it

@@ -6,11 +6,13 @@
 -- KEYS     per check: its idempotency record if it has one, then its cells
 -- ARGV[1]  the layouts of the batch: how many I4; of each its number of rules B and per rule kind B,
 --          capacity I4 and three parameters I8 (docs/reference/redis.md)
--- ARGV[2]  the checks: how many I4; of each flags B (1 charge, 2 idempotency) and number of cells B;
---          with idempotency the digest c16 and how long to remember it I8 (ms); per cell its
---          layout I2 (from 1), cost I4 and whether it is enforced B
+-- ARGV[2]  the checks: how many I4; of each flags B (1 charge, 2 idempotency, 4 lease) and number of cells B;
+--          with idempotency the digest c16 and how long to remember it I8 (ms); with a lease its id c8 and
+--          how long it lasts I8 (us); per cell its layout I2 (from 1), cost I4 and whether it is enforced B
 --
--- Answers one string of I8: the time at which all of it was decided, then per check its status and, per rule, remaining, retry after and reset after
+-- Answers one string of I8: the time at which all of it was decided, then per check its status and, per rule,
+-- remaining, retry after and reset after in microseconds; with a lease the id of the one that is held c8, zeros
+-- if none is, and how long it lasts
 -- in microseconds. Status: 0 denied, 1 admitted, 2 replayed, 3 idempotency key of another check,
 -- 4 a key holds something else, 5 out of memory. After 3, 4 and 5 nothing was changed.
 --
@@ -19,6 +21,8 @@
 --   fixed_window    start of the window, tokens in it, the same again
 --   token_bucket    when it is full again, fraction of a microsecond in 1/denominator, pace
 --   sliding_log     newest admission, entries, their tokens; tail: entries of time I7, cost I2
+--   concurrency     expiry of the last lease, leases, their tokens; tail: the leases by their expiry, id c8,
+--                   expiry I7, tokens I2
 
 local KEYS, raw, unpack, pack, spread = KEYS, redis.pcall, struct.unpack, struct.pack, unpack
 local sub, rep, find, concat = string.sub, string.rep, string.find, table.concat
@@ -26,8 +30,8 @@ local sub, rep, find, concat = string.sub, string.rep, string.find, table.concat
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
-local SLIDING_WINDOW, FIXED_WINDOW, TOKEN_BUCKET, SLIDING_LOG = 0, 1, 2, 3
-local DAY, SUB_WINDOWS, RING, ENTRY = 86400000000, 30, 120, 9
+local SLIDING_WINDOW, FIXED_WINDOW, TOKEN_BUCKET, SLIDING_LOG, CONCURRENCY = 0, 1, 2, 3, 4
+local DAY, SUB_WINDOWS, RING, ENTRY, LEASE = 86400000000, 30, 120, 9, 17
 local NEW_RING = rep('\0', RING)
 
 local function div(a, b)
@@ -73,8 +77,8 @@ end
 local KIND, CAPACITY, A, B, C, CURRENT, RESET = {}, {}, {}, {}, {}, {}, {}
 -- Of a token bucket: what all of its tokens take, and microseconds a token as the upper half of a double.
 local REFILL, REFILL_PART, PACE = {}, {}, {}
--- Layouts: their rules, formats of one header or all of them, bytes of value without logs.
-local FIRST, LAST, HEADERS, SIZE, HAS_LOG = {}, {}, {}, {}, {}
+-- Layouts: their rules, format of all headers, bytes of value without logs and leases, whether it has any.
+local FIRST, LAST, HEADERS, SIZE, GROWS = {}, {}, {}, {}, {}
 
 do
   local layouts = ARGV[1]
@@ -84,7 +88,7 @@ do
     local rules
     rules, at = unpack('B', layouts, at)
     local size = rules * 16
-    FIRST[l], LAST[l], HEADERS[l], HAS_LOG[l] = g + 1, g + rules, '<' .. rep('I8I4I4', rules), false
+    FIRST[l], LAST[l], HEADERS[l], GROWS[l] = g + 1, g + rules, '<' .. rep('I8I4I4', rules), false
     for _ = 1, rules do
       g = g + 1
       local kind, a, b, c
@@ -101,7 +105,7 @@ do
         REFILL[g], REFILL_PART[g] = CAPACITY[g] * a + div(CAPACITY[g] * b, c), (CAPACITY[g] * b) % c
         PACE[g] = unpack('<I4', pack('<d', a + b / c), 5)
       else
-        HAS_LOG[l] = true
+        GROWS[l] = true
       end
     end
     SIZE[l] = size
@@ -292,6 +296,54 @@ local function charge_sliding_log(g, w, r, value, cost)
   return A[g], kept .. pack('<I7I2', newest, cost)
 end
 
+local function look_concurrency(g, w, r, value, cost)
+  local latest, leases, held, capacity = W[w], W[w + 1], W[w + 2], CAPACITY[g]
+  local lease, gone = TAIL[r], 0
+  if latest <= now then
+    gone, held = leases, 0
+  else
+    while true do
+      local expires, tokens = unpack('<I7I2', value, lease + 8)
+      if expires > now then break end
+      gone, held, lease = gone + 1, held - tokens, lease + LEASE
+    end
+  end
+  X[r], Y[r] = gone, held
+  local remaining = capacity > held and capacity - held or 0
+  local reset = held == 0 and 0 or latest - now
+  if cost <= remaining then return remaining, 0, reset end
+  local left = held
+  for _ = gone + 1, leases do
+    local expires, tokens = unpack('<I7I2', value, lease + 8)
+    left, lease = left - tokens, lease + LEASE
+    if left + cost <= capacity then return remaining, expires - now, reset end
+  end
+  return remaining, A[g], reset
+end
+
+-- Takes a lease: of whom, and how long it lasts unless the rule's are shorter.
+local function charge_concurrency(g, w, r, value, cost, id, ttl)
+  local leases, gone = W[w + 1], X[r]
+  local expires = now + (ttl < A[g] and ttl or A[g])
+  local kept = value and sub(value, TAIL[r] + gone * LEASE, TAIL[r] + leases * LEASE - 1) or ''
+  local behind = #kept
+  while behind > 0 and unpack('<I7', kept, behind - 8) > expires do behind = behind - LEASE end
+  if behind == #kept then W[w] = expires end
+  W[w + 1], W[w + 2] = leases - gone + 1, Y[r] + cost
+  return W[w] - now, sub(kept, 1, behind) .. id .. pack('<I7I2', expires, cost) .. sub(kept, behind + 1)
+end
+
+-- Where a lease is in the value, if it is there.
+local function find_lease(value, tail, leases, id)
+  local at, stop = tail, tail + leases * LEASE
+  while true do
+    at = find(value, id, at, true)
+    if not at or at >= stop then return nil end
+    if (at - tail) % LEASE == 0 then return at end
+    at = at + 1
+  end
+end
+
 -- Reads the headers of a value into W and finds the tails; false if it is not a value of the layout.
 local function open(value, l, w, r)
   local first, last = FIRST[l], LAST[l]
@@ -300,7 +352,7 @@ local function open(value, l, w, r)
     return true
   end
   local rules, size, found = last - first + 1, SIZE[l], #value
-  if found < size or found > size and not HAS_LOG[l] then return false end
+  if found < size or found > size and not GROWS[l] then return false end
   if rules == 1 then
     W[w], W[w + 1], W[w + 2] = unpack('<I8I4I4', value)
   elseif rules == 3 then
@@ -320,6 +372,8 @@ local function open(value, l, w, r)
       tail = tail + RING
     elseif kind == SLIDING_LOG then
       tail = tail + ENTRY * W[w + 1]
+    elseif kind == CONCURRENCY then
+      tail = tail + LEASE * W[w + 1]
     end
     r, w = r + 1, w + 3
   end

@@ -103,7 +103,7 @@ impl Batch {
         let (mut offset, mut count) = (encode::ANSWERS_START, 0);
         for (index, entry) in state.entries.iter_mut().enumerate().filter(|(_, entry)| !entry.expired) {
             entry.offset = offset;
-            entry.length = encode::answer_len(encoder.rules(index));
+            entry.length = encoder.answer_len(index);
             offset += entry.length;
             count += 1;
         }

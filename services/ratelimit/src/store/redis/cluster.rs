@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Cmd, ConnectionInfo};
+use redis::{Cmd, ConnectionInfo, Value};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout_at},
@@ -173,18 +173,18 @@ impl Cluster {
         timeout_at(deadline, follow).await.unwrap_or(Err(StoreError::Timeout.into()))
     }
 
-    /// Sends a command about a key to the node that has it. It is sent again only where a node says that it did not run.
+    /// Sends a command about a key to the node that has it, and gives its answer. It is sent again only where a node says that it did not run.
     ///
     /// # Errors
     ///
     /// As Redis answers, or the connection fails.
-    pub(super) async fn send(&self, key: &[u8], command: &Cmd) -> Result<(), StoreError> {
+    pub(super) async fn send(&self, key: &[u8], command: &Cmd) -> Result<Value, StoreError> {
         let (slot, mut failure) = (slot(key), None);
         loop {
             let (node, asking) = self.next(failure, slot).await?;
             let mut redis = node.link.queue.connection().await?;
             match call::send_known(&mut redis, command, asking).await {
-                Ok(_) => return Ok(()),
+                Ok(answer) => return Ok(answer),
                 Err(error) => match call::failure(&error) {
                     Failure::Elsewhere(elsewhere) => failure = Some(elsewhere),
                     Failure::Store(error) => return Err(error),

@@ -1,7 +1,10 @@
 
 -- What a batch answers, and the cells of the check at hand: value, place among the keys, layout, cost.
 local answer, answers = { now }, 1
-local VALUE, KEY, LAYOUT, COST = {}, {}, {}, {}
+local VALUE, KEY, LAYOUT, COST, ENFORCED = {}, {}, {}, {}, {}
+-- Of the check at hand: the lease to be taken, if any, and how long it lasts.
+local lease, lasts
+local NO_LEASE = rep('\0', 8)
 local DENIED, ADMITTED, REPLAYED, REUSED, FOREIGN, FULL = 0, 1, 2, 3, 4, 5
 
 -- Looks at a cell and answers whether every rule has room.
@@ -19,8 +22,10 @@ local function look(value, l, w, r, o, cost)
         answer[o], retry, answer[o + 2] = look_fixed_window(g, w, r, cost)
       elseif kind == TOKEN_BUCKET then
         answer[o], retry, answer[o + 2] = look_token_bucket(g, w, r, cost)
-      else
+      elseif kind == SLIDING_LOG then
         answer[o], retry, answer[o + 2] = look_sliding_log(g, w, r, value, cost)
+      else
+        answer[o], retry, answer[o + 2] = look_concurrency(g, w, r, value, cost)
       end
       answer[o + 1] = retry
       if retry > 0 then fits = false end
@@ -46,6 +51,9 @@ local function write_all(key, value, l, w, r, o, tails)
     elseif kind == SLIDING_LOG and value then
       local tail = TAIL[r + i]
       parts[#parts + 1] = sub(value, tail, tail + ENTRY * W[w + 3 * i + 1] - 1)
+    elseif kind == CONCURRENCY and value then
+      local tail = TAIL[r + i]
+      parts[#parts + 1] = sub(value, tail, tail + LEASE * W[w + 3 * i + 1] - 1)
     end
   end
   -- 2 ms more than it counts: expiry has whole milliseconds and starts with the script.
@@ -58,14 +66,16 @@ local function charge(key, value, l, w, r, o, cost)
   local moved, charged, tails = not value, false, nil
   local from, start, rule = w, o, r
   for g = first, last do
-    if answer[o + 1] == 0 then
+    local kind = KIND[g]
+    -- Without a lease to be taken, what counts leases is only looked at.
+    if answer[o + 1] == 0 and (kind ~= CONCURRENCY or lease) then
       charged = true
       answer[o] = answer[o] - cost
       if W[w] == CURRENT[g] then
         W[w + 1], W[w + 2] = W[w + 1] + cost, W[w + 2] + cost
         answer[o + 2] = RESET[g]
       else
-        local kind, tail = KIND[g], nil
+        local tail
         moved = true
         if kind == SLIDING_WINDOW then
           answer[o + 2], tail = charge_sliding_window(g, w, r, value, cost)
@@ -73,8 +83,10 @@ local function charge(key, value, l, w, r, o, cost)
           answer[o + 2] = charge_fixed_window(g, w, r, cost)
         elseif kind == TOKEN_BUCKET then
           answer[o + 2] = charge_token_bucket(g, w, r)
-        else
+        elseif kind == SLIDING_LOG then
           answer[o + 2], tail = charge_sliding_log(g, w, r, value, cost)
+        else
+          answer[o + 2], tail = charge_concurrency(g, w, r, value, cost, lease, lasts)
         end
         if tail then
           tails = tails or {}
@@ -91,6 +103,23 @@ local function charge(key, value, l, w, r, o, cost)
   if written ~= #value then return written.err end
 end
 
+-- How long a lease is still held that was taken before: not at all, 0, if one of the enforced limits has it no more.
+local function still_lasts(id, cells)
+  local least, w, r = lasts, 1, 1
+  for c = 1, cells do
+    for g = FIRST[LAYOUT[c]], LAST[LAYOUT[c]] do
+      if KIND[g] == CONCURRENCY and ENFORCED[c] == 1 then
+        local at = VALUE[c] and find_lease(VALUE[c], TAIL[r], W[w + 1], id)
+        if not at then return 0 end
+        local rest = unpack('<I7', VALUE[c], at + 8) - now
+        if rest < least then least = rest end
+      end
+      w, r = w + 3, r + 1
+    end
+  end
+  return least > 0 and least or 0
+end
+
 local checks = ARGV[2]
 local count, at = unpack('<I4', checks)
 local k = 0
@@ -98,18 +127,23 @@ local chunks = {}
 for _ = 1, count do
   local flags, cells
   flags, cells, at = unpack('BB', checks, at)
-  local status, record, digest, ttl = ADMITTED, nil, nil, nil
-  if flags >= 2 then
+  local status, record, digest, ttl, taken = ADMITTED, nil, nil, nil, nil
+  if flags % 4 >= 2 then
     digest, ttl, at = unpack('<c16I8', checks, at)
     k = k + 1
     record = KEYS[k]
     local known = raw('GET', record)
+    if known and #known == 24 then -- with the lease that was taken
+      known, taken = sub(known, 1, 16), sub(known, 17)
+    end
     if known == digest then
       status = REPLAYED
     elseif known then
       status = #known == 16 and REUSED or FOREIGN
     end
   end
+  lease = nil
+  if flags >= 4 then lease, lasts, at = unpack('<c8I8', checks, at) end
 
   -- First every limit is read and decided.
   local o, w, r, fits = answers + 2, 1, 1, true
@@ -118,7 +152,7 @@ for _ = 1, count do
     l, cost, enforced, at = unpack('<I2I4B', checks, at)
     k = k + 1
     local value = raw('GET', KEYS[k])
-    VALUE[c], KEY[c], LAYOUT[c], COST[c] = value, KEYS[k], l, cost
+    VALUE[c], KEY[c], LAYOUT[c], COST[c], ENFORCED[c] = value, KEYS[k], l, cost, enforced
     local rules = LAST[l] - FIRST[l] + 1
     if status >= REUSED or not open(value, l, w, r) then
       if status < REUSED then status = FOREIGN end
@@ -141,7 +175,7 @@ for _ = 1, count do
         local rules = LAST[l] - FIRST[l] + 1
         w, r, o = w + 3 * rules, r + rules, o + 3 * rules
       end
-      if record and not failure then failure = raw('SET', record, digest, 'PX', ttl).err end
+      if record and not failure then failure = raw('SET', record, digest .. (lease or ''), 'PX', ttl).err end
       if failure then
         -- Redis refuses the first write of a script or none, so nothing was charged.
         if not find(failure, 'OOM', 1, true) then return redis.error_reply(failure) end
@@ -156,6 +190,18 @@ for _ = 1, count do
   end
   answer[answers + 1] = status
   answers = o - 1
+  if lease then
+    local held, least = NO_LEASE, 0
+    if status == ADMITTED and flags % 2 == 1 then
+      held, least = lease, lasts
+    elseif status == REPLAYED and taken then
+      least = still_lasts(taken, cells)
+      if least > 0 then held = taken end
+    end
+    chunks[#chunks + 1] = pack('<' .. rep('I8', answers), spread(answer, 1, answers))
+    chunks[#chunks + 1] = held .. pack('<I8', least)
+    answers = 0
+  end
   if answers > 1000 then
     chunks[#chunks + 1] = pack('<' .. rep('I8', answers), spread(answer, 1, answers))
     answers = 0

@@ -6,7 +6,7 @@ use redis::Cmd;
 use smallvec::SmallVec;
 
 use crate::{
-    domain::{Calendar, Check, Decision, Layout, LimitOutcome, Rule},
+    domain::{Algorithm, Calendar, Check, Decision, HeldLease, Layout, LeaseId, LimitOutcome, Rule},
     store::StoreError,
 };
 
@@ -15,6 +15,10 @@ const MAX_RULES: usize = 1_000;
 
 /// Bytes of a number in the answer.
 const NUMBER: usize = 8;
+/// Numbers of a rule in the answer.
+const RULE_NUMBERS: usize = 3;
+/// Numbers behind those of the rules if the check is to take a lease: which is held, and for how long.
+const LEASE_NUMBERS: usize = 2;
 
 /// Checks on their way into one call of the script. Its buffers are reused.
 #[derive(Debug, Default)]
@@ -35,6 +39,7 @@ struct End {
     keys: usize,
     checks: usize,
     rules: usize,
+    leased: bool,
 }
 
 impl Encoder {
@@ -49,12 +54,18 @@ impl Encoder {
         if rules > MAX_RULES {
             return Err(StoreError::Protocol);
         }
-        let flags = u8::from(check.charge) | u8::from(check.idempotency.is_some()) << 1;
+        let leased = check.lease.is_some();
+        let flags =
+            u8::from(check.charge) | u8::from(check.idempotency.is_some()) << 1 | u8::from(leased) << 2;
         self.checks.extend_from_slice(&[flags, cells]);
         if let Some(idempotency) = &check.idempotency {
             self.checks.extend_from_slice(&idempotency.digest.to_le_bytes());
             self.checks.extend_from_slice(&idempotency.ttl_us.div_ceil(1_000).max(1).to_le_bytes());
             self.push_key(&idempotency.key);
+        }
+        if let Some(lease) = &check.lease {
+            self.checks.extend_from_slice(&lease.id.get().to_le_bytes());
+            self.checks.extend_from_slice(&lease.ttl_us.to_le_bytes());
         }
         for cell in &check.cells {
             let layout = self.layout_number(cell.layout);
@@ -66,7 +77,7 @@ impl Encoder {
             self.checks.extend_from_slice(&bytes);
             self.push_key(&cell.key);
         }
-        self.ends.push(End { keys: self.key_ends.len(), checks: self.checks.len(), rules });
+        self.ends.push(End { keys: self.key_ends.len(), checks: self.checks.len(), rules, leased });
         Ok(())
     }
 
@@ -102,9 +113,10 @@ impl Encoder {
         command
     }
 
-    /// Rules of a check, by index.
-    pub(super) fn rules(&self, index: usize) -> usize {
-        self.ends[index].rules
+    /// Bytes of the answer to a check, by index.
+    pub(super) fn answer_len(&self, index: usize) -> usize {
+        let End { rules, leased, .. } = self.ends[index];
+        (1 + RULE_NUMBERS * rules + LEASE_NUMBERS * usize::from(leased)) * NUMBER
     }
 
     /// Empties it for the next batch.
@@ -149,12 +161,7 @@ pub(super) fn decided_at(answer: &[u8]) -> u64 {
     number(&answer[..NUMBER])
 }
 
-/// Bytes of the answer to a check of that many rules.
-pub(super) fn answer_len(rules: usize) -> usize {
-    (1 + 3 * rules) * NUMBER
-}
-
-/// Reads the answer to a check, exactly [`answer_len`] of its rules.
+/// Reads the answer to a check, exactly [`answer_len`](Encoder::answer_len) of it.
 ///
 /// # Errors
 ///
@@ -166,29 +173,29 @@ pub(super) fn decode(answer: &[u8]) -> Result<Decision, StoreError> {
         0 => (false, false),
         1 => (true, false),
         2 => (true, true),
-        3 => {
-            let outcomes = SmallVec::new();
-            return Ok(Decision { admitted: false, replayed: false, key_reused: true, outcomes });
-        }
+        3 => return Ok(Decision::of_reused_key()),
         5 => return Err(StoreError::Full),
         _ => return Err(StoreError::Protocol),
     };
+    let rules = numbers.len() / RULE_NUMBERS;
+    let mut number = || numbers.next().unwrap_or_default();
     let mut outcomes = SmallVec::new();
-    while let (Some(remaining), Some(retry_after_us), Some(reset_after_us)) =
-        (numbers.next(), numbers.next(), numbers.next())
-    {
+    for _ in 0..rules {
+        let (remaining, retry_after_us, reset_after_us) = (number(), number(), number());
         outcomes.push(LimitOutcome { remaining, retry_after_us, reset_after_us });
     }
-    Ok(Decision { admitted, replayed, key_reused: false, outcomes })
+    let lease = LeaseId::new(number()).map(|id| HeldLease { id, expires_after_us: number() });
+    Ok(Decision { admitted, replayed, key_reused: false, outcomes, lease })
 }
 
 /// The number by which the scripts know an algorithm.
-pub(super) fn kind(rule: &Rule) -> u8 {
-    match rule {
-        Rule::SlidingWindow(_) => 0,
-        Rule::FixedWindow(_) => 1,
-        Rule::TokenBucket(_) => 2,
-        Rule::SlidingLog(_) => 3,
+pub(super) fn kind(algorithm: Algorithm) -> u8 {
+    match algorithm {
+        Algorithm::SlidingWindow => 0,
+        Algorithm::FixedWindow => 1,
+        Algorithm::TokenBucket => 2,
+        Algorithm::SlidingLog => 3,
+        Algorithm::Concurrency => 4,
     }
 }
 
@@ -204,8 +211,9 @@ fn encode_layout(layout: &Layout, out: &mut Vec<u8>) {
             },
             Rule::TokenBucket(rule) => (rule.burst, [rule.whole_us, rule.fraction, rule.denominator]),
             Rule::SlidingLog(rule) => (rule.limit, [rule.period_us, 0, 0]),
+            Rule::Concurrency(rule) => (rule.limit, [rule.lease_us, 0, 0]),
         };
-        out.push(kind(rule));
+        out.push(kind(rule.algorithm()));
         out.extend_from_slice(&capacity.to_le_bytes());
         for parameter in parameters {
             out.extend_from_slice(&parameter.to_le_bytes());

@@ -1,5 +1,5 @@
 -- Gives back tokens of a cell: of every rule those that were charged last and still count, as many as there are. The
--- expiry stays. Comes behind algorithms.lua.
+-- expiry stays. Leases are not given back so: who holds one releases it. Comes behind algorithms.lua.
 --
 -- KEYS[1]  the cell
 -- ARGV[1]  its layout, as of a batch of one
@@ -88,8 +88,10 @@ for g = FIRST[1], LAST[1] do
     refund_fixed_window(g, w)
   elseif kind == TOKEN_BUCKET then
     refund_token_bucket(g, w, g)
-  else
+  elseif kind == SLIDING_LOG then
     tails[#tails + 1] = refund_sliding_log(g, w, TAIL[g])
+  else
+    tails[#tails + 1] = sub(value, TAIL[g], TAIL[g] + LEASE * W[w + 1] - 1)
   end
 end
 local headers = pack(HEADERS[1], spread(W, 1, 3 * LAST[1]))

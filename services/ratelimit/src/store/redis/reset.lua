@@ -7,7 +7,7 @@
 --
 -- Answers 1 if the rule was cleared, 0 if there is no such cell.
 
-local SLIDING_WINDOW, SLIDING_LOG = 0, 3
+local SLIDING_WINDOW, SLIDING_LOG, CONCURRENCY = 0, 3, 4
 local value = redis.call('GET', KEYS[1])
 if not value then return 0 end
 
@@ -20,9 +20,9 @@ for rule = 1, #kinds do
   local length = 0
   if kind == SLIDING_WINDOW then
     length = 120
-  elseif kind == SLIDING_LOG then
+  elseif kind == SLIDING_LOG or kind == CONCURRENCY then
     local _, entries = struct.unpack('<I8I4', value, from)
-    length = 9 * entries
+    length = (kind == SLIDING_LOG and 9 or 17) * entries
   end
   if rule ~= cleared then
     parts[rule] = string.sub(value, from, from + 15)

@@ -6,8 +6,8 @@ use redis::{Cmd, aio::MultiplexedConnection};
 
 use super::encode::{kind, layouts_of_one};
 use crate::{
-    domain::{Charged, Layout},
-    store::{CellRefund, CellReset},
+    domain::{Charged, Layout, Rule},
+    store::{CellLease, CellRefund, CellReset},
 };
 
 /// Decides a batch of checks; the first file holds the algorithms.
@@ -48,6 +48,9 @@ pub(super) const UNDO: &str = concat!(include_str!("algorithms.lua"), include_st
 /// Clears one rule of a cell.
 const RESET: &str = include_str!("reset.lua");
 
+/// Renews or releases a lease of a cell.
+pub(super) const LEASE: &str = include_str!("lease.lua");
+
 /// Loads [`DECIDE`] and answers the digest by which it is called.
 ///
 /// # Errors
@@ -79,7 +82,7 @@ pub(super) fn reset_command(cell: &CellReset) -> Cmd {
         command.arg(&cell.key[..]);
         return command;
     };
-    let kinds: Vec<u8> = cell.layout.rules().iter().map(kind).collect();
+    let kinds: Vec<u8> = cell.layout.rules().iter().map(Rule::algorithm).map(kind).collect();
     let mut command = redis::cmd("EVAL");
     command.arg(RESET).arg(1).arg(&cell.key[..]).arg(&kinds[..]).arg(rule + 1);
     command
@@ -107,6 +110,32 @@ pub(super) fn undo_command(
 ) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(UNDO).arg(1).arg(key).arg(layouts_of_one(layout)).arg(charged.cost).arg(charged.at_us);
-    command.arg(were_charged.map(u8::from).collect::<Vec<_>>());
+    let lease = charged.lease.map_or([0; 8], |id| id.get().to_le_bytes());
+    command.arg(were_charged.map(u8::from).chain(lease).collect::<Vec<_>>());
+    command
+}
+
+/// What becomes of a lease.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LeaseStep {
+    /// It lasts so many microseconds from now.
+    Renew(u64),
+    /// It ends.
+    Release,
+    /// Nothing: it is asked when it expires.
+    Look,
+}
+
+/// The command that does something with the lease of a cell. Sent as text, as that which gives tokens back.
+pub(super) fn lease_command(cell: &CellLease, step: LeaseStep) -> Cmd {
+    let kinds: Vec<u8> = cell.algorithms.iter().copied().map(kind).collect();
+    let mut command = redis::cmd("EVAL");
+    command.arg(LEASE).arg(1).arg(&cell.key[..]).arg(&kinds[..]);
+    command.arg(&cell.id.get().to_le_bytes()).arg(u8::from(cell.enforced));
+    match step {
+        LeaseStep::Renew(ttl_us) => command.arg(ttl_us),
+        LeaseStep::Release => command.arg(0),
+        LeaseStep::Look => command.arg(-1),
+    };
     command
 }

@@ -5,7 +5,7 @@
 -- ARGV[1]  its layout, as of a batch of one
 -- ARGV[2]  tokens that were charged
 -- ARGV[3]  when, in microseconds
--- ARGV[4]  a byte per rule: 1 if it was charged
+-- ARGV[4]  a byte per rule: 1 if it was charged; then the lease that was taken c8, zeros if none was
 --
 -- Answers 1, or 0 if there is no such cell.
 
@@ -70,6 +70,16 @@ local function undo_sliding_log(w, tail)
   return log
 end
 
+local function undo_concurrency(w, tail)
+  local leases = W[w + 1]
+  local at = find_lease(value, tail, leases, sub(charged, LAST[1] + 1))
+  if not at then return sub(value, tail, tail + LEASE * leases - 1) end
+  local rest = sub(value, tail, at - 1) .. sub(value, at + LEASE, tail + LEASE * leases - 1)
+  W[w] = #rest > 0 and unpack('<I7', rest, #rest - 8) or 0
+  W[w + 1], W[w + 2] = leases - 1, W[w + 2] - unpack('<I2', value, at + 15)
+  return rest
+end
+
 local tails = {}
 for g = FIRST[1], LAST[1] do
   local w, kind, was_charged = 3 * g - 2, KIND[g], charged:byte(g) == 1
@@ -80,6 +90,10 @@ for g = FIRST[1], LAST[1] do
     local tail = TAIL[g]
     tails[#tails + 1] = was_charged and undo_sliding_log(w, tail)
       or sub(value, tail, tail + ENTRY * W[w + 1] - 1)
+  elseif kind == CONCURRENCY then
+    local tail = TAIL[g]
+    tails[#tails + 1] = was_charged and undo_concurrency(w, tail)
+      or sub(value, tail, tail + LEASE * W[w + 1] - 1)
   elseif was_charged and kind == FIXED_WINDOW then
     undo_fixed_window(g, w)
   elseif was_charged then

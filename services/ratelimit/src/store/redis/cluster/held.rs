@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::{
-    domain::{CellCheck, Check, Idempotency, Layout},
+    domain::{CellCheck, Check, Idempotency, Layout, Lease},
     key::slot,
 };
 
@@ -15,6 +15,7 @@ pub(super) struct Held {
     pub(super) cells: SmallVec<[HeldCell; 2]>,
     pub(super) charge: bool,
     pub(super) idempotency: Option<Idempotency>,
+    pub(super) lease: Option<Lease>,
 }
 
 /// A [`CellCheck`].
@@ -43,7 +44,12 @@ impl From<&Check<'_>> for Held {
             cost: cell.cost,
             enforced: cell.enforced,
         });
-        Self { cells: cells.collect(), charge: check.charge, idempotency: check.idempotency.clone() }
+        Self {
+            cells: cells.collect(),
+            charge: check.charge,
+            idempotency: check.idempotency.clone(),
+            lease: check.lease,
+        }
     }
 }
 
@@ -56,7 +62,12 @@ impl Held {
             cost: cell.cost,
             enforced: cell.enforced,
         });
-        Check { cells: cells.collect(), charge: self.charge, idempotency: self.idempotency.clone() }
+        Check {
+            cells: cells.collect(),
+            charge: self.charge,
+            idempotency: self.idempotency.clone(),
+            lease: self.lease,
+        }
     }
 
     /// How many keys it is about.
@@ -70,7 +81,7 @@ impl Held {
         let new = |slot| Part {
             slot,
             places: SmallVec::new(),
-            check: Self { cells: SmallVec::new(), charge: self.charge, idempotency: None },
+            check: Self { cells: SmallVec::new(), charge: self.charge, idempotency: None, lease: self.lease },
         };
         for (place, cell) in self.cells.iter().enumerate() {
             let slot = slot(&cell.key);

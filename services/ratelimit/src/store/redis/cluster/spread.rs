@@ -9,6 +9,7 @@
 use std::{iter::zip, sync::Arc};
 
 use futures_util::future::join_all;
+use redis::Value;
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -17,10 +18,14 @@ use super::{
     held::{Held, Part},
 };
 use crate::{
-    domain::{Charged, Decision, LimitOutcome},
+    domain::{Charged, Decision, HeldLease, LimitOutcome, Rule},
     store::{
-        StoreError,
-        redis::{batch::Answered, call::Failure, script},
+        CellLease, StoreError,
+        redis::{
+            batch::Answered,
+            call::Failure,
+            script::{self, LeaseStep},
+        },
     },
 };
 
@@ -52,7 +57,10 @@ async fn attempt(
     });
     let looks: Vec<Answered> = join_all(looks).await.into_iter().collect::<Result<_, _>>()?;
     let looked = decisions(&looks);
-    let decision = combine(check, &parts, &looked);
+    let mut decision = combine(check, &parts, &looked);
+    if let (true, Some(lease)) = (decision.replayed, decision.lease) {
+        decision.lease = held(cluster, &parts, lease, deadline).await?;
+    }
     if !check.charge || !decision.admitted || decision.replayed {
         return Ok(decision);
     }
@@ -78,6 +86,36 @@ async fn attempt(
         })
         .collect();
     Ok(combine(check, &parts, &answered))
+}
+
+/// A lease that was taken before, of which the part with the record says that it is held there: unless it has ended in an enforced
+/// limit of another.
+async fn held(
+    cluster: &Cluster,
+    parts: &[Part],
+    lease: HeldLease,
+    deadline: Instant,
+) -> Result<Option<HeldLease>, StoreError> {
+    let others = parts.iter().filter(|part| part.check.idempotency.is_none());
+    let cells =
+        others.flat_map(|part| &part.check.cells).filter(|cell| cell.enforced && cell.layout.is_leased());
+    let looks = cells.map(|cell| {
+        let leased = CellLease {
+            key: cell.key.clone(),
+            algorithms: cell.layout.rules().iter().map(Rule::algorithm).collect(),
+            enforced: true,
+            id: lease.id,
+        };
+        async move { cluster.send(&leased.key, &script::lease_command(&leased, LeaseStep::Look)).await }
+    });
+    let mut expires_after_us = lease.expires_after_us;
+    for look in timeout_at(deadline, join_all(looks)).await.map_err(|_| StoreError::Timeout)? {
+        match look? {
+            Value::Int(rest_us @ 1..) => expires_after_us = expires_after_us.min(rest_us.unsigned_abs()),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(HeldLease { expires_after_us, ..lease }))
 }
 
 /// Charges the parts, and the one with the record only if the others were charged: then there is no answer for it.
@@ -129,7 +167,8 @@ async fn undo(
         }
         let mut outcomes = decision.outcomes.iter();
         for cell in &part.check.cells {
-            let charged = Charged { cost: cell.cost, at_us: *at_us };
+            let lease = part.check.lease.map(|lease| lease.id);
+            let charged = Charged { cost: cell.cost, at_us: *at_us, lease };
             let own = outcomes.by_ref().take(cell.layout.rules().len());
             let were_charged = own.map(|outcome| !outcome.exceeded());
             let command = script::undo_command(&cell.key, &cell.layout, &charged, were_charged);
@@ -156,7 +195,7 @@ fn decisions(answers: &[Answered]) -> Vec<Decision> {
 /// What the decisions of the parts say of the check.
 fn combine(check: &Held, parts: &[Part], decisions: &[Decision]) -> Decision {
     if decisions.iter().any(|decision| decision.key_reused) {
-        return Decision { admitted: false, replayed: false, key_reused: true, outcomes: SmallVec::new() };
+        return Decision::of_reused_key();
     }
     let replayed = decisions.iter().any(|decision| decision.replayed);
     let mut by_cell: Vec<&[LimitOutcome]> = vec![&[]; check.cells.len()];
@@ -171,5 +210,6 @@ fn combine(check: &Held, parts: &[Part], decisions: &[Decision]) -> Decision {
         outcomes.iter_mut().for_each(|outcome| outcome.retry_after_us = 0);
     }
     let admitted = replayed || decisions.iter().all(|decision| decision.admitted);
-    Decision { admitted, replayed, key_reused: false, outcomes }
+    let lease = decisions.iter().find_map(|decision| decision.lease);
+    Decision { admitted, replayed, key_reused: false, outcomes, lease }
 }

@@ -19,7 +19,8 @@ fn timed(mut command: redis::Cmd, now_us: u64) -> redis::Cmd {
 #[test]
 fn script_and_domain_take_back_the_same() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-    let (_server, redis, sha) = runtime.block_on(started_with(with_injected_time()));
+    let (_server, mut redis) = runtime.block_on(started());
+    let sha = runtime.block_on(load(&mut redis, with_injected_time()));
     let undo = UNDO.replacen("redis.call('TIME')", "{ ARGV[5], ARGV[6] }", 1);
     assert!(!undo.contains("'TIME'"), "the script reads its time otherwise");
     let case = std::cell::Cell::new(0_u64);
@@ -34,12 +35,13 @@ fn script_and_domain_take_back_the_same() {
         let capacity = layout.rules().iter().map(Rule::capacity).min().expect("a rule");
         let key = format!("{}/undone", case.get()).into_bytes();
         // Shadow, so that rules are charged that have room while others have none.
-        let check = |cost: u64, charge| Check {
+        let check = |cost: u64, lease: Option<Lease>| Check {
             cells: [CellCheck { key: (&key[..]).into(), layout: &layout, cost, enforced: false }]
                 .into_iter()
                 .collect(),
-            charge,
+            charge: lease.is_some(),
             idempotency: None,
+            lease,
         };
         let mut domain = Domain::default();
         let mut pending: Vec<(usize, Charged, Vec<bool>)> = Vec::new();
@@ -54,11 +56,16 @@ fn script_and_domain_take_back_the_same() {
         for (number, (moved, cost, undo_after)) in happenings.iter().enumerate() {
             now_us += moved * 997;
             let cost = (*cost).min(capacity);
-            let (by_redis, by_domain) = decide(&mut domain, &check(cost, true), now_us);
+            let lease = Lease { id: lease_id(number as u64 + 1), ttl_us: 1 + moved * 500 };
+            let (by_redis, by_domain) = decide(&mut domain, &check(cost, Some(lease)), now_us);
             prop_assert_eq!(&by_redis, &by_domain);
             if let Some(steps) = undo_after {
                 let were_charged = by_domain.outcomes.iter().map(|outcome| !outcome.exceeded()).collect();
-                pending.push((number + steps, Charged { cost, at_us: now_us }, were_charged));
+                pending.push((
+                    number + steps,
+                    Charged { cost, at_us: now_us, lease: Some(lease.id) },
+                    were_charged,
+                ));
             }
             let due: Vec<_> = pending.extract_if(.., |(at, ..)| *at <= number).collect();
             for (_, charged, were_charged) in due {
@@ -75,7 +82,7 @@ fn script_and_domain_take_back_the_same() {
                 let done: u8 = runtime.block_on(eval.query_async(&mut redis.clone())).expect("taken back");
                 prop_assert_eq!(done, 1);
             }
-            let (by_redis, by_domain) = decide(&mut domain, &check(1, false), now_us);
+            let (by_redis, by_domain) = decide(&mut domain, &check(1, None), now_us);
             prop_assert_eq!(by_redis, by_domain);
         }
         Ok(())

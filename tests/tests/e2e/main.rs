@@ -10,6 +10,7 @@ mod free_plan;
 mod gateway;
 mod health_probe;
 mod imported;
+mod leases;
 mod never_over_admits;
 mod overrides;
 mod policies_database;

@@ -19,7 +19,8 @@ fn timed(mut command: redis::Cmd, now_us: u64) -> redis::Cmd {
 #[test]
 fn script_and_domain_give_back_the_same() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-    let (_server, redis, sha) = runtime.block_on(started_with(with_injected_time()));
+    let (_server, mut redis) = runtime.block_on(started());
+    let sha = runtime.block_on(load(&mut redis, with_injected_time()));
     let text = REFUND.text.replacen("redis.call('TIME')", "{ ARGV[3], ARGV[4] }", 1);
     assert!(!text.contains("'TIME'"), "the script reads its time otherwise");
     let case = std::cell::Cell::new(0_u64);
@@ -40,6 +41,7 @@ fn script_and_domain_give_back_the_same() {
                 .collect(),
             charge,
             idempotency: None,
+            lease: None,
         };
         let mut domain = Domain::default();
         let mut now_us = START_US;

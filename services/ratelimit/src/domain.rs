@@ -67,6 +67,8 @@ pub struct Charged {
     pub at_us: u64,
     /// The lease that was taken, if any.
     pub lease: Option<LeaseId>,
+    /// How many microseconds have passed since, at least, by a clock that does not step back.
+    pub ago_us: u64,
 }
 
 #[cfg(test)]

@@ -48,19 +48,13 @@ impl FixedWindow {
     pub(super) fn undo(&self, words: &mut [u64], charged: &Charged) {
         if self.calendar.window_at(charged.at_us).start_us == words[START] {
             words[USED] = words[USED].saturating_sub(charged.cost);
-            if words[USED] == 0 {
-                words.fill(0);
-            }
         }
     }
 
-    /// With nothing left it is as never charged.
+    /// With nothing left it still is the window that the clock has come to.
     pub(super) fn refund(&self, words: &mut [u64], tokens: u64, now_us: u64) {
         if self.calendar.window_at(now_us.max(words[START])).start_us == words[START] {
             words[USED] = words[USED].saturating_sub(tokens);
-            if words[USED] == 0 {
-                words.fill(0);
-            }
         }
     }
 }

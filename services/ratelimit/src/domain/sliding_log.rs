@@ -85,7 +85,7 @@ impl SlidingLog {
         self.period_us
     }
 
-    /// The newest entries go first. With none left it is as never charged.
+    /// The newest entries go first. With none left it is still known how far the clock has come.
     pub(super) fn refund(&self, words: &mut [u64], tokens: u64, now_us: u64) {
         let now_us = now_us.max(words[NEWEST]);
         let live = self.first_live(entries(words), now_us);
@@ -104,9 +104,6 @@ impl SlidingLog {
             }
         }
         words[COUNTS] = counts(count, room(words), used);
-        if count == 0 {
-            words[NEWEST] = 0;
-        }
     }
 
     /// Removes the entry of that time and cost; one like it is as good.
@@ -118,9 +115,6 @@ impl SlidingLog {
         words.copy_within(ENTRIES + place + 1..ENTRIES + count, ENTRIES + place);
         words[ENTRIES + count - 1] = 0;
         words[COUNTS] = counts(count - 1, room(words), used);
-        if count == 1 {
-            words[NEWEST] = 0;
-        }
     }
 
     /// Index of the first entry less than a period old.

@@ -57,7 +57,7 @@ impl SlidingWindow {
         self.leaves_at(current) - now_us
     }
 
-    /// What was charged last goes first. With nothing left it is as never charged.
+    /// What was charged last goes first. With nothing left it still is the sub-window that the clock has come to.
     pub(super) fn refund(&self, words: &mut [u64], tokens: u64, now_us: u64) {
         let head = words[HEAD];
         let (_, current) = self.not_before(head, now_us);
@@ -73,8 +73,7 @@ impl SlidingWindow {
         for index in (oldest.max(head.saturating_sub(Self::SUB_WINDOWS))..head).rev() {
             set_closed(words, index, take(closed(words, index)));
         }
-        let used = total(words) - (given - left);
-        if used == 0 { words.fill(0) } else { set_counts(words, used, newest) }
+        set_counts(words, total(words) - (given - left), newest);
     }
 
     /// Takes the tokens out of the sub-window of that time, if it still is in the ring. If the clock stood still they lie in a later
@@ -92,8 +91,7 @@ impl SlidingWindow {
             _ => 0,
         };
         let newest = if head == index { head_count(words) - taken } else { head_count(words) };
-        let used = total(words) - taken;
-        if used == 0 { words.fill(0) } else { set_counts(words, used, newest) }
+        set_counts(words, total(words) - taken, newest);
     }
 
     /// The time, at least the beginning of sub-window `head`, and the sub-window that it is in.

@@ -74,7 +74,8 @@ impl TokenBucket {
         if words[FRACTION] >> 32 != u64::from(self.pace) {
             return;
         }
-        let paid = self.at(now_us.saturating_sub(charged.at_us));
+        // Another charge may have been made just before the clock stepped back.
+        let paid = self.at(now_us.saturating_sub(charged.at_us).max(charged.ago_us));
         let owed = self.span(charged.cost).saturating_sub(paid);
         let full_at = self.full_at(words, now_us).saturating_sub(owed).max(self.at(now_us));
         self.set_full_at(words, full_at);

@@ -13,7 +13,7 @@ local function look(value, l, w, r, o, cost)
   for g = FIRST[l], LAST[l] do
     local used, retry = W[w + 1], 0
     if W[w] == CURRENT[g] and used + cost <= CAPACITY[g] then
-      answer[o], answer[o + 1], answer[o + 2] = CAPACITY[g] - used, 0, RESET[g]
+      answer[o], answer[o + 1], answer[o + 2] = CAPACITY[g] - used, 0, used > 0 and RESET[g] or 0
     else
       local kind = KIND[g]
       if kind == SLIDING_WINDOW then

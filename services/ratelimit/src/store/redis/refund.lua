@@ -1,5 +1,6 @@
--- Gives back tokens of a cell: of every rule those that were charged last and still count, as many as there are. The
--- expiry stays. Leases are not given back so: who holds one releases it. Comes behind algorithms.lua.
+-- Gives back tokens of a cell: of every rule those that were charged last and still count, as many as there are. How far
+-- the clock had come stays known, and so does the expiry. Leases are not given back so: who holds one releases it. Comes
+-- behind algorithms.lua.
 --
 -- KEYS[1]  the cell
 -- ARGV[1]  its layout, as of a batch of one
@@ -33,10 +34,6 @@ local function refund_sliding_window(g, w, tail)
     ring[slot] = take(ring[slot])
   end
   W[w + 1] = W[w + 1] - (given - left)
-  if W[w + 1] == 0 then
-    W[w] = 0
-    return NEW_RING
-  end
   return pack('<' .. rep('I4', SUB_WINDOWS), spread(ring, 1, SUB_WINDOWS))
 end
 
@@ -44,7 +41,6 @@ local function refund_fixed_window(g, w)
   if W[w] < CURRENT[g] then return end
   local used = take(W[w + 1])
   W[w + 1], W[w + 2] = used, used
-  if used == 0 then W[w] = 0 end
 end
 
 local function refund_token_bucket(g, w, r)
@@ -74,7 +70,6 @@ local function refund_sliding_log(g, w, tail)
   end
   local rest = sub(value, tail, tail + ENTRY * entries - 1) .. changed
   W[w + 1], W[w + 2] = #rest / ENTRY, W[w + 2] - (given - left)
-  if rest == '' then W[w] = 0 end
   return rest
 end
 

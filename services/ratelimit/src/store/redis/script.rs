@@ -109,7 +109,8 @@ pub(super) fn undo_command(
     were_charged: impl Iterator<Item = bool>,
 ) -> Cmd {
     let mut command = redis::cmd("EVAL");
-    command.arg(UNDO).arg(1).arg(key).arg(layouts_of_one(layout)).arg(charged.cost).arg(charged.at_us);
+    command.arg(UNDO).arg(1).arg(key).arg(layouts_of_one(layout));
+    command.arg(charged.cost).arg(charged.at_us).arg(charged.ago_us);
     let lease = charged.lease.map_or([0; 8], |id| id.get().to_le_bytes());
     command.arg(were_charged.map(u8::from).chain(lease).collect::<Vec<_>>());
     command

@@ -1,11 +1,12 @@
 -- Takes back a charge of a cell: of every rule that was charged, as far as that is certain to give back no more than it took
--- (`Rule::undo` in src/domain). The expiry stays. Comes behind algorithms.lua.
+-- (`Rule::undo` in src/domain). How far the clock had come stays known, and so does the expiry. Comes behind algorithms.lua.
 --
 -- KEYS[1]  the cell
 -- ARGV[1]  its layout, as of a batch of one
 -- ARGV[2]  tokens that were charged
 -- ARGV[3]  when, in microseconds
--- ARGV[4]  a byte per rule: 1 if it was charged; then the lease that was taken c8, zeros if none was
+-- ARGV[4]  how many microseconds ago, at least, by a clock that does not step back
+-- ARGV[5]  a byte per rule: 1 if it was charged; then the lease that was taken c8, zeros if none was
 --
 -- Answers 1, or 0 if there is no such cell.
 
@@ -13,7 +14,7 @@ local value = raw('GET', KEYS[1])
 if not value then return 0 end
 if type(value) == 'table' then return value end
 if not open(value, 1, 1, 1) then return redis.error_reply('ERR not a cell of these rules') end
-local cost, charged_at, charged = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local cost, charged_at, ago, charged = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 
 local function undo_sliding_window(g, w, tail)
   local head, index = W[w], div(charged_at, A[g])
@@ -29,10 +30,6 @@ local function undo_sliding_window(g, w, tail)
     ring = sub(ring, 1, slot) .. pack('<I4', count - taken) .. sub(ring, slot + 5)
   end
   W[w + 1] = W[w + 1] - taken
-  if W[w + 1] == 0 then
-    W[w], W[w + 2] = 0, 0
-    return NEW_RING
-  end
   return ring
 end
 
@@ -40,13 +37,13 @@ local function undo_fixed_window(g, w)
   if window_at(A[g], B[g], charged_at) ~= W[w] then return end
   local used = W[w + 1] > cost and W[w + 1] - cost or 0
   W[w + 1], W[w + 2] = used, used
-  if used == 0 then W[w] = 0 end
 end
 
 local function undo_token_bucket(g, w, r)
   if W[w + 2] ~= PACE[g] then return end
   local a, b, denominator = A[g], B[g], C[g]
-  local paid = now > charged_at and now - charged_at or 0
+  -- Another charge may have been made just before the clock stepped back.
+  local paid = now - charged_at > ago and now - charged_at or ago
   local owed, owed_part = cost * a + div(cost * b, denominator) - paid, (cost * b) % denominator
   if owed < 0 then owed, owed_part = 0, 0 end
   look_token_bucket(g, w, r, 0)
@@ -63,7 +60,6 @@ local function undo_sliding_log(w, tail)
     local from = ENTRY * index
     if sub(log, from + 1, from + ENTRY) == entry then
       W[w + 1], W[w + 2] = entries - 1, W[w + 2] - cost
-      if entries == 1 then W[w] = 0 end
       return sub(log, 1, from) .. sub(log, from + ENTRY + 1)
     end
   end

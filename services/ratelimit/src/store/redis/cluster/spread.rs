@@ -64,6 +64,7 @@ async fn attempt(
     if !check.charge || !decision.admitted || decision.replayed {
         return Ok(decision);
     }
+    let sent_at = Instant::now();
     let charges = charge(cluster, check, &parts, apart, deadline).await;
     let all: Result<Vec<Answered>, Failure> = charges.iter().cloned().collect();
     if let Ok(charged) = &all
@@ -76,7 +77,7 @@ async fn attempt(
         // A retry may find the record and be admitted, so everything has to stay charged.
         return Err(StoreError::Disconnected.into());
     }
-    undo(cluster, &parts, &charges, deadline).await;
+    undo(cluster, &parts, &charges, sent_at, deadline).await;
     all.map_err(StoreError::from)?;
     // Where a part was charged and taken back, as it was looked at.
     let answered: Vec<_> = zip(looked, charges.into_iter().map(Some).chain(std::iter::repeat(None)))
@@ -157,8 +158,10 @@ async fn undo(
     cluster: &Arc<Cluster>,
     parts: &[Part],
     charges: &[Result<Answered, Failure>],
+    sent_at: Instant,
     deadline: Instant,
 ) {
+    let ago_us = u64::try_from(sent_at.elapsed().as_micros()).unwrap_or(u64::MAX);
     let mut commands = Vec::new();
     for (part, charge) in zip(parts, charges) {
         let Ok(Answered { decision, at_us }) = charge else { continue };
@@ -168,7 +171,7 @@ async fn undo(
         let mut outcomes = decision.outcomes.iter();
         for cell in &part.check.cells {
             let lease = part.check.lease.map(|lease| lease.id);
-            let charged = Charged { cost: cell.cost, at_us: *at_us, lease };
+            let charged = Charged { cost: cell.cost, at_us: *at_us, lease, ago_us };
             let own = outcomes.by_ref().take(cell.layout.rules().len());
             let were_charged = own.map(|outcome| !outcome.exceeded());
             let command = script::undo_command(&cell.key, &cell.layout, &charged, were_charged);

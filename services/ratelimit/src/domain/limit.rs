@@ -319,7 +319,7 @@ impl Rule {
     /// Takes back one charge, as far as that is certain not to give back more than it took: whatever was charged or taken back in
     /// between, no more can be admitted afterwards than if the charge had never been. How far the clock had come stays known, so that
     /// it still stands still where it steps back. Exact at the time of the charge. A refund in between may have given back the same
-    /// tokens.
+    /// tokens. The reference for `undo.lua`: a store in memory charges all or nothing and needs none.
     pub fn undo(&self, words: &mut [u64], charged: &Charged, now_us: u64) {
         match self {
             Self::SlidingWindow(rule) => rule.undo(words, charged),

@@ -143,14 +143,22 @@ fn what_the_clock_or_another_charge_has_moved_on_is_left_alone() {
     let mut words = vec![0; fixed.words()];
     charge(&fixed, &mut words, 2, START_US);
     charge(&fixed, &mut words, 3, START_US + 1_000_000);
-    fixed.undo(&mut words, &Charged { cost: 2, at_us: START_US, lease: None, ago_us: 1_000_000 }, START_US + 1_000_000);
+    fixed.undo(
+        &mut words,
+        &Charged { cost: 2, at_us: START_US, lease: None, ago_us: 1_000_000 },
+        START_US + 1_000_000,
+    );
     assert_eq!(fixed.look(&words, 1, START_US + 1_000_000).remaining, 2);
     // The bucket was full again before the other charge, which therefore owes nothing to the first.
     let bucket = rule(Algorithm::TokenBucket, 10);
     let mut words = vec![0; bucket.words()];
     charge(&bucket, &mut words, 1, START_US);
     charge(&bucket, &mut words, 10, START_US + 100_000);
-    bucket.undo(&mut words, &Charged { cost: 1, at_us: START_US, lease: None, ago_us: 100_000 }, START_US + 100_000);
+    bucket.undo(
+        &mut words,
+        &Charged { cost: 1, at_us: START_US, lease: None, ago_us: 100_000 },
+        START_US + 100_000,
+    );
     assert_eq!(bucket.look(&words, 1, START_US + 100_000).remaining, 0);
     // So it was, and then the clock stepped back.
     let mut words = vec![0; bucket.words()];

@@ -24,6 +24,10 @@ pub(super) struct Done {
 pub(super) enum Failure {
     /// It may have run, unless the error says that it did not.
     Store(StoreError),
+    /// It was not sent, or Redis says why it has run nothing.
+    Refused(StoreError),
+    /// The node has run nothing: as far as it knows the cluster is down, or nobody has the slot.
+    Down,
     /// The node says that it has run nothing, and where to ask instead.
     Elsewhere(Elsewhere),
 }
@@ -31,12 +35,28 @@ pub(super) enum Failure {
 /// Where a node of a cluster sends callers. It has run nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Elsewhere {
-    /// The slot lies on another node, `host:port`; the host may be missing, then it is the same.
+    /// The slot lies on another node, `host:port`; the host may be missing, then it is the same
+    /// ([`completed`](Self::completed)).
     Moved(Arc<str>),
     /// The slot is moving to another node, and the keys may have arrived there.
     Ask(Arc<str>),
     /// The slot is moving, and the keys lie on both nodes, or are new: only one at a time can be asked for.
     Divided,
+}
+
+impl Elsewhere {
+    /// With the host of the `node` that says so, `host:port`, where it names none.
+    pub(super) fn completed(self, node: &str) -> Self {
+        let complete = |address: Arc<str>| match (address.rsplit_once(':'), node.rsplit_once(':')) {
+            (Some(("" | "?", port)), Some((host, _))) => Arc::from(format!("{host}:{port}")),
+            _ => address,
+        };
+        match self {
+            Self::Moved(address) => Self::Moved(complete(address)),
+            Self::Ask(address) => Self::Ask(complete(address)),
+            Self::Divided => Self::Divided,
+        }
+    }
 }
 
 impl From<StoreError> for Failure {
@@ -48,12 +68,17 @@ impl From<StoreError> for Failure {
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Store(error) => error,
+            Failure::Store(error) | Failure::Refused(error) => error,
             // Where nobody follows, it is an answer that decides nothing.
-            Failure::Elsewhere(_) => Self::Protocol,
+            Failure::Elsewhere(_) | Failure::Down => Self::Protocol,
         }
     }
 }
+
+/// With these codes Redis refuses a call before it runs, or a script before it has written anything: the script takes care that
+/// what comes later has another code.
+const REFUSALS: [&str; 8] =
+    ["READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "LOADING", "BUSY", "NOPERM", "NOSCRIPT"];
 
 /// What callers are told of an error.
 pub(super) fn failure(error: &RedisError) -> Failure {
@@ -66,8 +91,13 @@ pub(super) fn failure(error: &RedisError) -> Failure {
     };
     match elsewhere {
         Some(elsewhere) => Failure::Elsewhere(elsewhere),
-        None if error.is_unrecoverable_error() || error.is_io_error() => StoreError::Disconnected.into(),
-        None => StoreError::Protocol.into(),
+        None if error.kind() == ErrorKind::Server(ServerErrorKind::ClusterDown) => Failure::Down,
+        None => {
+            let is_lost = error.is_unrecoverable_error() || error.is_io_error();
+            let told = if is_lost { StoreError::Disconnected } else { StoreError::Protocol };
+            let is_refused = error.code().is_some_and(|code| REFUSALS.contains(&code));
+            if is_refused { Failure::Refused(told) } else { Failure::Store(told) }
+        }
     }
 }
 

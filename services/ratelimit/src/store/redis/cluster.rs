@@ -37,6 +37,9 @@ use crate::{
     store::{Answer, StoreError},
 };
 
+/// How often a check or a command follows where nodes send it.
+const MOST_REDIRECTIONS: u32 = 5;
+
 /// Pause before a node is asked again that was in the midst of moving the keys of a check.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -51,6 +54,8 @@ pub(super) struct Cluster {
     mapped: Notify,
     /// Wakes who keeps the map.
     stale: Arc<Notify>,
+    /// Whether a node has said that the cluster is down: it may be cut off, and so may be who told the map.
+    doubted: AtomicBool,
 }
 
 /// Which node has which slot.
@@ -91,6 +96,7 @@ impl Cluster {
             map: Mutex::new(Map { owners, nodes: Vec::new(), state: MapState::Unknown }),
             mapped: Notify::new(),
             stale: Arc::default(),
+            doubted: AtomicBool::new(false),
         });
         tokio::spawn(discovery::keep_up(Arc::downgrade(&cluster)));
         cluster
@@ -116,10 +122,12 @@ impl Cluster {
         Answer::Pending(Box::pin(async move {
             let refused = match pushed {
                 // The sweep keeps the deadline. The node is held, so that its link lasts.
-                Some((_node, pending)) => match pending?.await {
-                    Err(Failure::Elsewhere(elsewhere)) => Some(elsewhere),
-                    answer => return Ok(answer?.decision),
-                },
+                Some((node, pending)) => {
+                    match pending?.await.map_err(|failure| cluster.heard(&node, failure)) {
+                        Err(Failure::Elsewhere(elsewhere)) => Some(elsewhere),
+                        answer => return Ok(answer?.decision),
+                    }
+                }
                 None => None,
             };
             match cluster.go_on(refused, first, &held, false, deadline).await {
@@ -150,6 +158,7 @@ impl Cluster {
         mut alone: bool,
         deadline: Instant,
     ) -> Result<Answered, Failure> {
+        let mut redirections = 0;
         let follow = async {
             loop {
                 let is_divided = refused == Some(Elsewhere::Divided);
@@ -162,9 +171,12 @@ impl Cluster {
                 if is_divided && was_alone {
                     sleep(PAUSE).await;
                 }
-                let (node, asking) = self.next(refused, slot).await?;
+                let (node, asking) =
+                    self.next(refused, &mut redirections, slot).await.map_err(Failure::Refused)?;
                 let lane = Lane { slot, alone, asking };
-                match node.link.queue.push(&check.borrow(), lane, deadline)?.await {
+                let pending =
+                    node.link.queue.push(&check.borrow(), lane, deadline).map_err(Failure::Refused)?;
+                match pending.await.map_err(|failure| self.heard(&node, failure)) {
                     Err(Failure::Elsewhere(elsewhere)) => refused = Some(elsewhere),
                     answer => return answer,
                 }
@@ -179,23 +191,45 @@ impl Cluster {
     ///
     /// As Redis answers, or the connection fails.
     pub(super) async fn send(&self, key: &[u8], command: &Cmd) -> Result<Value, StoreError> {
-        let (slot, mut failure) = (slot(key), None);
+        let (slot, mut failure, mut redirections) = (slot(key), None, 0);
         loop {
-            let (node, asking) = self.next(failure, slot).await?;
+            let (node, asking) = self.next(failure, &mut redirections, slot).await?;
             let mut redis = node.link.queue.connection().await?;
             match call::send_known(&mut redis, command, asking).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => match call::failure(&error) {
+                Err(error) => match self.heard(&node, call::failure(&error)) {
                     Failure::Elsewhere(elsewhere) => failure = Some(elsewhere),
-                    Failure::Store(error) => return Err(error),
+                    other => return Err(other.into()),
                 },
             }
         }
     }
 
+    /// Takes in why a node did not decide. Where it sends callers without naming a host, it means its own.
+    fn heard(&self, node: &Node, failure: Failure) -> Failure {
+        match failure {
+            Failure::Elsewhere(elsewhere) => Failure::Elsewhere(elsewhere.completed(&node.link.name)),
+            Failure::Down => {
+                self.doubted.store(true, Ordering::Relaxed);
+                self.stale.notify_one();
+                Failure::Down
+            }
+            Failure::Store(_) | Failure::Refused(_) => failure,
+        }
+    }
+
     /// Where to send what belongs to a slot, after a node has refused it, and whether that node has to be told that the
-    /// slot is moving there.
-    async fn next(&self, refused: Option<Elsewhere>, slot: u16) -> Result<(Arc<Node>, bool), StoreError> {
+    /// slot is moving there. Nodes that send callers to and fro are not followed for ever.
+    async fn next(
+        &self,
+        refused: Option<Elsewhere>,
+        redirections: &mut u32,
+        slot: u16,
+    ) -> Result<(Arc<Node>, bool), StoreError> {
+        *redirections += u32::from(matches!(refused, Some(Elsewhere::Moved(_) | Elsewhere::Ask(_))));
+        if *redirections > MOST_REDIRECTIONS {
+            return Err(StoreError::Protocol);
+        }
         match refused {
             None | Some(Elsewhere::Divided) => {}
             Some(Elsewhere::Moved(address)) => {
@@ -285,6 +319,11 @@ impl Cluster {
             drop(map);
             self.mapped.notify_waiters();
         }
+    }
+
+    /// How many slots have a node, as far as is known.
+    fn slots_known(&self) -> usize {
+        self.lock().owners.iter().filter(|owner| **owner != NOBODY).count()
     }
 
     /// Whether every slot has a node, and every node a connection.

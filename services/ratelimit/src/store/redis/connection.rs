@@ -125,7 +125,7 @@ impl Connector {
         }
         let sha = script::load(&mut redis).await?;
         self.probe(&mut redis).await?;
-        self.check_eviction(&node, &mut redis).await;
+        self.check_eviction(&node, &mut redis, &lost).await;
         let _: () = redis::cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME).query_async(&mut redis).await?;
         Ok(Connection { redis, sha: sha.into(), lost })
     }
@@ -140,11 +140,11 @@ impl Connector {
     }
 
     /// A Redis that evicts keys forgets counts, and so admits too much.
-    async fn check_eviction(&self, node: &str, redis: &mut MultiplexedConnection) {
+    async fn check_eviction(&self, node: &str, redis: &mut MultiplexedConnection, held: &Arc<Notify>) {
         let answer: RedisResult<HashMap<String, String>> =
             redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy").query_async(redis).await;
         let policy = answer.ok().and_then(|mut answer| answer.remove("maxmemory-policy"));
-        self.metrics.noeviction(node, policy.as_deref() == Some("noeviction"));
+        self.metrics.noeviction(node, policy.as_deref() == Some("noeviction"), held);
         match policy.as_deref() {
             Some("noeviction") => {}
             Some(policy) => tracing::warn!(

@@ -120,6 +120,8 @@ local function still_lasts(id, cells)
   return least > 0 and least or 0
 end
 
+-- Whether this call may have written anything.
+local wrote = false
 local checks = ARGV[2]
 local count, at = unpack('<I4', checks)
 local k = 0
@@ -172,13 +174,17 @@ for _ = 1, count do
       for c = 1, cells do
         local l = LAYOUT[c]
         failure = failure or charge(KEY[c], VALUE[c], l, w, r, o, COST[c])
+        wrote = wrote or not failure
         local rules = LAST[l] - FIRST[l] + 1
         w, r, o = w + 3 * rules, r + rules, o + 3 * rules
       end
       if record and not failure then failure = raw('SET', record, digest .. (lease or ''), 'PX', ttl).err end
       if failure then
         -- Redis refuses the first write of a script or none, so nothing was charged.
-        if not find(failure, 'OOM', 1, true) then return redis.error_reply(failure) end
+        if not find(failure, 'OOM', 1, true) then
+          -- Only who has written nothing may say so by a code that others know.
+          return redis.error_reply(wrote and 'ERR after some writes: ' .. failure or failure)
+        end
         status = FULL
       end
     end

@@ -1,9 +1,9 @@
 //! What the store counts of its calls.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use prometheus_client::{
     },
 };
 use tidegate_chassis::{breaker::BreakerState, metrics::Metrics};
+use tokio::sync::Notify;
 
 use super::{breakers::Breakers, call::Failure};
 use crate::store::StoreError;
@@ -28,10 +29,7 @@ use crate::store::StoreError;
 pub(super) struct StoreMetrics {
     /// Connections that are up.
     pub(super) connections: Gauge<i64, AtomicI64>,
-    /// 1 if no node says that it may evict.
-    noeviction: Gauge<i64, AtomicI64>,
-    /// Nodes that may evict, or do not tell.
-    evicting: Arc<Mutex<BTreeSet<String>>>,
+    evicting: Evicting,
     calls: Family<OutcomeLabel, Counter>,
     answered: Counter,
     timeouts: Counter,
@@ -55,12 +53,14 @@ pub(super) enum CallOutcome {
 
 impl From<&Failure> for CallOutcome {
     fn from(failure: &Failure) -> Self {
-        match failure {
-            Failure::Store(StoreError::Disconnected | StoreError::BreakerOpen | StoreError::Timeout) => {
-                Self::Disconnected
-            }
-            Failure::Store(StoreError::Protocol | StoreError::Full) => Self::Refused,
-            Failure::Elsewhere(_) => Self::Redirected,
+        let error = match failure {
+            Failure::Elsewhere(_) => return Self::Redirected,
+            Failure::Down => return Self::Refused,
+            Failure::Store(error) | Failure::Refused(error) => error,
+        };
+        match error {
+            StoreError::Disconnected | StoreError::BreakerOpen | StoreError::Timeout => Self::Disconnected,
+            StoreError::Protocol | StoreError::Full => Self::Refused,
         }
     }
 }
@@ -82,8 +82,7 @@ impl StoreMetrics {
         let answered = calls.get_or_create_owned(&OutcomeLabel { outcome: CallOutcome::Answered.as_str() });
         let these = Self {
             connections: Gauge::default(),
-            noeviction: Gauge::default(),
-            evicting: Arc::default(),
+            evicting: Evicting::default(),
             answered,
             calls,
             timeouts: Counter::default(),
@@ -94,11 +93,6 @@ impl StoreMetrics {
             "tidegate_ratelimit_redis_connections",
             "Connections to Redis that are up",
             these.connections.clone(),
-        );
-        metrics.register(
-            "tidegate_ratelimit_redis_noeviction",
-            "1 if the maxmemory-policy of every node is noeviction, 0 if counters may be evicted",
-            these.noeviction.clone(),
         );
         metrics.register(
             "tidegate_ratelimit_redis_calls",
@@ -120,6 +114,7 @@ impl StoreMetrics {
             "From sending a call to its answer",
             these.seconds.clone(),
         );
+        metrics.register_collector(these.evicting.clone());
         metrics.register_collector(BreakerMetrics(breakers));
         these
     }
@@ -135,19 +130,50 @@ impl StoreMetrics {
         self.seconds.observe(took.as_secs_f64());
     }
 
-    /// Takes in whether a node evicts nothing.
-    pub(super) fn noeviction(&self, node: &str, noeviction: bool) {
-        let mut evicting = self.evicting.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Takes in whether a node evicts nothing, for as long as a connection to it is `held`.
+    pub(super) fn noeviction(&self, node: &str, noeviction: bool, held: &Arc<Notify>) {
+        let mut nodes = self.evicting.lock();
         if noeviction {
-            evicting.remove(node);
+            nodes.remove(node);
         } else {
-            evicting.insert(node.to_owned());
+            nodes.entry(node.to_owned()).or_default().push(Arc::downgrade(held));
         }
-        self.noeviction.set(i64::from(evicting.is_empty()));
     }
 
     pub(super) fn timed_out(&self, checks: usize) {
         self.timeouts.inc_by(checks as u64);
+    }
+}
+
+/// Nodes that may evict, or do not tell, with the connections that they told it to.
+#[derive(Clone, Debug, Default)]
+struct Evicting(Arc<Mutex<Connections>>);
+
+type Connections = BTreeMap<String, Vec<Weak<Notify>>>;
+
+impl Evicting {
+    /// Those that there are connections to: who has left the cluster does not matter any more.
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.retain(|_, connections| {
+            connections.retain(|connection| connection.strong_count() > 0);
+            !connections.is_empty()
+        });
+        nodes
+    }
+}
+
+impl Collector for Evicting {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let noeviction = self.lock().is_empty();
+        encoder
+            .encode_descriptor(
+                "tidegate_ratelimit_redis_noeviction",
+                "1 if the maxmemory-policy of every node is noeviction, 0 if counters may be evicted",
+                None,
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&i64::from(noeviction))
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     batch::{Batch, Lane, Pending, Swept},
+    call::Failure,
     encode::Encoder,
 };
 use crate::{domain::Check, store::StoreError};
@@ -18,7 +19,7 @@ use crate::{domain::Check, store::StoreError};
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// Wakes the coalescer when the queue is no longer empty, or is closed.
+    /// Wakes the coalescer when there is another batch, since its lane may be free, or the queue is closed.
     filled: Notify,
     /// Wakes who waits for a connection.
     linked: Notify,
@@ -67,18 +68,19 @@ impl Queue {
         if state.closed || matches!(state.link, Linked::Down) {
             return Err(StoreError::Disconnected);
         }
-        let was_empty = state.batches.is_empty();
+        let mut is_new = false;
         let batch = match state.batches.iter().rev().find(|batch| batch.lane() == lane) {
             Some(batch) if !lane.alone && batch.len() < self.max_batch => batch.clone(),
             Some(_) | None => {
                 let batch = Arc::new(Batch::new(lane, state.spare.pop().unwrap_or_default()));
                 state.batches.push_back(batch.clone());
+                is_new = true;
                 batch
             }
         };
         let pushed = batch.push(check, deadline);
         drop(state);
-        if was_empty {
+        if is_new {
             self.filled.notify_one();
         }
         Ok(Pending::new(batch, pushed?))
@@ -108,7 +110,7 @@ impl Queue {
         let batches = std::mem::take(&mut self.lock().batches);
         for batch in batches {
             // It was never sent, so there is nothing to judge the connection by.
-            let _ = batch.finish(Err(error.into()));
+            let _ = batch.finish(Err(Failure::Refused(error)));
         }
     }
 
@@ -169,5 +171,32 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::{
+        domain::Algorithm,
+        store::conformance::{cell, check, hourly},
+    };
+
+    #[tokio::test]
+    async fn another_batch_wakes_who_sends_though_others_wait() {
+        let queue = Queue::new(2);
+        let one = check(&[cell("one", &[hourly(Algorithm::SlidingWindow, 9)])]);
+        let lane = |slot| Lane { slot, ..Lane::default() };
+        let wakes = |slot| {
+            let pending = queue.push(&one, lane(slot), Instant::now());
+            assert!(pending.is_ok());
+            queue.filled().now_or_never().is_some()
+        };
+        assert!(wakes(1));
+        assert!(!wakes(1), "it goes with the first");
+        assert!(wakes(1), "the first batch is full");
+        assert!(wakes(2), "its lane may be free while the other is not");
     }
 }

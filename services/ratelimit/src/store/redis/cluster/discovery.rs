@@ -1,7 +1,7 @@
 //! Learning which node has which slots.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -32,27 +32,48 @@ pub(super) struct Range {
     pub(super) address: String,
 }
 
-/// Keeps the map of a cluster until it is dropped.
+/// Keeps the map of a cluster until it is dropped. A node that has left the cluster knows no slots, or only some: less than is
+/// known already is believed only if every other node knows no more.
 pub(super) async fn keep_up(cluster: Weak<Cluster>) {
-    let mut nodes = Nodes { asked: None, next: 0 };
+    let first = cluster.upgrade().map_or(0, |cluster| cluster.backend.random.below(u64::from(u16::MAX)));
+    let mut informants = Informants { asked: None, next: usize::try_from(first).unwrap_or(0) };
+    // Of those asked one after the other that did not know as much: how many, and the most that one knew.
+    let (mut passed_over, mut best) = (0, Vec::new());
     loop {
         let Some(cluster) = cluster.upgrade() else { return };
         let patience = cluster.backend.config.connect_timeout.get();
         let asked_at = Instant::now();
-        let map = timeout(patience, nodes.map(&cluster, patience)).await;
+        if cluster.doubted.swap(false, Ordering::Relaxed) {
+            informants.asked = None;
+        }
+        let map = timeout(patience, informants.map(&cluster, patience)).await;
         let map = map.unwrap_or_else(|_| Err((ErrorKind::Io, "the node did not answer").into()));
-        match map {
-            Ok(ranges) => cluster.adopt(&ranges),
-            Err(error) => {
-                nodes.asked = None;
-                tracing::debug!(%error, "a node does not tell the slots of the cluster");
-                // Every one that there is has been asked.
-                if nodes.next.is_multiple_of(candidates(&cluster).len()) {
-                    cluster.not_mapped();
+        if let Ok(ranges) = &map
+            && slots(ranges) >= cluster.slots_known()
+        {
+            cluster.adopt(ranges);
+            (passed_over, best) = (0, Vec::new());
+        } else {
+            informants.asked = None;
+            passed_over += 1;
+            match map {
+                Ok(ranges) if slots(&ranges) > slots(&best) => best = ranges,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "a node does not tell the slots of the cluster");
                 }
             }
+            // Every one that there is has been asked.
+            if passed_over >= candidates(&cluster).len() {
+                if best.is_empty() {
+                    cluster.not_mapped();
+                } else {
+                    cluster.adopt(&best);
+                }
+                (passed_over, best) = (0, Vec::new());
+            }
         }
-        let pause = if cluster.is_well() { EVERY } else { WHILE_UNWELL };
+        let pause = if passed_over == 0 && cluster.is_well() { EVERY } else { WHILE_UNWELL };
         let stale = Arc::clone(&cluster.stale);
         drop(cluster);
         tokio::select! {
@@ -64,14 +85,18 @@ pub(super) async fn keep_up(cluster: Weak<Cluster>) {
 }
 
 /// Whom to ask.
-struct Nodes {
+struct Informants {
     asked: Option<(String, MultiplexedConnection)>,
     /// Index of the candidate to ask next.
     next: usize,
 }
 
-impl Nodes {
+impl Informants {
     /// Asks one node.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer, or knows no slots, so that it is of no cluster.
     async fn map(&mut self, cluster: &Cluster, patience: Duration) -> RedisResult<Vec<Range>> {
         if self.asked.is_none() {
             let candidates = candidates(cluster);
@@ -88,6 +113,10 @@ impl Nodes {
         let answer: Vec<Value> = redis::cmd("CLUSTER").arg("SLOTS").query_async(redis).await?;
         answer.into_iter().map(|range| read(range, host)).collect()
     }
+}
+
+fn slots(ranges: &[Range]) -> usize {
+    ranges.iter().map(|range| usize::from(range.last - range.first) + 1).sum()
 }
 
 /// The nodes that are known, then those of the URL.

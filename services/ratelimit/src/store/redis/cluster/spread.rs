@@ -64,20 +64,37 @@ async fn attempt(
     if !check.charge || !decision.admitted || decision.replayed {
         return Ok(decision);
     }
+    // Once anything may be charged it is brought to its end, also when who asks goes away.
+    let (cluster, check) = (Arc::clone(cluster), check.clone());
+    let charged =
+        tokio::spawn(async move { charge_or_undo(&cluster, &check, &parts, looked, apart, deadline).await });
+    // If it failed, so that nobody can say what was charged.
+    charged.await.unwrap_or(Err(StoreError::Disconnected.into()))
+}
+
+/// Charges all parts, or none.
+async fn charge_or_undo(
+    cluster: &Arc<Cluster>,
+    check: &Held,
+    parts: &[Part],
+    looked: Vec<Decision>,
+    apart: bool,
+    deadline: Instant,
+) -> Result<Decision, Failure> {
     let sent_at = Instant::now();
-    let charges = charge(cluster, check, &parts, apart, deadline).await;
+    let charges = charge(cluster, check, parts, apart, deadline).await;
     let all: Result<Vec<Answered>, Failure> = charges.iter().cloned().collect();
     if let Ok(charged) = &all
         && charged.len() == parts.len()
         && charged.iter().all(|charged| charged.decision.admitted && !charged.decision.replayed)
     {
-        return Ok(combine(check, &parts, &decisions(charged)));
+        return Ok(combine(check, parts, &decisions(charged)));
     }
-    if may_be_recorded(check, &parts, &charges) {
+    if may_be_recorded(check, parts, &charges) {
         // A retry may find the record and be admitted, so everything has to stay charged.
         return Err(StoreError::Disconnected.into());
     }
-    undo(cluster, &parts, &charges, sent_at, deadline).await;
+    undo(cluster, parts, &charges, sent_at, deadline).await;
     all.map_err(StoreError::from)?;
     // Where a part was charged and taken back, as it was looked at.
     let answered: Vec<_> = zip(looked, charges.into_iter().map(Some).chain(std::iter::repeat(None)))
@@ -86,7 +103,7 @@ async fn attempt(
             Some(_) | None => looked,
         })
         .collect();
-    Ok(combine(check, &parts, &answered))
+    Ok(combine(check, parts, &answered))
 }
 
 /// A lease that was taken before, of which the part with the record says that it is held there: unless it has ended in an enforced
@@ -146,7 +163,10 @@ async fn charge(
 fn may_be_recorded(check: &Held, parts: &[Part], charges: &[Result<Answered, Failure>]) -> bool {
     let unknown = |failure: &Failure| match failure {
         Failure::Store(StoreError::Timeout | StoreError::Disconnected | StoreError::Protocol) => true,
-        Failure::Store(StoreError::BreakerOpen | StoreError::Full) | Failure::Elsewhere(_) => false,
+        Failure::Store(StoreError::BreakerOpen | StoreError::Full)
+        | Failure::Refused(_)
+        | Failure::Down
+        | Failure::Elsewhere(_) => false,
     };
     check.idempotency.is_some()
         && charges.len() == parts.len()

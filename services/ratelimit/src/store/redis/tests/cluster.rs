@@ -94,8 +94,41 @@ async fn master_that_is_dead_fails_only_its_own_checks_until_its_replica_has_tak
 }
 
 #[tokio::test]
-async fn slot_that_moves_keeps_its_counts_and_its_checks() {
+async fn node_that_has_left_the_cluster_is_not_believed() {
     let redis = RedisCluster::start().await.expect("a cluster");
+    // A replica, so that nothing is lost with it, and the only one that is asked at first.
+    let leaves = &redis.nodes[MASTERS];
+    let store = open(&config(&leaves.url().replacen("redis", "redis-cluster", 1)));
+    let checks = one_on_each();
+    for check in &checks {
+        recovers(&store, check).await;
+    }
+    leaves.command::<()>(&["CLUSTER", "RESET", "SOFT"]).await.expect("reset");
+    let slots: Vec<redis::Value> = leaves.command(&["CLUSTER", "SLOTS"]).await.expect("told");
+    assert!(slots.is_empty(), "it knows no slots any more");
+    // The map is asked for each second.
+    let until = Instant::now() + Duration::from_millis(2_500);
+    while Instant::now() < until {
+        for check in &checks {
+            assert!(store.decide(check).get().await.expect("decided by a node that is well").admitted);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn slot_that_moves_keeps_its_counts_and_its_checks() {
+    keeps_counts_while_a_slot_moves(&[]).await;
+}
+
+/// Behind one address for all, as in some managed clusters: nodes name ports only.
+#[tokio::test]
+async fn slot_that_moves_is_found_though_nodes_name_no_host() {
+    keeps_counts_while_a_slot_moves(&["--cluster-preferred-endpoint-type", "unknown-endpoint"]).await;
+}
+
+async fn keeps_counts_while_a_slot_moves(settings: &[&str]) {
+    let redis = RedisCluster::with(settings).await.expect("a cluster");
     let store = open(&config(&redis.url()));
     let slot = slot(b"tag");
     let owner = redis.owner(0, slot).await.expect("an owner");

@@ -1,6 +1,8 @@
 //! Checks of a cluster whose keys lie in several slots: all parts are charged, or none.
 
-use tidegate_tests::redis_cluster::RedisCluster;
+use std::{future::poll_fn, task::Poll};
+
+use tidegate_tests::{eventually::eventually, redis_cluster::RedisCluster};
 
 use super::*;
 use crate::store::conformance::check;
@@ -68,4 +70,65 @@ async fn part_that_cannot_be_decided_leaves_the_others_uncharged() {
         assert!(store.decide(&check(&cells)).get().await.is_err());
     }
     assert_eq!(left(&store, &cells[..1]).await, [899]);
+}
+
+/// `{a}` was charged and `{b}` is used up meanwhile when the caller goes away.
+#[tokio::test]
+async fn caller_that_goes_away_leaves_no_charge_in_a_part() {
+    let redis = RedisCluster::start().await.expect("a cluster");
+    let store = open(&config(&redis.url()));
+    let cells = [
+        cell("{a}wide", &[hourly(Algorithm::SlidingWindow, 900)]),
+        cell("{b}last", &[hourly(Algorithm::SlidingWindow, 2)]),
+    ];
+    let both = check(&cells);
+    outage::recovers(&store, &both).await;
+    let masters = [&redis.nodes[2], &redis.nodes[0]];
+    let calls = async || [evalsha_calls(masters[0]).await, evalsha_calls(masters[1]).await];
+    let called_since = async |before: [u64; 2]| {
+        eventually("both masters were called", Duration::from_secs(20), async || {
+            let now = calls().await;
+            Ok(now[0] > before[0] && now[1] > before[1])
+        })
+        .await
+        .expect("called");
+    };
+    let mut asked = Box::pin(store.decide(&both).get());
+    let before = calls().await;
+    assert!(poll_fn(|context| Poll::Ready(asked.as_mut().poll(context))).await.is_pending());
+    called_since(before).await;
+    // Both parts have been looked at, and the caller does not know yet.
+    assert!(store.decide(&check(&cells[1..])).get().await.expect("decided").admitted, "the last token");
+    let before = calls().await;
+    assert!(poll_fn(|context| Poll::Ready(asked.as_mut().poll(context))).await.is_pending());
+    called_since(before).await;
+    drop(asked);
+    eventually("the charge is taken back", Duration::from_secs(5), async || {
+        Ok(left(&store, &cells).await == [899, 0])
+    })
+    .await
+    .expect("as it was");
+}
+
+/// A master that answers looks and takes no charges says so before it has written anything.
+#[tokio::test]
+async fn charge_that_is_refused_leaves_the_others_uncharged() {
+    let redis = RedisCluster::start().await.expect("a cluster");
+    let store = open(&config(&redis.url()));
+    let cells = unequal(Algorithm::SlidingWindow);
+    let both = check(&cells);
+    outage::recovers(&store, &both).await;
+    // That of `{b}`.
+    redis.nodes[0]
+        .command::<String>(&["CONFIG", "SET", "min-replicas-to-write", "9"])
+        .await
+        .expect("more than it has");
+    assert!(store.decide(&both).get().await.is_err());
+    assert_eq!(left(&store, &cells).await, [899, 19]);
+    for record in ["{a}record", "{b}record"] {
+        let idempotency = Idempotency { key: record.as_bytes().into(), digest: 1, ttl_us: 60_000_000 };
+        let recorded = Check { idempotency: Some(idempotency), ..check(&cells) };
+        assert!(store.decide(&recorded).get().await.is_err());
+        assert_eq!(left(&store, &cells).await, [899, 19], "{record}");
+    }
 }

@@ -16,7 +16,7 @@ use std::{borrow::Cow, hash::Hasher};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 
-pub(crate) use self::bucket::{SLOTS, slot};
+pub(crate) use self::bucket::{SLOTS, TAGS, slot};
 use crate::domain::{Attributes, Match};
 
 /// Most bytes of a value that are stored as they are.

@@ -17,7 +17,7 @@ pub(crate) const BUCKETS: u16 = 128;
 
 /// Tag of each bucket: bucket `b` has the least number whose slot is in the `b`-th part of all slots. So the buckets lie evenly,
 /// and each of n nodes with a range of slots has `BUCKETS / n` of them, one more or less.
-const TAGS: [u16; BUCKETS as usize] = tags();
+pub(crate) const TAGS: [u16; BUCKETS as usize] = tags();
 
 /// The tag of the bucket in which a subject with this first value is counted.
 pub(super) fn tag(value: &str) -> u16 {

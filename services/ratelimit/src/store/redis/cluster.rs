@@ -4,7 +4,7 @@
 //! while one is gone. A check is sent once; only a node that says it has run nothing (MOVED, ASK, TRYAGAIN)
 //! makes it go on to another, within its deadline.
 
-mod discovery;
+pub(super) mod discovery;
 mod held;
 mod spread;
 

@@ -9,10 +9,14 @@ use redis::{
 use tidegate_chassis::clock::Random;
 use tokio::sync::Notify;
 
-use super::{metrics::StoreMetrics, script, sentinel::Sentinels};
+use super::{cluster::discovery, metrics::StoreMetrics, script, sentinel::Sentinels, url};
+use crate::key::{TAGS, slot};
 
 /// The name of our connections in `CLIENT LIST`.
 pub(super) const CLIENT_NAME: &str = "tidegate-ratelimit";
+
+/// The key that probes write, outside of clusters.
+const PROBE: &str = "tg2:probe";
 
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
@@ -94,8 +98,12 @@ impl Connector {
     ///
     /// As Redis answers, or the connection fails.
     pub(super) async fn probe(&self, redis: &mut MultiplexedConnection) -> RedisResult<()> {
-        match script::probe(redis).await {
-            // The key of the probe lies on another node, and this one is well enough to know.
+        let key = match &self.origin {
+            Origin::ClusterNode(info) => own_key(redis, &info.addr().to_string()).await?,
+            Origin::Server(_) | Origin::Master(_) => PROBE.to_owned(),
+        };
+        match script::probe(redis, &key).await {
+            // It has no slots (any more), and is well enough to know who has.
             Err(error)
                 if matches!(self.origin, Origin::ClusterNode(_)) && error.redirect_node().is_some() =>
             {
@@ -158,6 +166,19 @@ impl Connector {
             ),
         }
     }
+}
+
+/// A key for the probe in a slot of counters that the `node` of a cluster has, `host:port`: only what it has to write tells whether it
+/// takes writes.
+async fn own_key(redis: &mut MultiplexedConnection, node: &str) -> RedisResult<String> {
+    let host = url::host_and_port(node).map_or("", |(host, _)| host);
+    let ranges = discovery::ranges(redis, host).await?;
+    let is_own = |tag: &u16| {
+        let slot = slot(tag.to_string().as_bytes());
+        ranges.iter().any(|range| range.address == node && (range.first..=range.last).contains(&slot))
+    };
+    let tag = TAGS.into_iter().find(is_own);
+    Ok(tag.map_or_else(|| PROBE.to_owned(), |tag| format!("tg2:{{{tag}}}probe")))
 }
 
 /// Sentinels may name a server that is no master any more, or not yet.

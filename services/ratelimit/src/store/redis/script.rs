@@ -60,15 +60,14 @@ pub(super) async fn load(connection: &mut MultiplexedConnection) -> redis::Redis
     redis::cmd("SCRIPT").arg("LOAD").arg(DECIDE).query_async(connection).await
 }
 
-/// Writes a key of its own, which expires at once: a Redis that answers but takes no writes cannot decide. One
+/// Writes a `key` of its own, which expires at once: a Redis that answers but takes no writes cannot decide. One
 /// that is full can, as far as it denies.
 ///
 /// # Errors
 ///
 /// As Redis answers, or the connection fails.
-pub(super) async fn probe(connection: &mut MultiplexedConnection) -> redis::RedisResult<()> {
-    let written =
-        redis::cmd("SET").arg("tg2:probe").arg("").arg("PX").arg(1_000).query_async(connection).await;
+pub(super) async fn probe(connection: &mut MultiplexedConnection, key: &str) -> redis::RedisResult<()> {
+    let written = redis::cmd("SET").arg(key).arg("").arg("PX").arg(1_000).query_async(connection).await;
     match written {
         Err(error) if error.code() == Some("OOM") => Ok(()),
         result => result,

@@ -25,11 +25,11 @@ const WHILE_UNWELL: Duration = Duration::from_millis(100);
 
 /// Slots of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Range {
-    pub(super) first: u16,
-    pub(super) last: u16,
+pub(in crate::store::redis) struct Range {
+    pub(in crate::store::redis) first: u16,
+    pub(in crate::store::redis) last: u16,
     /// `host:port`.
-    pub(super) address: String,
+    pub(in crate::store::redis) address: String,
 }
 
 /// Keeps the map of a cluster until it is dropped. A node that has left the cluster knows no slots, or only some: less than is
@@ -49,7 +49,7 @@ pub(super) async fn keep_up(cluster: Weak<Cluster>) {
         let map = timeout(patience, informants.map(&cluster, patience)).await;
         let map = map.unwrap_or_else(|_| Err((ErrorKind::Io, "the node did not answer").into()));
         if let Ok(ranges) = &map
-            && slots(ranges) >= cluster.slots_known()
+            && slots(ranges) >= cluster.slots_known().max(1)
         {
             cluster.adopt(ranges);
             (passed_over, best) = (0, Vec::new());
@@ -96,7 +96,7 @@ impl Informants {
     ///
     /// # Errors
     ///
-    /// It does not answer, or knows no slots, so that it is of no cluster.
+    /// It does not answer.
     async fn map(&mut self, cluster: &Cluster, patience: Duration) -> RedisResult<Vec<Range>> {
         if self.asked.is_none() {
             let candidates = candidates(cluster);
@@ -110,9 +110,21 @@ impl Informants {
             self.asked = Some((host, redis));
         }
         let (host, redis) = self.asked.as_mut().expect("connected above");
-        let answer: Vec<Value> = redis::cmd("CLUSTER").arg("SLOTS").query_async(redis).await?;
-        answer.into_iter().map(|range| read(range, host)).collect()
+        ranges(redis, host).await
     }
+}
+
+/// All ranges of slots and their masters, as a node tells that was asked at a host.
+///
+/// # Errors
+///
+/// As Redis answers, or the connection fails.
+pub(in crate::store::redis) async fn ranges(
+    redis: &mut MultiplexedConnection,
+    host: &str,
+) -> RedisResult<Vec<Range>> {
+    let answer: Vec<Value> = redis::cmd("CLUSTER").arg("SLOTS").query_async(redis).await?;
+    answer.into_iter().map(|range| read(range, host)).collect()
 }
 
 fn slots(ranges: &[Range]) -> usize {

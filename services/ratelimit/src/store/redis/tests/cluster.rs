@@ -106,6 +106,12 @@ async fn node_that_has_left_the_cluster_is_not_believed() {
     leaves.command::<()>(&["CLUSTER", "RESET", "SOFT"]).await.expect("reset");
     let slots: Vec<redis::Value> = leaves.command(&["CLUSTER", "SLOTS"]).await.expect("told");
     assert!(slots.is_empty(), "it knows no slots any more");
+    // Also by those that begin with it: whichever of two is asked first, in one of these it is.
+    let (left, well) = (leaves.port(), redis.nodes[0].port());
+    for (first, second) in [(left, well), (well, left)] {
+        let url = format!("redis-cluster://127.0.0.1:{first},127.0.0.1:{second}");
+        recovers(&open(&config(&url)), &checks[0]).await;
+    }
     // The map is asked for each second.
     let until = Instant::now() + Duration::from_millis(2_500);
     while Instant::now() < until {
@@ -173,6 +179,27 @@ async fn check_of_several_keys_is_decided_while_their_slot_moves() {
     redis.end_move(slot, owner, other).await.expect("ended");
     assert_eq!(remaining("{tag}b").await, (997, 998, true));
     assert_eq!(remaining("{tag}c").await, (996, 997, false));
+}
+
+/// Also where it does not have the slot in which every other node would be probed.
+#[tokio::test]
+async fn master_that_takes_no_writes_is_left_alone_until_it_does() {
+    let redis = RedisCluster::start().await.expect("a cluster");
+    let store = open(&impatient(&redis.url()));
+    for (master, check) in one_on_each().iter().enumerate() {
+        let node = &redis.nodes[master];
+        recovers(&store, check).await;
+        node.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "9"]).await.expect("more than it has");
+        let until = Instant::now() + Duration::from_millis(1_500);
+        let mut refused = 0;
+        while Instant::now() < until {
+            refused += u32::from(store.decide(check).get().await == Err(StoreError::Protocol));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!((8..16).contains(&refused), "{refused} calls were refused by master {master}");
+        node.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await.expect("as before");
+        recovers(&store, check).await;
+    }
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ pub use names::Names;
 pub use namespace::{Match, Namespace, NamespaceSettings};
 pub use overrides::{Numbers, Override, OverrideChange, OverrideFault, OverrideTarget};
 pub use plan::{Bundle, BundleLimit, Plan};
-pub use policy::{Enforcement, FailureMode, Policy};
+pub use policy::{Enforcement, FailureMode, OnDataLoss, Policy};
 pub use policy_set::PolicySet;
 pub use sliding_log::SlidingLog;
 pub use sliding_window::SlidingWindow;

@@ -6,6 +6,7 @@ mod digest;
 mod error;
 mod lease_token;
 mod leases;
+mod loss;
 mod request_limit;
 mod upgrades;
 mod verdict;
@@ -169,9 +170,17 @@ impl Limiter {
         if check.cells.is_empty() {
             return Ok(Verdict::unlimited(self.clock.now_us()));
         }
-        let answer = self.store().decide(check).get().await;
-        // Not before: this replica may have to decide by itself, and now it is later.
-        let verdict = self.verdict(&asked.matches, check, answer, self.clock.now_us())?;
+        let cells = || limited(&asked.matches).zip(&check.cells);
+        let denied = self.distrust(false, cells()).and_then(|distrust| self.denied_for_loss(distrust, false));
+        let verdict = match denied {
+            Some(denied) => denied,
+            None => {
+                let answer = self.store().decide(check).get().await;
+                // Not before: this replica may have to decide by itself, and now it is later.
+                let verdict = self.verdict(&asked.matches, check, answer, self.clock.now_us())?;
+                self.after_loss(verdict, cells(), check.charge)
+            }
+        };
         self.tell(&asked.matches, &asked.attributes, check.charge, &verdict);
         Ok(verdict)
     }
@@ -229,7 +238,8 @@ impl Limiter {
             return Ok(Verdict::unlimited(self.clock.now_us()));
         }
         let decision = self.store().decide(&check).get().await?;
-        Ok(Verdict::decided(&asked.matches, &decision, self.clock.now_us()))
+        let verdict = Verdict::decided(&asked.matches, &decision, self.clock.now_us());
+        Ok(self.after_loss(verdict, limited(&asked.matches).zip(&check.cells), false))
     }
 
     /// Clears every limit that applies, or the one named `limit`. Answers what was cleared.

@@ -66,6 +66,10 @@ pub trait CounterStore: Send + Sync + 'static {
     ///
     /// [`StoreError`]; some cells may have been given theirs. Releasing again is safe.
     fn release<'a>(&'a self, cells: &'a [CellLease]) -> Answer<'a, bool>;
+
+    /// For how many microseconds nothing that was counted under `key` has been lost, as far as the store can know; 0 if it
+    /// does not know. A loss is known before anything is decided by what is left.
+    fn complete_for_us(&self, key: &[u8]) -> u64;
 }
 
 /// One cell in which a lease was taken. It need not be there any more, nor be what it was: then it does not hold the lease.
@@ -144,4 +148,7 @@ pub enum StoreError {
     /// The store has no room for another key; nothing was charged.
     #[error("the store is at its memory bound")]
     Full,
+    /// The store may have lost what was counted, and the policy does not accept that.
+    #[error("the store may have lost what was counted")]
+    Incomplete,
 }

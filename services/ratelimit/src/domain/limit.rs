@@ -15,6 +15,9 @@ const MAX_PERIOD_US: u64 = 3_650 * 86_400_000_000;
 /// The shortest period in microseconds.
 const MIN_PERIOD_US: u64 = 1_000;
 
+/// By how much the clocks of replicas and stores may differ, in microseconds, where a decision of theirs is judged by another clock.
+const CLOCKS_DIFFER_US: u64 = 10_000_000;
+
 /// Doubles are exact below this, and Redis computes in doubles.
 const EXACT: u64 = 1 << 53;
 
@@ -172,6 +175,22 @@ impl Limit {
     /// The largest cost that it could ever admit.
     pub fn capacity(&self) -> u64 {
         if self.limit == 0 { 0 } else { self.rule.capacity() }
+    }
+
+    /// Whether everything that counts at `now_us` was charged within the last `complete_for_us`. Of a calendar window it is
+    /// enough that it began since; clocks may then differ by ten seconds.
+    pub fn is_covered_by(&self, complete_for_us: u64, now_us: u64) -> bool {
+        let looks_back_us = match self.rule {
+            Rule::SlidingWindow(rule) => rule.width_us * (SlidingWindow::SUB_WINDOWS + 1),
+            Rule::SlidingLog(rule) => rule.period_us,
+            Rule::TokenBucket(rule) => (rule.whole_us + 1) * u64::from(rule.burst),
+            Rule::FixedWindow(rule) => {
+                let began_us = rule.calendar.window_at(now_us.saturating_sub(CLOCKS_DIFFER_US)).start_us;
+                now_us.saturating_sub(began_us)
+            }
+        };
+        // A loss at the very beginning of a window is one within it.
+        looks_back_us < complete_for_us
     }
 
     /// The same limit with `1 / replicas` of its tokens, rounded down: what one replica may admit by

@@ -30,6 +30,8 @@ pub struct Policy {
     pub enforcement: Enforcement,
     /// What it answers when the store is gone.
     pub failure_mode: FailureMode,
+    /// What it answers when the store may have forgotten what was counted.
+    pub on_data_loss: OnDataLoss,
     /// Which limits it sets.
     pub tariff: Tariff,
     /// The plan that callers are to be moved to whom it denies.
@@ -131,4 +133,19 @@ impl FailureMode {
             Self::Local => "local",
         }
     }
+}
+
+/// What a policy does when its store has lost what was counted last, or may have: after a failover or a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnDataLoss {
+    /// Count on with what is left: at most once more the limit is admitted.
+    #[default]
+    Accept,
+    /// Answer by the failure mode until no limit looks back as far as the loss.
+    Strict,
+}
+
+impl OnDataLoss {
+    /// Each with the word for it in policy files.
+    pub const WORDS: [(&'static str, Self); 2] = [("accept", Self::Accept), ("strict", Self::Strict)];
 }

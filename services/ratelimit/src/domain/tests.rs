@@ -1,5 +1,6 @@
 //! Each algorithm against a naive oracle that keeps everything and thinks slowly.
 
+mod loss;
 mod undo;
 
 use proptest::prelude::*;

@@ -49,7 +49,8 @@ pub(super) fn to_status(error: &CheckError) -> Status {
             | StoreError::Disconnected
             | StoreError::BreakerOpen
             | StoreError::Protocol
-            | StoreError::Full,
+            | StoreError::Full
+            | StoreError::Incomplete,
         ) => status(Code::Unavailable, "STORE_UNAVAILABLE", message, Some(STORE_RETRY)),
     }
 }

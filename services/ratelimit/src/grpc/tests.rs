@@ -44,6 +44,10 @@ impl CounterStore for Later {
     fn release<'a>(&'a self, cells: &'a [CellLease]) -> Answer<'a, bool> {
         self.0.release(cells)
     }
+
+    fn complete_for_us(&self, key: &[u8]) -> u64 {
+        self.0.complete_for_us(key)
+    }
 }
 
 pub(super) fn api(counters: impl FnOnce(Arc<MemoryStore>) -> Counters) -> (RateLimitApi, Metrics) {

@@ -210,13 +210,21 @@ impl Limiter {
         let too_dear = group.refuse_too_dear();
         let charge =
             charge && !too_dear.contains(&true) && group.members.iter().all(|member| !member.is_refused);
+        let distrust = self.distrust(false, group.matches.iter().zip(&group.cells));
+        let denied = distrust.and_then(|distrust| self.denied_for_loss(distrust, false));
+        let charge = charge && denied.is_none();
         let check = Check { cells: group.cells.clone(), charge, idempotency: None, lease: None };
         let answer = self.ask(&check).await;
         let now_us = self.clock.now_us();
         match answer {
             Ok(decision) => {
                 let members = group.members.iter();
-                members.map(|member| member.decided(&group.cells, &decision, &too_dear, now_us)).collect()
+                let decided = members.map(|member| {
+                    let verdict = member.decided(&group.cells, &decision, &too_dear, now_us);
+                    let cells = member.cells.iter().map(|place| &group.cells[*place]);
+                    self.after_loss(verdict, limited(&member.matches).zip(cells), charge)
+                });
+                decided.collect()
             }
             Err(error) => {
                 let all = |charge| -> Vec<_> {

@@ -7,8 +7,8 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use crate::domain::{
-    Algorithm, Bundle, Enforcement, FailureMode, Limit, LimitError, LimitSpec, Match, Period, Plan, Policy,
-    Tariff,
+    Algorithm, Bundle, Enforcement, FailureMode, Limit, LimitError, LimitSpec, Match, OnDataLoss, Period,
+    Plan, Policy, Tariff,
 };
 
 /// A limit that a descriptor brings with it: it takes the place of every policy.
@@ -55,6 +55,7 @@ impl RequestLimit {
                 key_by: keys.iter().map(|key| Box::from(*key)).collect(),
                 enforcement: Enforcement::Enforce,
                 failure_mode: FailureMode::Closed,
+                on_data_loss: OnDataLoss::default(),
                 tariff: Tariff::Fixed(bundle),
                 upgrade_plan: None,
                 usage_place: OnceLock::new(),

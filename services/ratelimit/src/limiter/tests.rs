@@ -1,6 +1,7 @@
 //! Which limits apply, and who answers when the store is gone.
 
 mod derived;
+mod loss;
 mod overrides;
 
 use std::time::Duration;

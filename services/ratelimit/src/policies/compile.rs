@@ -278,6 +278,7 @@ impl Shared<'_> {
             key_by: key_by.into_iter().map(Into::into).collect(),
             enforcement: entry.enforcement,
             failure_mode: entry.failure_mode,
+            on_data_loss: entry.on_data_loss,
             tariff,
             upgrade_plan: entry.upgrade_plan.as_deref().map(Into::into),
             usage_place: OnceLock::new(),

@@ -14,7 +14,7 @@ use super::{
     reader::{Faults, Fields, table, text, wrong_type},
 };
 use crate::domain::{
-    Algorithm, Condition, Enforcement, Expression, FailureMode, Level, Limit, NamespaceSettings,
+    Algorithm, Condition, Enforcement, Expression, FailureMode, Level, Limit, NamespaceSettings, OnDataLoss,
 };
 
 /// A whole file. Of what is faulty, and noted as such, the fields are absent.
@@ -54,6 +54,7 @@ pub(super) struct PolicyEntry {
     pub upgrade_plan: Option<String>,
     pub enforcement: Enforcement,
     pub failure_mode: FailureMode,
+    pub on_data_loss: OnDataLoss,
     /// As of a plan.
     pub source: Box<str>,
 }
@@ -92,7 +93,7 @@ impl PolicyFile {
         let mut root = Fields::new("", table);
         let builtin = root.boolean("builtin", faults).unwrap_or(true);
         let defaults = root.table("defaults", faults).map(|fields| read_defaults(fields, faults));
-        let (enforcement, failure_mode) = defaults.unwrap_or_default();
+        let defaults = defaults.unwrap_or_default();
         let plans = root.tables("plans", faults).unwrap_or_default();
         let policies = root.tables("policies", faults).unwrap_or_default();
         let file = Self {
@@ -105,7 +106,7 @@ impl PolicyFile {
                 .into_iter()
                 .map(|fields| PolicyEntry {
                     source: fields.json(),
-                    ..read_policy(fields, enforcement, failure_mode, faults)
+                    ..read_policy(fields, defaults, faults)
                 })
                 .collect(),
             assignments: root.table("assignments", faults).map_or_else(Vec::new, |fields| {
@@ -124,11 +125,22 @@ impl PolicyFile {
     }
 }
 
-fn read_defaults(mut fields: Fields, faults: &mut Faults) -> (Enforcement, FailureMode) {
-    let enforcement = fields.word("enforcement", &Enforcement::WORDS, faults);
-    let failure_mode = fields.word("failure_mode", &FailureMode::WORDS, faults);
+/// What holds for policies that do not say.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Defaults {
+    enforcement: Enforcement,
+    failure_mode: FailureMode,
+    on_data_loss: OnDataLoss,
+}
+
+fn read_defaults(mut fields: Fields, faults: &mut Faults) -> Defaults {
+    let defaults = Defaults {
+        enforcement: fields.word("enforcement", &Enforcement::WORDS, faults).unwrap_or_default(),
+        failure_mode: fields.word("failure_mode", &FailureMode::WORDS, faults).unwrap_or_default(),
+        on_data_loss: fields.word("on_data_loss", &OnDataLoss::WORDS, faults).unwrap_or_default(),
+    };
     fields.finish(faults);
-    (enforcement.unwrap_or_default(), failure_mode.unwrap_or_default())
+    defaults
 }
 
 pub(super) fn read_plan(mut fields: Fields, faults: &mut Faults) -> PlanEntry {
@@ -143,12 +155,7 @@ pub(super) fn read_plan(mut fields: Fields, faults: &mut Faults) -> PlanEntry {
     PlanEntry { path, name, limits, source: Box::default() }
 }
 
-pub(super) fn read_policy(
-    mut fields: Fields,
-    enforcement: Enforcement,
-    failure_mode: FailureMode,
-    faults: &mut Faults,
-) -> PolicyEntry {
+pub(super) fn read_policy(mut fields: Fields, defaults: Defaults, faults: &mut Faults) -> PolicyEntry {
     let name = read_name(&mut fields, faults);
     fields.need("namespace", faults);
     let namespace = fields.text("namespace", faults);
@@ -169,8 +176,13 @@ pub(super) fn read_policy(
         tariff: read_tariff(&mut fields, descriptor.is_some(), faults),
         upgrade_plan: read_on_limit(&mut fields, faults),
         descriptor,
-        enforcement: fields.word("enforcement", &Enforcement::WORDS, faults).unwrap_or(enforcement),
-        failure_mode: fields.word("failure_mode", &FailureMode::WORDS, faults).unwrap_or(failure_mode),
+        enforcement: fields.word("enforcement", &Enforcement::WORDS, faults).unwrap_or(defaults.enforcement),
+        failure_mode: fields
+            .word("failure_mode", &FailureMode::WORDS, faults)
+            .unwrap_or(defaults.failure_mode),
+        on_data_loss: fields
+            .word("on_data_loss", &OnDataLoss::WORDS, faults)
+            .unwrap_or(defaults.on_data_loss),
         source: Box::default(),
     };
     if entry.descriptor.is_some()
@@ -179,6 +191,11 @@ pub(super) fn read_policy(
     {
         let description = "who asks by a descriptor cannot release a lease; limit rates here";
         faults.add(fields.path_of("limits"), description);
+    }
+    if entry.on_data_loss == OnDataLoss::Strict && entry.failure_mode == FailureMode::Open {
+        let path = fields.path_of("on_data_loss");
+        faults
+            .add(path, "strict needs failure_mode closed or local: open would admit everything after a loss");
     }
     fields.finish(faults);
     entry

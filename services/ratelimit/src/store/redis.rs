@@ -13,6 +13,7 @@ mod cluster;
 mod coalescer;
 mod connection;
 mod encode;
+mod history;
 mod link;
 mod metrics;
 mod queue;
@@ -165,6 +166,13 @@ impl CounterStore for RedisStore {
         Answer::Pending(Box::pin(async move {
             Ok(self.send(cells, |cell| &cell.key, command).await?.contains(&true))
         }))
+    }
+
+    fn complete_for_us(&self, key: &[u8]) -> u64 {
+        match &self.nodes {
+            Nodes::One(link) => link.history.complete_for_us(),
+            Nodes::Cluster(cluster) => cluster.complete_for_us(key),
+        }
     }
 }
 

@@ -3,7 +3,7 @@ use std::sync::{Arc, OnceLock};
 use proptest::{collection::vec, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
-use crate::domain::{Bundle, Enforcement, FailureMode, Plan, Tariff};
+use crate::domain::{Bundle, Enforcement, FailureMode, OnDataLoss, Plan, Tariff};
 
 fn policy(levels: &[(&str, &str)]) -> Policy {
     let value_of = |value: &str| match Wildcard::new(value) {
@@ -24,6 +24,7 @@ fn policy(levels: &[(&str, &str)]) -> Policy {
         key_by: [].into(),
         enforcement: Enforcement::Enforce,
         failure_mode: FailureMode::Closed,
+        on_data_loss: OnDataLoss::default(),
         tariff: Tariff::Fixed(Bundle::new("shop", "policy", &[] as &[&str], &Plan::new("none", &[], 1))),
         upgrade_plan: None,
         usage_place: OnceLock::new(),

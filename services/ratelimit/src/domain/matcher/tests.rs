@@ -6,7 +6,9 @@ use rstest::rstest;
 use smallvec::SmallVec;
 
 use super::*;
-use crate::domain::{Bundle, Enforcement, FailureMode, Namespace, Plan, Policy, PolicySet, Tariff};
+use crate::domain::{
+    Bundle, Enforcement, FailureMode, Namespace, OnDataLoss, Plan, Policy, PolicySet, Tariff,
+};
 
 fn exact(text: &str) -> Pattern {
     Pattern::Exact(text.into())
@@ -27,6 +29,7 @@ fn policy(name: &str, conditions: Vec<Condition>, key_by: &[&str], enforcement: 
         key_by: key_by.iter().map(|name| (*name).into()).collect(),
         enforcement,
         failure_mode: FailureMode::default(),
+        on_data_loss: OnDataLoss::default(),
         tariff: Tariff::Fixed(Bundle::new("test", name, key_by, &Plan::new(name, &[], 1))),
         upgrade_plan: None,
         usage_place: OnceLock::new(),

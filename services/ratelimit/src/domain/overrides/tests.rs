@@ -6,7 +6,8 @@ use rstest::rstest;
 
 use super::*;
 use crate::domain::{
-    Algorithm, Enforcement, FailureMode, Names, NamespaceSettings, PlanChoice, PolicySet, Rule, Tariff,
+    Algorithm, Enforcement, FailureMode, Names, NamespaceSettings, OnDataLoss, PlanChoice, PolicySet, Rule,
+    Tariff,
 };
 
 const MINUTE_US: u64 = 60_000_000;
@@ -31,6 +32,7 @@ fn policy(key_by: &[&str], plans: &[(&str, Vec<Limit>)]) -> Policy {
         key_by: key_by.iter().map(|name| Box::from(*name)).collect(),
         enforcement: Enforcement::default(),
         failure_mode: FailureMode::default(),
+        on_data_loss: OnDataLoss::default(),
         upgrade_plan: None,
         tariff: Tariff::ByPlan(PlanChoice {
             attribute: "plan".into(),

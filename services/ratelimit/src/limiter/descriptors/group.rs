@@ -12,7 +12,7 @@ use crate::{
 /// Descriptors that are decided together, each with what applies to it.
 pub(super) struct Group<'m, 'd, 'p> {
     /// What applies to any of them, each subject once.
-    matches: Matches<'p>,
+    pub matches: Matches<'p>,
     pub cells: SmallVec<[CellCheck<'p>; 2]>,
     pub members: Vec<&'m Member<'d, 'p>>,
 }

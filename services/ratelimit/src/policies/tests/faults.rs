@@ -322,3 +322,13 @@ fn an_action_is_refused(#[case] limits: &str, #[case] action: &str, #[case] faul
     let text = one(&format!("key_by = ['user']\n{limits}\non_limit = {action}"));
     assert_eq!(faults(&text), [format!("policies[0].on_limit{fault}")]);
 }
+
+#[test]
+fn policy_that_is_strict_about_losses_cannot_be_open() {
+    let text = one(&format!("on_data_loss = 'strict'\nfailure_mode = 'open'\nkey_by = []\n{LIMITS}"));
+    let faults = faults(&text);
+    assert!(
+        matches!(&faults[..], [fault] if fault.contains("on_data_loss") && fault.contains("closed or local")),
+        "{faults:?}"
+    );
+}

@@ -218,6 +218,11 @@ impl Cluster {
         }
     }
 
+    /// As [`CounterStore::complete_for_us`](crate::store::CounterStore::complete_for_us).
+    pub(super) fn complete_for_us(&self, key: &[u8]) -> u64 {
+        self.known_owner(slot(key)).map_or(0, |node| node.link.history.complete_for_us())
+    }
+
     /// Where to send what belongs to a slot, after a node has refused it, and whether that node has to be told that the
     /// slot is moving there. Nodes that send callers to and fro are not followed for ever.
     async fn next(

@@ -9,7 +9,7 @@ use redis::{
 use tidegate_chassis::clock::Random;
 use tokio::sync::Notify;
 
-use super::{cluster::discovery, metrics::StoreMetrics, script, sentinel::Sentinels, url};
+use super::{cluster::discovery, history::History, metrics::StoreMetrics, script, sentinel::Sentinels, url};
 use crate::key::{TAGS, slot};
 
 /// The name of our connections in `CLIENT LIST`.
@@ -30,6 +30,8 @@ pub(super) struct Connection {
     pub(super) sha: Arc<str>,
     /// Notified once when the connection has broken.
     pub(super) lost: Arc<Notify>,
+    /// Who watches the node over this connection stops when nobody else uses it.
+    _in_use: Arc<()>,
 }
 
 /// What a link leads to.
@@ -47,6 +49,7 @@ pub(super) enum Origin {
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     origin: Origin,
+    history: Arc<History>,
     timeout: Duration,
     random: Random,
     metrics: StoreMetrics,
@@ -54,8 +57,14 @@ pub(super) struct Connector {
 
 impl Connector {
     /// Connects later; each attempt takes at most `timeout`, and with sentinels as long again to ask them.
-    pub(super) fn new(origin: Origin, timeout: Duration, random: Random, metrics: StoreMetrics) -> Self {
-        Self { origin, timeout, random, metrics }
+    pub(super) fn new(
+        origin: Origin,
+        history: Arc<History>,
+        timeout: Duration,
+        random: Random,
+        metrics: StoreMetrics,
+    ) -> Self {
+        Self { origin, history, timeout, random, metrics }
     }
 
     /// Waits for a while that grows with the number of failures in a row (none after 0), then tries once.
@@ -135,7 +144,13 @@ impl Connector {
         self.probe(&mut redis).await?;
         self.check_eviction(&node, &mut redis, &lost).await;
         let _: () = redis::cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME).query_async(&mut redis).await?;
-        Ok(Connection { redis, sha: sha.into(), lost })
+        // Before anything is decided by what it has.
+        let id = self.history.learn(&mut redis, &node, self.is_in_cluster()).await;
+        let in_use = Arc::new(());
+        let history = Arc::clone(&self.history);
+        let watched = Arc::downgrade(&in_use);
+        tokio::spawn(history.watch(redis.clone(), node, self.is_in_cluster(), id, watched));
+        Ok(Connection { redis, sha: sha.into(), lost, _in_use: in_use })
     }
 
     fn delay(&self, failures: u32) -> Duration {

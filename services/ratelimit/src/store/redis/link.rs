@@ -6,6 +6,7 @@ use super::{
     RedisBackend,
     coalescer::Coalescer,
     connection::{Connector, Origin},
+    history::History,
     queue::Queue,
 };
 
@@ -15,14 +16,17 @@ pub(super) struct Link {
     pub(super) queue: Arc<Queue>,
     /// The node, for people and for its breaker.
     pub(super) name: Arc<str>,
+    pub(super) history: Arc<History>,
 }
 
 impl Link {
     /// The node need not be there yet.
     pub(super) fn open(backend: &RedisBackend, name: &str, origin: Origin) -> Self {
         let name = Arc::from(name);
+        let history = Arc::new(History::new());
         let connector = Connector::new(
             origin,
+            Arc::clone(&history),
             backend.config.connect_timeout.get(),
             backend.random.clone(),
             backend.metrics.clone(),
@@ -32,7 +36,7 @@ impl Link {
         tokio::spawn(
             Coalescer::new(backend, Arc::clone(&name), connector, breaker, Arc::clone(&queue)).run(),
         );
-        Self { queue, name }
+        Self { queue, name, history }
     }
 }
 

@@ -60,7 +60,7 @@ impl From<&Failure> for CallOutcome {
         };
         match error {
             StoreError::Disconnected | StoreError::BreakerOpen | StoreError::Timeout => Self::Disconnected,
-            StoreError::Protocol | StoreError::Full => Self::Refused,
+            StoreError::Protocol | StoreError::Full | StoreError::Incomplete => Self::Refused,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod cluster;
+mod history;
 mod leases;
 mod outage;
 mod script_equals_domain;

@@ -163,7 +163,7 @@ async fn charge(
 fn may_be_recorded(check: &Held, parts: &[Part], charges: &[Result<Answered, Failure>]) -> bool {
     let unknown = |failure: &Failure| match failure {
         Failure::Store(StoreError::Timeout | StoreError::Disconnected | StoreError::Protocol) => true,
-        Failure::Store(StoreError::BreakerOpen | StoreError::Full)
+        Failure::Store(StoreError::BreakerOpen | StoreError::Full | StoreError::Incomplete)
         | Failure::Refused(_)
         | Failure::Down
         | Failure::Elsewhere(_) => false,

@@ -1,0 +1,78 @@
+//! Answers while a policy that is strict about losses cannot trust what its store counted.
+
+use smallvec::SmallVec;
+
+use super::{Counters, Limiter, Matches, Reason, Verdict, degraded};
+use crate::{
+    domain::{CellCheck, Check, Enforcement, Match, OnDataLoss},
+    store::StoreError,
+};
+
+/// The strict policies of a check that may not trust their counters, each with its cell.
+pub(super) struct Distrust<'p> {
+    matches: Matches<'p>,
+    cells: SmallVec<[CellCheck<'p>; 2]>,
+}
+
+impl Limiter {
+    /// Which of these policies distrust the store now, and if it `was_asked` also one that knows nothing. Costs
+    /// nothing where none is strict.
+    pub(super) fn distrust<'p: 'c, 'c>(
+        &self,
+        was_asked: bool,
+        cells: impl Iterator<Item = (&'c Match<'p>, &'c CellCheck<'p>)>,
+    ) -> Option<Distrust<'p>> {
+        let Counters::Shared { store, .. } = &self.counters else { return None };
+        let mut distrust: Option<Distrust<'p>> = None;
+        let is_strict = |found: &Match<'_>| {
+            found.policy.on_data_loss == OnDataLoss::Strict
+                && found.policy.enforcement == Enforcement::Enforce
+        };
+        for (found, cell) in cells.filter(|(found, _)| is_strict(found)) {
+            let (complete_for_us, now_us) = (store.complete_for_us(&cell.key), self.clock.now_us());
+            if complete_for_us == 0 && !was_asked {
+                continue;
+            }
+            let mut limits = found.bundle.limits.iter();
+            if !limits.all(|limit| limit.limit.is_covered_by(complete_for_us, now_us)) {
+                let distrust = distrust
+                    .get_or_insert_with(|| Distrust { matches: Matches::new(), cells: SmallVec::new() });
+                distrust.matches.push(*found);
+                distrust.cells.push(cell.clone());
+            }
+        }
+        distrust
+    }
+
+    /// What the failure modes of those policies say: the verdict if it is a denial. What `local` ones admit is counted in this
+    /// replica's memory if it is to be `charge`d, beside the store, which goes on counting.
+    pub(super) fn denied_for_loss<'p>(&self, distrust: Distrust<'p>, charge: bool) -> Option<Verdict<'p>> {
+        let Counters::Shared { local, .. } = &self.counters else { return None };
+        let check = Check { cells: distrust.cells, charge, idempotency: None };
+        let now_us = self.clock.now_us();
+        let verdict =
+            degraded::verdict(Some(local), &distrust.matches, &check, StoreError::Incomplete, now_us);
+        let verdict = verdict.expect("a check without an idempotency key is always decided");
+        (!verdict.allowed).then_some(verdict)
+    }
+
+    /// What a check is answered that the store has decided, by the policies that distrust it.
+    pub(super) fn after_loss<'p: 'c, 'c>(
+        &self,
+        mut verdict: Verdict<'p>,
+        cells: impl Iterator<Item = (&'c Match<'p>, &'c CellCheck<'p>)>,
+        charge: bool,
+    ) -> Verdict<'p> {
+        let is_admitted = verdict.allowed && !verdict.degraded;
+        // A replay was admitted, and counted, before.
+        let Some(distrust) = self.distrust(true, cells).filter(|_| is_admitted && !verdict.replayed) else {
+            return verdict;
+        };
+        if let Some(denied) = self.denied_for_loss(distrust, charge) {
+            return denied;
+        }
+        verdict.degraded = true;
+        debug_assert_eq!(verdict.reason, Reason::Ok, "it was admitted");
+        verdict
+    }
+}

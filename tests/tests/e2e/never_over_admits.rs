@@ -11,6 +11,8 @@ use tidegate_tests::{
     checker::Peak,
     load::{self, Call, Load},
     process::Process,
+    redis_cluster::{MASTERS, RedisCluster},
+    redis_sentinel::RedisSentinel,
     redis_server::RedisServer,
     rpc,
     services::{RateLimitSettings, Service},
@@ -19,7 +21,7 @@ use tidegate_tests::{
 };
 
 use self::{
-    cases::{CASES, Case, ROOMY, policies},
+    cases::{ACME_SLOT, CASES, Case, ROOMY, SEVERAL_SLOTS, policies},
     verdict::{HEADER, Verdict},
 };
 use crate::seconds;
@@ -27,20 +29,27 @@ use crate::seconds;
 const PROCESSES: usize = 4;
 const CLIENTS: u32 = 64;
 
-struct Fleet {
-    redis: RedisServer,
+/// Services that count in what `R` holds.
+struct Fleet<R> {
+    redis: R,
     services: Vec<Service>,
 }
 
-impl Fleet {
+impl Fleet<RedisServer> {
     async fn start() -> anyhow::Result<Self> {
         Self::with(policies()).await
     }
 
     async fn with(policies: String) -> anyhow::Result<Self> {
         let redis = RedisServer::start().await?;
+        Self::on(redis.url(), redis, policies).await
+    }
+}
+
+impl<R> Fleet<R> {
+    async fn on(url: String, redis: R, policies: String) -> anyhow::Result<Self> {
         let settings = RateLimitSettings {
-            redis_url: Some(redis.url()),
+            redis_url: Some(url),
             policies: Some(policies),
             // What is admitted is judged here, not how fast: on a loaded machine the default of 10 ms would
             // answer much of the load by failure mode.
@@ -92,7 +101,7 @@ impl Fleet {
 
 fn title(what: &str) {
     println!(
-        "\nNever over-admits, {what}: {PROCESSES} processes, one Redis, {CLIENTS} clients, {:?} each",
+        "\nNever over-admits, {what}: {PROCESSES} processes on one store, {CLIENTS} clients, {:?} each",
         seconds::load()
     );
     println!("{HEADER}");
@@ -108,6 +117,63 @@ async fn report_never_over_admits_undisturbed() -> TestResult {
         let verdict = fleet.judge(case, &calls).await?;
         // A window that is not whole at either end of a short run costs the most; see the report for long ones.
         assert!(verdict.admitted * 2 > verdict.most, "{}: too little admitted: {verdict:?}", case.namespace);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_never_over_admits_on_sentinel() -> TestResult {
+    let _turn = turn::alone().await;
+    let redis = RedisSentinel::start().await?;
+    let fleet = Fleet::on(redis.url(), redis, policies()).await?;
+    title("Sentinel, undisturbed");
+    for case in CASES.iter().chain([&SEVERAL_SLOTS]) {
+        let calls = load::run(&fleet.load(case)).await?;
+        fleet.judge(case, &calls).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_never_over_admits_on_cluster() -> TestResult {
+    let _turn = turn::alone().await;
+    let redis = RedisCluster::start().await?;
+    let fleet = Fleet::on(redis.url(), redis, policies()).await?;
+    title("Cluster, undisturbed");
+    for case in CASES.iter().chain([&SEVERAL_SLOTS]) {
+        let calls = load::run(&fleet.load(case)).await?;
+        fleet.judge(case, &calls).await?;
+    }
+    Ok(())
+}
+
+/// The slot of the organization goes from one master to the next, again and again, with everything in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn report_never_over_admits_while_a_slot_moves() -> TestResult {
+    let _turn = turn::alone().await;
+    let redis = RedisCluster::start().await?;
+    let fleet = Fleet::on(redis.url(), redis, policies()).await?;
+    title("Cluster, the slot moves all the time");
+    let (slot, mut owner) = (ACME_SLOT, 2);
+    for case in [&CASES[0], &CASES[4], &SEVERAL_SLOTS] {
+        let load = fleet.load(case);
+        let running = tokio::spawn(async move { load::run(&load).await });
+        let mut moves = 0;
+        while !running.is_finished() {
+            let next = (owner + 1) % MASTERS;
+            fleet.redis.begin_move(slot, owner, next).await?;
+            // For a while keys are on both sides.
+            fleet.redis.move_keys(slot, owner, next, 1).await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            while fleet.redis.move_keys(slot, owner, next, 10).await? > 0 {}
+            fleet.redis.end_move(slot, owner, next).await?;
+            (owner, moves) = (next, moves + 1);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let calls = running.await??;
+        let verdict = fleet.judge(case, &calls).await?;
+        println!("{:<15} {moves} moves", "");
+        assert!(moves > 0 && verdict.admitted * 4 > verdict.most, "{moves} moves: {verdict:?}");
     }
     Ok(())
 }

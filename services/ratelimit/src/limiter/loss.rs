@@ -8,6 +8,10 @@ use crate::{
     store::StoreError,
 };
 
+/// For how long after a promotion another replica may still have asked the old master, in microseconds: as long as Redis lets a
+/// master count that nobody follows (docs/reference/redis.md).
+const PARTITION_US: u64 = 10_000_000;
+
 /// The strict policies of a check that may not trust their counters, each with its cell.
 pub(super) struct Distrust<'p> {
     matches: Matches<'p>,
@@ -33,6 +37,7 @@ impl Limiter {
             if complete_for_us == 0 && !was_asked {
                 continue;
             }
+            let complete_for_us = complete_for_us.saturating_sub(PARTITION_US);
             let mut limits = found.bundle.limits.iter();
             if !limits.all(|limit| limit.limit.is_covered_by(complete_for_us, now_us)) {
                 let distrust = distrust

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Cmd, ConnectionInfo, Value};
+use redis::{Cmd, ConnectionInfo, RedisError, Value};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout_at},
@@ -311,17 +311,21 @@ impl Cluster {
                 nodes.push(Arc::clone(node));
             }
         }
+        if map.state != MapState::Known {
+            tracing::info!(nodes = nodes.len(), "the slots of the cluster are known");
+        }
         *map = Map { owners: owners.into(), nodes, state: MapState::Known };
         drop(map);
         self.mapped.notify_waiters();
     }
 
     /// No node could be asked for the map.
-    fn not_mapped(&self) {
+    fn not_mapped(&self, error: &RedisError) {
         let mut map = self.lock();
         if map.state == MapState::Unknown {
             map.state = MapState::Failed;
             drop(map);
+            tracing::warn!(%error, "no node tells the slots of the cluster; policies are answered by their failure modes");
             self.mapped.notify_waiters();
         }
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, RedisResult, Value, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value, aio::MultiplexedConnection,
     from_redis_value,
 };
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -39,6 +39,7 @@ pub(super) async fn keep_up(cluster: Weak<Cluster>) {
     let mut informants = Informants { asked: None, next: usize::try_from(first).unwrap_or(0) };
     // Of those asked one after the other that did not know as much: how many, and the most that one knew.
     let (mut passed_over, mut best) = (0, Vec::new());
+    let mut last_error = RedisError::from((ErrorKind::Client, "no node knows any slot"));
     loop {
         let Some(cluster) = cluster.upgrade() else { return };
         let patience = cluster.backend.config.connect_timeout.get();
@@ -61,12 +62,13 @@ pub(super) async fn keep_up(cluster: Weak<Cluster>) {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::debug!(%error, "a node does not tell the slots of the cluster");
+                    last_error = error;
                 }
             }
             // Every one that there is has been asked.
             if passed_over >= candidates(&cluster).len() {
                 if best.is_empty() {
-                    cluster.not_mapped();
+                    cluster.not_mapped(&last_error);
                 } else {
                     cluster.adopt(&best);
                 }

@@ -184,6 +184,8 @@ impl Limit {
             Rule::SlidingWindow(rule) => rule.width_us * (SlidingWindow::SUB_WINDOWS + 1),
             Rule::SlidingLog(rule) => rule.period_us,
             Rule::TokenBucket(rule) => (rule.whole_us + 1) * u64::from(rule.burst),
+            // What was lost is not renewed.
+            Rule::Concurrency(rule) => rule.lease_us,
             Rule::FixedWindow(rule) => {
                 let began_us = rule.calendar.window_at(now_us.saturating_sub(CLOCKS_DIFFER_US)).start_us;
                 now_us.saturating_sub(began_us)

@@ -53,7 +53,7 @@ impl Limiter {
     /// replica's memory if it is to be `charge`d, beside the store, which goes on counting.
     pub(super) fn denied_for_loss<'p>(&self, distrust: Distrust<'p>, charge: bool) -> Option<Verdict<'p>> {
         let Counters::Shared { local, .. } = &self.counters else { return None };
-        let check = Check { cells: distrust.cells, charge, idempotency: None };
+        let check = Check { cells: distrust.cells, charge, idempotency: None, lease: None };
         let now_us = self.clock.now_us();
         let verdict =
             degraded::verdict(Some(local), &distrust.matches, &check, StoreError::Incomplete, now_us);

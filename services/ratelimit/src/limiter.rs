@@ -170,17 +170,7 @@ impl Limiter {
         if check.cells.is_empty() {
             return Ok(Verdict::unlimited(self.clock.now_us()));
         }
-        let cells = || limited(&asked.matches).zip(&check.cells);
-        let denied = self.distrust(false, cells()).and_then(|distrust| self.denied_for_loss(distrust, false));
-        let verdict = match denied {
-            Some(denied) => denied,
-            None => {
-                let answer = self.store().decide(check).get().await;
-                // Not before: this replica may have to decide by itself, and now it is later.
-                let verdict = self.verdict(&asked.matches, check, answer, self.clock.now_us())?;
-                self.after_loss(verdict, cells(), check.charge)
-            }
-        };
+        let verdict = self.ask_store(&asked.matches, check).await?;
         self.tell(&asked.matches, &asked.attributes, check.charge, &verdict);
         Ok(verdict)
     }

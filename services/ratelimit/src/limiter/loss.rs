@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Counters, Limiter, Matches, Reason, Verdict, degraded};
+use super::{CheckError, Counters, Limiter, Matches, Reason, Verdict, degraded, limited};
 use crate::{
     domain::{CellCheck, Check, Enforcement, Match, OnDataLoss},
     store::StoreError,
@@ -19,6 +19,23 @@ pub(super) struct Distrust<'p> {
 }
 
 impl Limiter {
+    /// What the store decides of a check, unless a policy distrusts it and denies.
+    pub(super) async fn ask_store<'p>(
+        &self,
+        matches: &Matches<'p>,
+        check: &Check<'p>,
+    ) -> Result<Verdict<'p>, CheckError> {
+        let cells = || limited(matches).zip(&check.cells);
+        let distrust = self.distrust(false, cells());
+        if let Some(denied) = distrust.and_then(|distrust| self.denied_for_loss(distrust, false)) {
+            return Ok(denied);
+        }
+        let answer = self.store().decide(check).get().await;
+        // Not before: this replica may have to decide by itself, and now it is later.
+        let verdict = self.verdict(matches, check, answer, self.clock.now_us())?;
+        Ok(self.after_loss(verdict, cells(), check.charge))
+    }
+
     /// Which of these policies distrust the store now, and if it `was_asked` also one that knows nothing. Costs
     /// nothing where none is strict.
     pub(super) fn distrust<'p: 'c, 'c>(

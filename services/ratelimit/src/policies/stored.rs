@@ -2,14 +2,11 @@
 
 use super::{
     PolicyError,
-    file::{AssignmentEntry, PlanEntry, PolicyEntry, read_plan, read_policy},
+    file::{AssignmentEntry, Defaults, PlanEntry, PolicyEntry, read_plan, read_policy},
     names::{check_attribute, check_value},
     reader::{Faults, Fields},
 };
-use crate::{
-    domain::{Enforcement, FailureMode},
-    store::catalog::{Entry, EntryKey, Kind},
-};
+use crate::store::catalog::{Entry, EntryKey, Kind};
 
 /// An entry as stored, and as read.
 #[derive(Debug)]
@@ -77,7 +74,7 @@ fn parse(key: &EntryKey, path: &str, name: &str, fields: toml::Table) -> Result<
     let mut fields = Fields::new(path, fields);
     let parsed = match key.kind {
         Kind::Policy => {
-            let policy = read_policy(fields, Enforcement::default(), FailureMode::default(), &mut faults);
+            let policy = read_policy(fields, Defaults::default(), &mut faults);
             Parsed::Policy(PolicyEntry { path: name.to_owned(), ..policy })
         }
         Kind::Plan => Parsed::Plan(PlanEntry { path: name.to_owned(), ..read_plan(fields, &mut faults) }),

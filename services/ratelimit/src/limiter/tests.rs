@@ -107,6 +107,7 @@ pub(super) fn without_redis_by(text: &str, replicas: u32) -> Limiter {
         connect_timeout: second.into(),
         max_batch: 128,
         calls_in_flight: 2,
+        denied_keys: 1_000,
         breaker: BreakerConfig { failures: 1, successes: 1, open_for: second.into() },
     };
     let backend = RedisBackend::new(&config, Random::seeded(1), &Metrics::new()).expect("valid settings");

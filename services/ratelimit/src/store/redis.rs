@@ -12,6 +12,7 @@ mod call;
 mod cluster;
 mod coalescer;
 mod connection;
+mod denied;
 mod encode;
 mod history;
 mod link;
@@ -24,7 +25,6 @@ mod url;
 use std::{fs, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use futures_util::TryFutureExt;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tidegate_chassis::{
@@ -64,6 +64,9 @@ pub struct RedisStoreConfig {
     /// Calls under way at a time for each worker, 1 to 64.
     #[garde(range(min = 1, max = 64))]
     pub calls_in_flight: usize,
+    /// Denials that each worker remembers of each node, at most 1,000,000; 0 = none.
+    #[garde(range(max = 1_000_000))]
+    pub denied_keys: usize,
     /// When to leave Redis alone.
     #[garde(dive)]
     pub breaker: BreakerConfig,
@@ -137,10 +140,21 @@ impl CounterStore for RedisStore {
             Nodes::One(link) => link,
             Nodes::Cluster(cluster) => return cluster.decide(check),
         };
+        if let Some(decision) = link.denied.answer(check) {
+            return Answer::Ready(Ok(decision));
+        }
+        let asked = link.denied.ask(check);
         match link.queue.push(check, Lane::default(), Instant::now() + self.deadline) {
-            Ok(pending) => Answer::Pending(Box::pin(
-                pending.map_ok(|answered| answered.decision).map_err(StoreError::from),
-            )),
+            Ok(pending) => {
+                let denied = Arc::clone(&link.denied);
+                Answer::Pending(Box::pin(async move {
+                    let decision = pending.await.map_err(StoreError::from)?.decision;
+                    if let Some(asked) = asked {
+                        denied.learn(&asked, &decision);
+                    }
+                    Ok(decision)
+                }))
+            }
             Err(error) => Answer::Ready(Err(error)),
         }
     }

@@ -87,6 +87,7 @@ async fn what_was_counted_in_redis_is_kept_when_limits_of_one_subject_change() {
         connect_timeout: Duration::from_secs(10).into(),
         max_batch: 128,
         calls_in_flight: 2,
+        denied_keys: 1_000,
         breaker: BreakerConfig { failures: 8, successes: 3, open_for: Duration::from_secs(1).into() },
     };
     let backend = RedisBackend::new(&config, Random::seeded(1), &Metrics::new()).expect("valid settings");

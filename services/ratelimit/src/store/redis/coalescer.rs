@@ -231,6 +231,9 @@ impl Coalescer {
                 self.failures = 0;
                 self.metrics.connections.inc();
                 self.queue.set_link(Linked::Up(connection.redis.clone()));
+                if let Some(number) = connection.tracking {
+                    self.connector.denied().connected(number, connection.redis.clone());
+                }
                 self.connection = Some(connection);
             }
             Err(error) => {
@@ -251,6 +254,7 @@ impl Coalescer {
         }
         self.failed(why);
         self.metrics.connections.dec();
+        self.connector.denied().disconnected();
         self.probing = None;
         // Their answers cannot come any more; whether they were charged is not known.
         self.calls.clear();
@@ -331,6 +335,7 @@ impl Drop for Coalescer {
         if self.connection.is_some() {
             self.metrics.connections.dec();
         }
+        self.connector.denied().disconnected();
         self.queue.close();
         for (_, batch) in self.sent.drain(..) {
             // There is nothing left to judge the connection by.

@@ -9,7 +9,15 @@ use redis::{
 use tidegate_chassis::clock::Random;
 use tokio::sync::Notify;
 
-use super::{cluster::discovery, history::History, metrics::StoreMetrics, script, sentinel::Sentinels, url};
+use super::{
+    cluster::discovery,
+    denied::{self, Denied},
+    history::History,
+    metrics::StoreMetrics,
+    script,
+    sentinel::Sentinels,
+    url,
+};
 use crate::key::{TAGS, slot};
 
 /// The name of our connections in `CLIENT LIST`.
@@ -30,6 +38,8 @@ pub(super) struct Connection {
     pub(super) sha: Arc<str>,
     /// Notified once when the connection has broken.
     pub(super) lost: Arc<Notify>,
+    /// Number of the connection, if Redis tells over it of writes.
+    pub(super) tracking: Option<u64>,
     /// Who watches the node over this connection stops when nobody else uses it.
     _in_use: Arc<()>,
 }
@@ -50,6 +60,7 @@ pub(super) enum Origin {
 pub(super) struct Connector {
     origin: Origin,
     history: Arc<History>,
+    denied: Arc<Denied>,
     timeout: Duration,
     random: Random,
     metrics: StoreMetrics,
@@ -60,11 +71,12 @@ impl Connector {
     pub(super) fn new(
         origin: Origin,
         history: Arc<History>,
+        denied: Arc<Denied>,
         timeout: Duration,
         random: Random,
         metrics: StoreMetrics,
     ) -> Self {
-        Self { origin, history, timeout, random, metrics }
+        Self { origin, history, denied, timeout, random, metrics }
     }
 
     /// Waits for a while that grows with the number of failures in a row (none after 0), then tries once.
@@ -86,6 +98,11 @@ impl Connector {
             sentinels.mistrust();
         }
         result
+    }
+
+    /// What is remembered of denials by what its connections are told.
+    pub(super) fn denied(&self) -> &Denied {
+        &self.denied
     }
 
     /// Whether what is sent goes to one of several nodes, by its slot.
@@ -124,7 +141,8 @@ impl Connector {
 
     async fn prepare(&self, info: ConnectionInfo) -> RedisResult<Connection> {
         let lost = Arc::new(Notify::new());
-        let on_push = lost.clone();
+        let (on_push, denied) = (lost.clone(), Arc::clone(&self.denied));
+        let number = denied.next_connection();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeout))
             // Deadlines are kept by the coalescer, which also knows what was sent.
@@ -133,6 +151,7 @@ impl Connector {
                 if push.kind == PushKind::Disconnection {
                     on_push.notify_one();
                 }
+                denied.pushed(number, &push);
                 Ok::<(), std::convert::Infallible>(())
             });
         let node = info.addr().to_string();
@@ -147,10 +166,28 @@ impl Connector {
         // Before anything is decided by what it has.
         let id = self.history.learn(&mut redis, &node, self.is_in_cluster()).await;
         let in_use = Arc::new(());
+        let tracking = self.track(&node, &mut redis).await.then_some(number);
         let history = Arc::clone(&self.history);
         let watched = Arc::downgrade(&in_use);
         tokio::spawn(history.watch(redis.clone(), node, self.is_in_cluster(), id, watched));
-        Ok(Connection { redis, sha: sha.into(), lost, _in_use: in_use })
+        Ok(Connection { redis, sha: sha.into(), lost, tracking, _in_use: in_use })
+    }
+
+    /// Whether Redis tells of writes over this connection.
+    async fn track(&self, node: &str, redis: &mut MultiplexedConnection) -> bool {
+        // Where slots move, somebody else may have the key by the time that it is written.
+        if !self.denied.is_on() || self.is_in_cluster() {
+            return false;
+        }
+        let tracked = denied::track(redis).await;
+        if let Err(error) = &tracked {
+            tracing::warn!(
+                node,
+                %error,
+                "Redis does not tell of writes (CLIENT TRACKING): denials are not remembered, and each asks Redis"
+            );
+        }
+        tracked.is_ok()
     }
 
     fn delay(&self, failures: u32) -> Duration {

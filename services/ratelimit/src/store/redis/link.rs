@@ -6,6 +6,7 @@ use super::{
     RedisBackend,
     coalescer::Coalescer,
     connection::{Connector, Origin},
+    denied::Denied,
     history::History,
     queue::Queue,
 };
@@ -17,6 +18,7 @@ pub(super) struct Link {
     /// The node, for people and for its breaker.
     pub(super) name: Arc<str>,
     pub(super) history: Arc<History>,
+    pub(super) denied: Arc<Denied>,
 }
 
 impl Link {
@@ -24,9 +26,11 @@ impl Link {
     pub(super) fn open(backend: &RedisBackend, name: &str, origin: Origin) -> Self {
         let name = Arc::from(name);
         let history = Arc::new(History::new());
+        let denied = Denied::new(backend.config.denied_keys, &backend.random, backend.metrics.denied.clone());
         let connector = Connector::new(
             origin,
             Arc::clone(&history),
+            Arc::clone(&denied),
             backend.config.connect_timeout.get(),
             backend.random.clone(),
             backend.metrics.clone(),
@@ -36,7 +40,7 @@ impl Link {
         tokio::spawn(
             Coalescer::new(backend, Arc::clone(&name), connector, breaker, Arc::clone(&queue)).run(),
         );
-        Self { queue, name, history }
+        Self { queue, name, history, denied }
     }
 }
 

@@ -35,6 +35,40 @@ pub(super) struct StoreMetrics {
     timeouts: Counter,
     checks_per_call: Histogram,
     seconds: Histogram,
+    pub(super) denied: DeniedMetrics,
+}
+
+/// Counters of the denials that are remembered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DeniedMetrics {
+    /// Connections that tell of writes.
+    pub(super) tracking: Gauge<i64, AtomicI64>,
+    /// Checks answered from memory.
+    pub(super) hits: Counter,
+    /// Denials taken in.
+    pub(super) remembered: Counter,
+    /// Cells in whose writes interest was registered.
+    pub(super) registrations: Counter,
+    /// Cells of which a write was told.
+    pub(super) invalidations: Counter,
+}
+
+impl DeniedMetrics {
+    fn register(&self, metrics: &Metrics) {
+        metrics.register(
+            "tidegate_ratelimit_redis_tracking",
+            "Connections over which Redis tells of writes, so that denials are remembered",
+            self.tracking.clone(),
+        );
+        for (name, help, counter) in [
+            ("hits", "Checks denied from memory, without asking Redis", &self.hits),
+            ("remembered", "Denials taken in, renewed ones included", &self.remembered),
+            ("registrations", "Cells in whose writes interest was registered at Redis", &self.registrations),
+            ("invalidations", "Cells of which Redis told that they were written", &self.invalidations),
+        ] {
+            metrics.register(&format!("tidegate_ratelimit_denied_{name}"), help, counter.clone());
+        }
+    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -88,7 +122,9 @@ impl StoreMetrics {
             timeouts: Counter::default(),
             checks_per_call: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
             seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 12)),
+            denied: DeniedMetrics::default(),
         };
+        these.denied.register(metrics);
         metrics.register(
             "tidegate_ratelimit_redis_connections",
             "Connections to Redis that are up",

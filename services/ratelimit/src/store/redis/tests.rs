@@ -2,6 +2,7 @@
 
 mod access;
 mod cluster;
+mod denied;
 mod history;
 mod leases;
 mod outage;
@@ -28,6 +29,7 @@ fn config(url: &str) -> RedisStoreConfig {
         connect_timeout: Duration::from_secs(10).into(),
         max_batch: 128,
         calls_in_flight: 2,
+        denied_keys: 1_000,
         breaker: BreakerConfig { failures: 8, successes: 3, open_for: Duration::from_millis(200).into() },
     }
 }

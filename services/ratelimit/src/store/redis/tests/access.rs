@@ -12,8 +12,9 @@ use super::{
 use crate::key::slot;
 
 /// As in docs/reference/redis.md.
-const RIGHTS: &str = "on >pw ~tg2:* +evalsha +eval +script|load +get +set +setrange +del +pttl +pexpire +time +role +info +cluster|slots \
-                      +client|setname +config|get +hello +ping +select +asking";
+const RIGHTS: &str = "on >pw ~tg2:* +evalsha +eval +script|load +get +set +setrange +del +pttl +pexpire +time +role +info \
+                      +cluster|slots +client|setname +client|tracking +client|caching +exists +config|get +hello +ping \
+                      +select +asking";
 
 /// At sentinels, as there.
 const SENTINEL_RIGHTS: &str =

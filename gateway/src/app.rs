@@ -75,15 +75,17 @@ impl Deref for App {
 }
 
 fn cors(config: &CorsConfig) -> Option<CorsLayer> {
-    const ASKED: [HeaderName; 6] = [
+    const ASKED: [HeaderName; 7] = [
         header::AUTHORIZATION,
         header::CONTENT_TYPE,
+        header::IF_MATCH,
         HeaderName::from_static("idempotency-key"),
         HeaderName::from_static("traceparent"),
         HeaderName::from_static("x-api-key"),
         HeaderName::from_static("x-request-id"),
     ];
-    const SHOWN: [HeaderName; 7] = [
+    const SHOWN: [HeaderName; 8] = [
+        header::ETAG,
         header::RETRY_AFTER,
         HeaderName::from_static("ratelimit"),
         HeaderName::from_static("ratelimit-policy"),
@@ -98,7 +100,7 @@ fn cors(config: &CorsConfig) -> Option<CorsLayer> {
     let origins: Vec<_> = config.origins.iter().map(Origin::header).collect();
     let cors = CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers(ASKED)
         .expose_headers(SHOWN)
         .max_age(config.max_age.get());

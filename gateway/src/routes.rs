@@ -2,8 +2,12 @@
 //! document cannot know other paths than the router.
 
 pub(crate) mod check;
+mod entries;
+mod etag;
 mod health;
 mod organizations;
+mod plans;
+mod policies;
 mod problems;
 mod query;
 mod usage;
@@ -37,6 +41,12 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(organizations::reset))
         .routes(routes!(usage::top_keys))
         .routes(routes!(usage::policies))
+        .routes(routes!(policies::list, policies::create))
+        .routes(routes!(policies::get, policies::update, policies::delete))
+        .routes(routes!(policies::versions))
+        .routes(routes!(policies::rollback))
+        .routes(routes!(plans::list, plans::create))
+        .routes(routes!(plans::get, plans::update, plans::delete))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(document))
@@ -63,6 +73,7 @@ pub fn openapi() -> String {
         (name = "check", description = "May this request go on?"),
         (name = "organizations", description = "What one organization may do, and has done"),
         (name = "usage", description = "Who asks, who is denied, and what the policies say"),
+        (name = "policies", description = "What is limited, for whom, and by how much"),
         (name = "health", description = "Is the gateway well?")
     )
 )]

@@ -35,7 +35,8 @@ pub(crate) struct RateLimit {
     metrics: Arc<GatewayMetrics>,
 }
 
-type Client = RateLimitServiceClient<Channel>;
+/// Calls one address.
+pub(crate) type Client = RateLimitServiceClient<Channel>;
 type Answer<T> = Result<Response<T>, Status>;
 
 impl RateLimit {
@@ -145,6 +146,20 @@ impl RateLimit {
             async move { self.counted(call.await.map_err(|failure| failure.status)) }
         });
         join_all(calls).await
+    }
+
+    /// Any other call, by what `send` does with a client, within `deadline`.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub(crate) async fn ask<T: Clone, R, F: Future<Output = Answer<R>>>(
+        &self,
+        request: T,
+        context: &RequestContext,
+        deadline: Duration,
+        send: impl Fn(Client, Request<T>) -> F,
+    ) -> Result<R, Status> {
+        self.counted(self.call(request, context, deadline, send).await)
     }
 
     /// Calls one address, and once more another if the first call has certainly not been executed. A

@@ -39,6 +39,8 @@ fn translate(code: Code, reason: Option<&str>, message: &str, violations: Vec<Vi
     let (http_status, word, own_detail) = meaning(code);
     let http_status = match reason {
         Some("IDEMPOTENCY_KEY_REUSED") => StatusCode::UNPROCESSABLE_ENTITY,
+        Some("ETAG_MISMATCH") => StatusCode::PRECONDITION_FAILED,
+        Some("ENTRY_READ_ONLY" | "ENTRY_IN_USE" | "DATABASE_NOT_CONFIGURED") => StatusCode::CONFLICT,
         _ => http_status,
     };
     let detail = match own_detail {
@@ -91,9 +93,16 @@ fn reason(details: &ErrorDetails) -> Option<&str> {
 /// `not_found`; the violation names it.
 fn word_of(reason: Option<&str>, word: &'static str) -> Cow<'static, str> {
     match reason {
-        None | Some("" | "INVALID_REQUEST" | "NAMESPACE_NOT_FOUND" | "LIMIT_NOT_FOUND") => {
-            Cow::Borrowed(word)
-        }
+        None
+        | Some(
+            ""
+            | "INVALID_REQUEST"
+            | "NAMESPACE_NOT_FOUND"
+            | "LIMIT_NOT_FOUND"
+            | "ENTRY_NOT_FOUND"
+            | "ENTRY_EXISTS"
+            | "CONCURRENT_CHANGES",
+        ) => Cow::Borrowed(word),
         Some(reason) => Cow::Owned(reason.to_ascii_lowercase()),
     }
 }

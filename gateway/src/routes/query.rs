@@ -5,6 +5,9 @@ use http::Uri;
 
 use crate::problem::Violations;
 
+/// The most entries on one page.
+const MOST_ON_A_PAGE: u64 = 100;
+
 /// The parameters of a call. Ask for each that it has, then [`finish`](Self::finish).
 pub(super) struct Parameters(Vec<(String, String)>);
 
@@ -43,6 +46,19 @@ impl Parameters {
                 None
             }
         }
+    }
+
+    /// A number that is not negative, if it is there.
+    pub(super) fn number(&mut self, name: &str, violations: &mut Violations) -> Option<u64> {
+        let number = self.text(name, violations)?.parse();
+        number.map_err(|_| violations.add(name, "must be an integer of 0 or more")).ok()
+    }
+
+    /// `page_size`, at most 100, and `page_token`.
+    pub(super) fn page(&mut self, violations: &mut Violations) -> (i32, String) {
+        let size = self.number("page_size", violations).unwrap_or_default().min(MOST_ON_A_PAGE);
+        let token = self.text("page_token", violations).unwrap_or_default();
+        (i32::try_from(size).expect("at most a hundred"), token)
     }
 
     /// Refuses those that were not asked for.

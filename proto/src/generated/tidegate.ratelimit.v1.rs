@@ -499,6 +499,9 @@ pub struct Policy {
     /// The plan that a caller is to get if this policy denies: the upgrade hook is told. Only with plan_of; empty = none.
     #[prost(string, tag = "15")]
     pub upgrade_plan: ::prost::alloc::string::String,
+    /// What it does after its store has lost counts.
+    #[prost(enumeration = "OnDataLoss", tag = "16")]
+    pub on_data_loss: i32,
 }
 /// Nested message and enum types in `Policy`.
 pub mod policy {
@@ -825,6 +828,39 @@ impl FailureMode {
             "FAILURE_MODE_CLOSED" => Some(Self::Closed),
             "FAILURE_MODE_OPEN" => Some(Self::Open),
             "FAILURE_MODE_LOCAL" => Some(Self::Local),
+            _ => None,
+        }
+    }
+}
+/// What a policy does when its store has lost what was counted last, or may have: after a failover or a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OnDataLoss {
+    /// Accept.
+    Unspecified = 0,
+    /// Count on with what is left: at most once more the limit is admitted.
+    Accept = 1,
+    /// Answer by the failure mode, which is not `open`, until no limit looks back as far as the loss.
+    Strict = 2,
+}
+impl OnDataLoss {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ON_DATA_LOSS_UNSPECIFIED",
+            Self::Accept => "ON_DATA_LOSS_ACCEPT",
+            Self::Strict => "ON_DATA_LOSS_STRICT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ON_DATA_LOSS_UNSPECIFIED" => Some(Self::Unspecified),
+            "ON_DATA_LOSS_ACCEPT" => Some(Self::Accept),
+            "ON_DATA_LOSS_STRICT" => Some(Self::Strict),
             _ => None,
         }
     }

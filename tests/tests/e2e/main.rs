@@ -15,6 +15,7 @@ mod never_over_admits;
 mod overrides;
 mod policies_database;
 mod policies_reload;
+mod policies_rest;
 mod redis_failover;
 mod redis_outage;
 mod seconds;

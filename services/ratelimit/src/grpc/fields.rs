@@ -4,7 +4,7 @@ use tidegate_proto::ratelimit::v1 as pb;
 use toml::{Table, Value};
 
 use crate::{
-    domain::{Enforcement, FailureMode},
+    domain::{Enforcement, FailureMode, OnDataLoss},
     policies::{Listed, Origin},
     store::catalog::{Entry, EntryKey},
 };
@@ -51,6 +51,7 @@ pub(super) fn of_policy(policy: pb::Policy) -> Table {
     put_limits(&mut table, policy.limits, policy.unlimited);
     put_word(&mut table, "enforcement", policy.enforcement, &ENFORCEMENTS);
     put_word(&mut table, "failure_mode", policy.failure_mode, &FAILURE_MODES);
+    put_word(&mut table, "on_data_loss", policy.on_data_loss, &ON_DATA_LOSS);
     table
 }
 
@@ -90,6 +91,7 @@ pub(super) fn policy(fields: &Table, meta: Option<pb::EntryMeta>) -> pb::Policy 
         unlimited: flag(fields, "unlimited"),
         enforcement: number(fields, "enforcement", &ENFORCEMENTS, pb::Enforcement::Enforce.into()),
         failure_mode: number(fields, "failure_mode", &FAILURE_MODES, pb::FailureMode::Closed.into()),
+        on_data_loss: number(fields, "on_data_loss", &ON_DATA_LOSS, pb::OnDataLoss::Accept.into()),
         replaces: texts(fields.get("replaces")),
         upgrade_plan: tables(fields.get("on_limit")).map(|action| text(action, "upgrade_plan")).collect(),
         meta,
@@ -168,6 +170,11 @@ const FAILURE_MODES: [(&str, i32); 3] = [
     (FailureMode::WORDS[0].0, pb::FailureMode::Closed as i32),
     (FailureMode::WORDS[1].0, pb::FailureMode::Open as i32),
     (FailureMode::WORDS[2].0, pb::FailureMode::Local as i32),
+];
+
+const ON_DATA_LOSS: [(&str, i32); 2] = [
+    (OnDataLoss::WORDS[0].0, pb::OnDataLoss::Accept as i32),
+    (OnDataLoss::WORDS[1].0, pb::OnDataLoss::Strict as i32),
 ];
 
 fn etag(version: u64) -> String {

@@ -25,6 +25,7 @@ mod url;
 use std::{fs, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use futures_util::TryFutureExt;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tidegate_chassis::{

@@ -10,12 +10,14 @@ const FIELDS: &str = r#"
     key_by = ["organization", "path"]
     enforcement = "shadow"
     failure_mode = "open"
+    on_data_loss = "accept"
     limits = [
         { name = "a", algorithm = "token_bucket", limit = 5, period = "1s", burst = 7 },
         { name = "b", algorithm = "sliding_log", limit = 6, period = "1h30m" },
         { name = "c", algorithm = "fixed_window", limit = 7, period = "1mo" },
         { name = "d", algorithm = "sliding_window", limit = 1_000_000_000, period = "1d" },
         { name = "e", algorithm = "sliding_window", rate = "60/min" },
+        { name = "f", algorithm = "concurrency", limit = 3, lease = "30s" },
     ]
 "#;
 
@@ -26,9 +28,9 @@ fn table(text: &str) -> Table {
 #[test]
 fn a_policy_is_the_same_after_a_round_trip() {
     let others = [
-        "name = 'n'\nnamespace = 'x'\nkey_by = ['ip']\nplan = 'free'\nenforcement = 'off'\nfailure_mode = 'local'",
-        "name = 'n'\nnamespace = 'x'\nkey_by = []\nplan = { attribute = 'plan', default = 'free' }\non_limit = { upgrade_plan = 'business' }\nenforcement = 'enforce'\nfailure_mode = 'closed'",
-        "name = 'n'\nnamespace = 'x'\ndescriptor = [{ key = 'a' }, { key = 'b', value = 'c*', shared = true }]\nunlimited = true\nenforcement = 'enforce'\nfailure_mode = 'closed'",
+        "name = 'n'\nnamespace = 'x'\nkey_by = ['ip']\nplan = 'free'\nenforcement = 'off'\nfailure_mode = 'local'\non_data_loss = 'strict'",
+        "name = 'n'\nnamespace = 'x'\nkey_by = []\nplan = { attribute = 'plan', default = 'free' }\non_limit = { upgrade_plan = 'business' }\nenforcement = 'enforce'\nfailure_mode = 'closed'\non_data_loss = 'accept'",
+        "name = 'n'\nnamespace = 'x'\ndescriptor = [{ key = 'a' }, { key = 'b', value = 'c*', shared = true }]\nunlimited = true\nenforcement = 'enforce'\nfailure_mode = 'closed'\non_data_loss = 'accept'",
     ];
     for text in others.into_iter().chain([FIELDS]) {
         let fields = table(text);
@@ -55,6 +57,7 @@ fn what_is_not_said_is_the_default() {
     let policy = policy(&table("name = 'n'\nlimits = [{ name = 'a', limit = 1, period = '1m' }]"), None);
     assert_eq!(policy.enforcement(), pb::Enforcement::Enforce);
     assert_eq!(policy.failure_mode(), pb::FailureMode::Closed);
+    assert_eq!(policy.on_data_loss(), pb::OnDataLoss::Accept);
     assert_eq!(policy.limits[0].algorithm(), pb::Algorithm::SlidingWindow);
     let fields = of_policy(pb::Policy { name: "n".to_owned(), ..pb::Policy::default() });
     assert_eq!(fields, table("name = 'n'\nnamespace = ''\nkey_by = []"));

@@ -40,6 +40,7 @@ fn limiter_on(server: &RedisServer) -> Limiter {
         connect_timeout: second.into(),
         max_batch: 128,
         calls_in_flight: 2,
+        denied_keys: 1_000,
         breaker: BreakerConfig { failures: 8, successes: 1, open_for: (second / 10).into() },
     };
     let backend = RedisBackend::new(&config, Random::seeded(1), &Metrics::new()).expect("valid settings");

@@ -1,0 +1,201 @@
+//! JSON to policies and plans. Types are checked here; what the fields say is checked by the service, as a whole.
+
+use serde_json::{Map, Value};
+use tidegate_proto::ratelimit::v1::{
+    Algorithm, DescriptorLevel, Enforcement, FailureMode, LimitSpec, OnDataLoss, Patterns, Plan, PlanOf, Policy,
+    policy::MatchEntry,
+};
+
+use super::words::{ALGORITHMS, ENFORCEMENTS, FAILURE_MODES, ON_DATA_LOSS};
+use crate::{
+    body::fields::{object, path, unknown, wrong_type},
+    problem::Violations,
+};
+
+type Fields = Map<String, Value>;
+
+/// Reads a policy.
+pub(in crate::routes) fn policy(body: Value, violations: &mut Violations) -> Policy {
+    let mut policy = Policy::default();
+    let Some(mut fields) = object(body, "", violations) else { return policy };
+    policy.namespace = text(&mut fields, "", "namespace", violations);
+    policy.name = text(&mut fields, "", "name", violations);
+    policy.r#match = conditions(&mut fields, violations);
+    policy.when = text(&mut fields, "", "when", violations);
+    policy.key_by = texts(&mut fields, "", "key_by", violations);
+    policy.descriptor =
+        objects(&mut fields, "descriptor", violations, |at, level, violations| DescriptorLevel {
+            key: text(level, at, "key", violations),
+            value: text(level, at, "value", violations),
+            shared: flag(level, at, "shared", violations),
+        });
+    policy.replaces = texts(&mut fields, "", "replaces", violations);
+    match fields.remove("plan") {
+        None => {}
+        Some(Value::String(plan)) => policy.plan = plan,
+        Some(value @ Value::Object(_)) => {
+            policy.plan_of = object(value, "plan", violations).map(|mut of| {
+                let plan_of = PlanOf {
+                    attribute: text(&mut of, "plan", "attribute", violations),
+                    default: text(&mut of, "plan", "default", violations),
+                };
+                unknown(&of, "plan", violations);
+                plan_of
+            });
+        }
+        Some(other) => {
+            let wanted = "a string, or an object of attribute and default";
+            wrong_type("plan".to_owned(), wanted, &other, violations);
+        }
+    }
+    if let Some(action) = fields.remove("on_limit")
+        && let Some(mut action) = object(action, "on_limit", violations)
+    {
+        policy.upgrade_plan = text(&mut action, "on_limit", "upgrade_plan", violations);
+        unknown(&action, "on_limit", violations);
+    }
+    (policy.limits, policy.unlimited) = limits(&mut fields, violations);
+    policy.enforcement =
+        word(&mut fields, "", "enforcement", &ENFORCEMENTS, violations).map_or(0, Enforcement::into);
+    policy.failure_mode =
+        word(&mut fields, "", "failure_mode", &FAILURE_MODES, violations).map_or(0, FailureMode::into);
+    policy.on_data_loss =
+        word(&mut fields, "", "on_data_loss", &ON_DATA_LOSS, violations).map_or(0, OnDataLoss::into);
+    unknown(&fields, "", violations);
+    policy
+}
+
+/// Reads a plan.
+pub(in crate::routes) fn plan(body: Value, violations: &mut Violations) -> Plan {
+    let mut plan = Plan::default();
+    let Some(mut fields) = object(body, "", violations) else { return plan };
+    plan.name = text(&mut fields, "", "name", violations);
+    (plan.limits, plan.unlimited) = limits(&mut fields, violations);
+    unknown(&fields, "", violations);
+    plan
+}
+
+/// Reads a number that is not negative.
+pub(in crate::routes) fn number(
+    fields: &mut Fields,
+    at: &str,
+    name: &str,
+    violations: &mut Violations,
+) -> Option<u64> {
+    let value = fields.remove(name)?;
+    let number = value.as_u64();
+    if number.is_none() {
+        violations.add(path(at, name), "must be an integer of 0 or more");
+    }
+    number
+}
+
+fn limits(fields: &mut Fields, violations: &mut Violations) -> (Vec<LimitSpec>, bool) {
+    let limits = objects(fields, "limits", violations, |at, limit, violations| LimitSpec {
+        name: text(limit, at, "name", violations),
+        algorithm: word(limit, at, "algorithm", &ALGORITHMS, violations).map_or(0, Algorithm::into),
+        limit: number(limit, at, "limit", violations).unwrap_or_default(),
+        period: text(limit, at, "period", violations),
+        burst: number(limit, at, "burst", violations).unwrap_or_default(),
+        rate: text(limit, at, "rate", violations),
+        lease: text(limit, at, "lease", violations),
+    });
+    (limits, flag(fields, "", "unlimited", violations))
+}
+
+fn conditions(fields: &mut Fields, violations: &mut Violations) -> Vec<MatchEntry> {
+    let Some(value) = fields.remove("match") else { return Vec::new() };
+    let conditions = object(value, "match", violations).unwrap_or_default();
+    let entry = |(key, value): (String, Value)| {
+        let at = path("match", &key);
+        let values = match value {
+            Value::String(text) => vec![text],
+            other => list(other, &at, violations),
+        };
+        MatchEntry { key, value: Some(Patterns { values }) }
+    };
+    conditions.into_iter().map(entry).collect()
+}
+
+fn text(fields: &mut Fields, at: &str, name: &str, violations: &mut Violations) -> String {
+    match fields.remove(name) {
+        None => String::new(),
+        Some(Value::String(text)) => text,
+        Some(other) => {
+            wrong_type(path(at, name), "a string", &other, violations);
+            String::new()
+        }
+    }
+}
+
+fn flag(fields: &mut Fields, at: &str, name: &str, violations: &mut Violations) -> bool {
+    match fields.remove(name) {
+        None => false,
+        Some(Value::Bool(flag)) => flag,
+        Some(other) => {
+            wrong_type(path(at, name), "a boolean", &other, violations);
+            false
+        }
+    }
+}
+
+fn word<T: Copy>(
+    fields: &mut Fields,
+    at: &str,
+    name: &str,
+    words: &[(&str, T)],
+    violations: &mut Violations,
+) -> Option<T> {
+    let text = text(fields, at, name, violations);
+    let found = words.iter().find(|(word, _)| *word == text);
+    if found.is_none() && !text.is_empty() {
+        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        violations.add(path(at, name), format!("must be one of {}", words.join(", ")));
+    }
+    found.map(|(_, value)| *value)
+}
+
+fn texts(fields: &mut Fields, at: &str, name: &str, violations: &mut Violations) -> Vec<String> {
+    fields.remove(name).map_or_else(Vec::new, |value| list(value, &path(at, name), violations))
+}
+
+fn list(value: Value, at: &str, violations: &mut Violations) -> Vec<String> {
+    let Value::Array(items) = value else {
+        wrong_type(at.to_owned(), "an array of strings", &value, violations);
+        return Vec::new();
+    };
+    let text = |(index, item): (usize, Value)| match item {
+        Value::String(text) => Some(text),
+        other => {
+            wrong_type(format!("{at}[{index}]"), "a string", &other, violations);
+            None
+        }
+    };
+    items.into_iter().enumerate().filter_map(text).collect()
+}
+
+/// Reads each object of an array, each at its path, and refuses fields that are left.
+fn objects<T>(
+    fields: &mut Fields,
+    name: &str,
+    violations: &mut Violations,
+    mut read: impl FnMut(&str, &mut Fields, &mut Violations) -> T,
+) -> Vec<T> {
+    match fields.remove(name) {
+        None => Vec::new(),
+        Some(Value::Array(items)) => {
+            let item = |(index, item)| {
+                let at = format!("{name}[{index}]");
+                let mut fields = object(item, &at, violations)?;
+                let value = read(&at, &mut fields, violations);
+                unknown(&fields, &at, violations);
+                Some(value)
+            };
+            items.into_iter().enumerate().filter_map(item).collect()
+        }
+        Some(other) => {
+            wrong_type(name.to_owned(), "an array of objects", &other, violations);
+            Vec::new()
+        }
+    }
+}

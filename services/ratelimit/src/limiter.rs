@@ -7,6 +7,7 @@ mod error;
 mod lease_token;
 mod leases;
 mod loss;
+mod question;
 mod request_limit;
 mod upgrades;
 mod verdict;
@@ -25,6 +26,7 @@ pub use self::{
     error::CheckError,
     lease_token::LeaseToken,
     leases::LeaseGrant,
+    question::Question,
     request_limit::RequestLimit,
     upgrades::{Upgrade, Upgrades},
 };
@@ -70,29 +72,6 @@ pub struct LimiterSettings {
     /// How long an admission with an idempotency key is remembered, in microseconds.
     pub idempotency_ttl_us: u64,
 }
-
-/// One request to be decided.
-pub struct Question<'a, A: ?Sized> {
-    /// Namespace of the policies.
-    pub namespace: &'a str,
-    /// What is known of the request.
-    pub attributes: &'a A,
-    /// Tokens, at least 1.
-    pub cost: u64,
-    /// Decide without charging.
-    pub dry_run: bool,
-    /// Makes a retry free; empty for none.
-    pub idempotency_key: &'a str,
-}
-
-// Not derived, since that would ask the same of the attributes.
-impl<A: ?Sized> Clone for Question<'_, A> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<A: ?Sized> Copy for Question<'_, A> {}
 
 type Matches<'p> = SmallVec<[Match<'p>; 4]>;
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 use tidegate_proto::ratelimit::v1::{
-    Algorithm, DescriptorLevel, Enforcement, FailureMode, LimitSpec, OnDataLoss, Patterns, Plan, PlanOf, Policy,
-    policy::MatchEntry,
+    Algorithm, DescriptorLevel, Enforcement, FailureMode, LimitSpec, OnDataLoss, Patterns, Plan, PlanOf,
+    Policy, policy::MatchEntry,
 };
 
 use super::words::{ALGORITHMS, ENFORCEMENTS, FAILURE_MODES, ON_DATA_LOSS};

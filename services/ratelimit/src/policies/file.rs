@@ -104,10 +104,7 @@ impl PolicyFile {
                 .collect(),
             policies: policies
                 .into_iter()
-                .map(|fields| PolicyEntry {
-                    source: fields.json(),
-                    ..read_policy(fields, defaults, faults)
-                })
+                .map(|fields| PolicyEntry { source: fields.json(), ..read_policy(fields, defaults, faults) })
                 .collect(),
             assignments: root.table("assignments", faults).map_or_else(Vec::new, |fields| {
                 let attributes = fields.entries();

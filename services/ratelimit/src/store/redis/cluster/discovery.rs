@@ -6,8 +6,8 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value, aio::MultiplexedConnection,
-    from_redis_value,
+    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value,
+    aio::MultiplexedConnection, from_redis_value,
 };
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 

@@ -43,6 +43,18 @@ pub struct PolicyError {
     pub description: String,
 }
 
+/// So many faults are logged one by one; `tidegate policies validate` shows them all.
+const MAX_LOGGED: usize = 100;
+
+/// Gives `log` the first faults of many, and tells how many more there are.
+pub(crate) fn log_faults(faults: &[PolicyError], log: impl Fn(&PolicyError)) {
+    faults.iter().take(MAX_LOGGED).for_each(log);
+    let more = faults.len().saturating_sub(MAX_LOGGED);
+    if more > 0 {
+        tracing::error!(more, "there are more faults in the policies, which are not logged");
+    }
+}
+
 /// Everything that is wrong with a policy file: at least one fault. Shown one per line, each
 /// preceded by the name of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Catalog, CatalogSettings, ChangeError, Wish, change::prepare, metrics::KeeperMetrics};
 use crate::{
     domain::PolicySet,
-    policies::{Layers, PolicyErrors, StoredEntry},
+    policies::{Layers, PolicyErrors, StoredEntry, log_faults},
     store::catalog::{CatalogError, CatalogStore, Entry, EntryKey},
 };
 
@@ -295,9 +295,9 @@ impl Keeper {
             }
             Err(faults) => {
                 self.metrics.valid(false);
-                for fault in faults {
+                log_faults(&faults, |fault| {
                     tracing::error!(%fault, revision = self.revision, "the policies of the database do not fit the file of this replica; those in force stay as they are");
-                }
+                });
             }
         }
     }

@@ -2,7 +2,7 @@
 //! layouts are computed.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, OnceLock},
 };
 
@@ -28,6 +28,7 @@ pub(super) struct StoredEntries<'a> {
 /// Everything in force, one layer on top of the other: what is built in, what is stored, the file. An entry takes the place of
 /// one of the same name in a layer below.
 pub(super) struct Merged<'a> {
+    built_in: &'a PolicyFile,
     plans: Vec<&'a PlanEntry>,
     names: PlanNames,
     policies: Vec<&'a PolicyEntry>,
@@ -53,6 +54,7 @@ pub(super) fn merge<'a>(
         check_upgrade_of(policy, &names, faults);
     }
     check_replaces(&policies, faults);
+    check_replaces_in_circles(&policies, faults);
     check_pairs(&plans, &policies, faults);
     let mut assignments = Assignments::new();
     let below = stored.iter().flat_map(|stored| stored.assignments.iter().copied());
@@ -69,7 +71,7 @@ pub(super) fn merge<'a>(
         check_namespaces_are_used(&file.namespaces, &policies, faults);
     }
     let overrides = file.overrides.iter().collect();
-    Merged { plans, names, policies, assignments, namespaces: &file.namespaces, overrides }
+    Merged { built_in, plans, names, policies, assignments, namespaces: &file.namespaces, overrides }
 }
 
 /// The first of a name keeps its place in the order.
@@ -114,19 +116,63 @@ impl Merged<'_> {
         !self.overrides.is_empty()
     }
 
-    /// The policies in force. Nothing if a fault was noted, or is found in overrides, which are looked at last.
+    /// The policies in force. Nothing if a fault was noted, or is found in overrides: those are looked at last, and all the same if there
+    /// is a fault elsewhere, but for those of policies that have one.
     pub(super) fn build(self, replicas: u32, faults: &mut Faults) -> Option<PolicySet> {
-        if !faults.0.is_empty() {
-            return None;
+        if faults.0.is_empty() {
+            let Self { plans, names, policies, assignments, namespaces, overrides, .. } = self;
+            let set = policy_set(&plans, (names, assignments), &policies, namespaces, replicas);
+            return overrides::apply(set, &overrides, faults);
         }
-        let settings =
-            self.namespaces.iter().map(|entry| (entry.name.clone(), entry.settings.clone())).collect();
-        let plans: Vec<_> = self.plans.iter().map(|plan| Arc::new(build_plan(plan, replicas))).collect();
-        let (names, assignments) = (Arc::new(self.names.into()), Arc::new(self.assignments));
-        let shared = Shared { plans: &plans, names, assignments, replicas };
-        let policies: Vec<_> = self.policies.iter().map(|policy| shared.build_policy(policy)).collect();
-        overrides::apply(PolicySet::new(policies, plans, &settings), &self.overrides, faults)
+        if !self.overrides.is_empty() {
+            self.check_overrides(replicas, faults);
+        }
+        None
     }
+
+    /// Holds overrides against the policies that have no fault.
+    fn check_overrides(self, replicas: u32, faults: &mut Faults) {
+        let faulty: HashSet<&str> = faults.0.iter().flat_map(|fault| beginnings(&fault.path)).collect();
+        if faulty.contains("policies") {
+            // There are too many to be built.
+            return;
+        }
+        let plans_are_sound = self.plans.iter().all(|plan| !faulty.contains(&*plan.path));
+        let is_sound = |policy: &&PolicyEntry| {
+            let is_built_in = || self.built_in.policies.iter().any(|of| std::ptr::eq(of, *policy));
+            let has_own_limits = matches!(policy.tariff, Some(TariffEntry::Limits(_)));
+            (has_own_limits || plans_are_sound) && (!faulty.contains(&*policy.path) || is_built_in())
+        };
+        let (sound, left_out): (Vec<_>, Vec<_>) = self.policies.iter().copied().partition(is_sound);
+        let left_out: HashSet<_> =
+            left_out.iter().map(|policy| (policy.namespace.as_deref(), policy.name.as_deref())).collect();
+        let overrides = self.overrides.iter().copied();
+        let overrides: Vec<_> = overrides
+            .filter(|of| !left_out.contains(&(of.namespace.as_deref(), of.policy.as_deref())))
+            .collect();
+        let set = policy_set(&self.plans, (self.names, self.assignments), &sound, self.namespaces, replicas);
+        overrides::apply(set, &overrides, faults);
+    }
+}
+
+/// A path and all that it lies in.
+fn beginnings(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('.').map(|(at, _)| &path[..at]).chain([path])
+}
+
+fn policy_set(
+    plans: &[&PlanEntry],
+    (names, assignments): (PlanNames, Assignments),
+    policies: &[&PolicyEntry],
+    namespaces: &[NamespaceEntry],
+    replicas: u32,
+) -> PolicySet {
+    let settings = namespaces.iter().map(|entry| (entry.name.clone(), entry.settings.clone())).collect();
+    let plans: Vec<_> = plans.iter().map(|plan| Arc::new(build_plan(plan, replicas))).collect();
+    let (names, assignments) = (Arc::new(names.into()), Arc::new(assignments));
+    let shared = Shared { plans: &plans, names, assignments, replicas };
+    let policies: Vec<_> = policies.iter().map(|policy| shared.build_policy(policy)).collect();
+    PolicySet::new(policies, plans, &settings)
 }
 
 fn check_plan_names(plans: &[PlanEntry], faults: &mut Faults) {
@@ -177,6 +223,31 @@ fn check_replaces(policies: &[&PolicyEntry], faults: &mut Faults) {
                 let description =
                     format!("there is no other policy {name:?} with a descriptor in its namespace");
                 faults.add(format!("{}.replaces[{index}]", policy.path), description);
+            }
+        }
+    }
+}
+
+/// Where policies take the place of each other none is left.
+fn check_replaces_in_circles(policies: &[&PolicyEntry], faults: &mut Faults) {
+    let of = |policy: &PolicyEntry, name: &str| Some((policy.namespace.clone()?, name.to_owned()));
+    let replacing = policies.iter().filter(|policy| !policy.replaces.is_empty());
+    let replacing: HashMap<_, _> =
+        replacing.filter_map(|policy| Some((of(policy, policy.name.as_deref()?)?, policy))).collect();
+    for policy in policies {
+        let Some(own) = policy.name.as_deref() else { continue };
+        for (index, name) in policy.replaces.iter().enumerate() {
+            let (mut seen, mut ahead) = (HashSet::new(), vec![name.as_str()]);
+            while let Some(next) = ahead.pop().filter(|next| *next != own) {
+                let further =
+                    of(policy, next).and_then(|key| replacing.get(&key)).filter(|_| seen.insert(next));
+                ahead.extend(further.iter().flat_map(|further| &further.replaces).map(String::as_str));
+                if ahead.contains(&own) {
+                    let description =
+                        format!("{name:?} takes the place of {own:?} in turn, so neither would apply");
+                    faults.add(format!("{}.replaces[{index}]", policy.path), description);
+                    break;
+                }
             }
         }
     }

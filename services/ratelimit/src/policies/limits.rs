@@ -54,12 +54,16 @@ fn read_limit(
         fields.value("algorithm");
         Some(Algorithm::default())
     };
-    let denies_all = may_deny_all && fields.is_zero("limit");
+    let mut denies_all = may_deny_all && fields.is_zero("limit");
     // What there is in the place of a period: the other word is an unknown key, and there is no rate.
     let word = if algorithm == Some(Algorithm::Concurrency) { "lease" } else { "period" };
     let rate = if word == "period" { read_rate(&mut fields, "limit", faults) } else { None };
     let (limit, period, is_rate) = match rate {
-        Some(rate) => (rate.map(|(limit, _)| limit), rate.map(|(_, period)| period), true),
+        Some(rate) => {
+            denies_all = may_deny_all && rate.is_some_and(|(limit, _)| limit == 0);
+            let limit = rate.map(|(limit, _)| if denies_all { 1 } else { limit });
+            (limit, rate.map(|(_, period)| period), true)
+        }
         None => {
             fields.need("limit", faults);
             let limit = match denies_all {

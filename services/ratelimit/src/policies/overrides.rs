@@ -98,7 +98,6 @@ impl OverrideEntry {
     /// [set](PolicySet::with_overrides).
     pub(super) fn resolve(&self, set: &PolicySet, faults: &mut Faults) -> Option<Override> {
         let (namespace, name) = (self.namespace.as_deref()?, self.policy.as_deref()?);
-        let (limit, key, numbers) = (self.limit.as_deref()?, self.key.as_ref()?, self.numbers?);
         let Some(declared) = set.namespace(namespace) else {
             let description = format!("no policy is declared in namespace {namespace:?}");
             faults.add(format!("{}.namespace", self.path), description);
@@ -109,16 +108,18 @@ impl OverrideEntry {
             faults.add(format!("{}.policy", self.path), description);
             return None;
         };
-        let key = match key {
+        let key = match self.key.as_ref()? {
             KeyEntry::InOrder(patterns) => patterns.clone(),
             KeyEntry::ByName(entries) => {
                 in_order(entries.clone(), policy, &format!("{}.key", self.path), faults)?
             }
         };
+        // Numbers that every limit can have, where those that are written were noted as faulty: the rest is checked all the same.
+        let numbers = self.numbers.unwrap_or(Numbers { tokens: 1, period: None, burst: None });
         let target = OverrideTarget {
             namespace: policy.namespace.clone(),
             policy: policy.name.clone(),
-            limit: limit.into(),
+            limit: self.limit.as_deref()?.into(),
             key: key.into(),
         };
         Some(Override { target, numbers })

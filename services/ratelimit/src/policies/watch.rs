@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{PolicyErrors, fingerprint};
+use super::{PolicyErrors, fingerprint, log_faults};
 use crate::domain::PolicySet;
 
 /// How often the file is looked at whether or not a change was seen: file systems over a network do not
@@ -153,9 +153,9 @@ impl Watched {
             Err(errors) => {
                 self.metrics.valid.set(0);
                 self.metrics.count("rejected");
-                for error in errors.iter() {
-                    tracing::error!(%path, fault = %error, "the policy file has a fault; the policies stay as they are");
-                }
+                log_faults(&errors, |fault| {
+                    tracing::error!(%path, %fault, "the policy file has a fault; the policies stay as they are");
+                });
             }
         }
     }

@@ -3,7 +3,7 @@ use std::fs;
 use rstest::rstest;
 
 use super::{LIMITS, one};
-use crate::policies::{load, parse};
+use crate::policies::{PolicyError, load, log_faults, parse};
 
 fn faults(text: &str) -> Vec<String> {
     let errors = parse(text, "policies.toml", 1).expect_err("refused");
@@ -159,7 +159,32 @@ fn only_policies_with_a_descriptor_deny_all_or_take_the_place_of_others() {
             "policies[0].limits[0].limit: must be 1 to 1000000000 tokens, is 0"
         ]
     );
-    parse(&one(&format!("descriptor = [{{ key = 'path' }}]\n{nothing}")), "test", 1).expect("valid");
+    for nothing in [nothing, "limits = [{ name = 'minute', rate = '0/min' }]"] {
+        let set =
+            parse(&one(&format!("descriptor = [{{ key = 'path' }}]\n{nothing}")), "test", 1).expect("valid");
+        let policy = set.namespace("test").and_then(|of| of.policy("one")).expect("declared");
+        assert_eq!(policy.tariff.bundles()[0].min_capacity, 0, "{nothing}");
+    }
+}
+
+#[test]
+fn policies_may_not_take_the_place_of_each_other_in_a_circle() {
+    let policy = |name: &str, replaces: &str| {
+        format!(
+            "[[policies]]\nname = '{name}'\nnamespace = 'test'\ndescriptor = [{{ key = '{name}' }}]\n\
+             replaces = [{replaces}]\n{LIMITS}\n"
+        )
+    };
+    let of = |policies: [(&str, &str); 4]| policies.map(|(name, replaces)| policy(name, replaces)).concat();
+    assert_eq!(
+        faults(&of([("a", "'c', 'b'"), ("b", "'d'"), ("c", ""), ("d", "'a', 'c'")])),
+        [
+            "policies[0].replaces[1]: \"b\" takes the place of \"a\" in turn, so neither would apply",
+            "policies[1].replaces[0]: \"d\" takes the place of \"b\" in turn, so neither would apply",
+            "policies[3].replaces[0]: \"a\" takes the place of \"d\" in turn, so neither would apply",
+        ]
+    );
+    parse(&of([("a", "'c', 'b'"), ("b", "'d'"), ("c", "'d'"), ("d", "")]), "test", 1).expect("no circle");
 }
 
 #[test]
@@ -331,4 +356,18 @@ fn policy_that_is_strict_about_losses_cannot_be_open() {
         matches!(&faults[..], [fault] if fault.contains("on_data_loss") && fault.contains("closed or local")),
         "{faults:?}"
     );
+}
+
+#[test]
+fn a_log_is_not_filled_by_one_file() {
+    let fault = |number: usize| PolicyError {
+        path: format!("overrides[{number}]"),
+        description: "is odd".to_owned(),
+    };
+    for (count, logged) in [(3, 3), (100, 100), (100_000, 100)] {
+        let faults: Vec<_> = (0..count).map(fault).collect();
+        let seen = std::cell::Cell::new(0);
+        log_faults(&faults, |_| seen.set(seen.get() + 1));
+        assert_eq!(seen.get(), logged);
+    }
 }

@@ -173,6 +173,41 @@ fn what_overrides_say_of_policies_is_checked_for_each() {
     );
 }
 
+#[test]
+fn faults_of_overrides_are_told_together_with_all_others_but_those_of_faulty_policies() {
+    let of = |policy: &str, lines: &str| {
+        format!("[[overrides]]\nnamespace = 'test'\npolicy = '{policy}'\nlimit = 'minute'\n{lines}\n")
+    };
+    let policy = |name: &str, period: &str| {
+        format!(
+            "[[policies]]\nname = '{name}'\nnamespace = 'test'\nkey_by = ['user']\n\
+             limits = [{{ name = 'minute', limit = 5, period = '{period}' }}]\n"
+        )
+    };
+    let text = [
+        policy("faulty", "soon"),
+        policy("sound", "1m"),
+        of("missing", "key = ['ann']\ntokens = 5"),
+        of("sound", "key = ['ann', 'bob']\ntokens = 5"),
+        of("sound", "key = ['ann']\ntokens = 5").replace("'minute'", "'hour'"),
+        of("sound", "key = { path = '/' }\nrate = 'often'"),
+        of("faulty", "key = { path = '/' }\ntokens = 5").replace("'minute'", "'hour'"),
+    ];
+    assert_eq!(
+        faults(&with(&text.concat())),
+        [
+            "policies[1].limits[0].period: must be whole numbers with units (ms, s, m, h, d, w or 1mo), as \"1m\" or \
+             \"1h30m\", is \"soon\"",
+            "overrides[3].rate: must be tokens per unit or period, as \"60/min\" or \"100/5m\", is \"often\"",
+            "overrides[0].policy: there is no policy \"missing\" in namespace \"test\"",
+            "overrides[3].key: says nothing of \"user\"; write \"*\" if any value is meant",
+            "overrides[3].key.path: \"path\" is no part of the key, which is made of user",
+            "overrides[1].key: must have a pattern for each of 1 attributes of the key (user), has 2",
+            "overrides[2].limit: no plan of policy \"sound\" has a limit \"hour\"; limits are minute",
+        ]
+    );
+}
+
 #[rstest]
 #[case::in_place_of_both("rate = '60/min'", "one/minute 60")]
 #[case::with_a_burst("algorithm = 'token_bucket', rate = '100/5m', burst = 7", "one/minute 100")]

@@ -92,7 +92,7 @@ pub struct IdempotencyConfig {
 #[serde(deny_unknown_fields)]
 pub struct UpgradeHookConfig {
     /// `http://host:port` or `https://host:port`; empty for none.
-    #[garde(skip)]
+    #[garde(custom(a_hook_url))]
     pub url: String,
     /// How long a subject is not told again, 1 s to 30 days.
     #[garde(custom(a_sensible_ttl))]
@@ -199,6 +199,15 @@ fn a_sensible_timeout(timeout: &HumanDuration, _: &()) -> garde::Result {
     } else {
         Err(garde::Error::new("must be 10ms to 1m"))
     }
+}
+
+fn a_hook_url(url: &str, _: &()) -> garde::Result {
+    let parsed = url.parse::<tonic::transport::Uri>();
+    let scheme = parsed.as_ref().ok().and_then(tonic::transport::Uri::scheme_str);
+    if url.is_empty() || matches!(scheme, Some("http" | "https")) {
+        return Ok(());
+    }
+    Err(garde::Error::new("must be http://host:port or https://host:port"))
 }
 
 fn cert_with_key(tls: &HookTlsConfig, _: &()) -> garde::Result {

@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 use self::{envoy::EnvoyApi, error::to_status, parse::Asked, policies::Entries, render::Renderer};
 pub(crate) use self::{
     services::{NAMES, Services},
-    upgrade_hook::UpgradeHook,
+    upgrade_hook::{HookAddress, UpgradeHook},
 };
 use crate::{
     catalog::Catalog,

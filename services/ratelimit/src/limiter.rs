@@ -8,7 +8,9 @@ mod lease_token;
 mod leases;
 mod loss;
 mod question;
+mod recent;
 mod request_limit;
+mod told;
 mod upgrades;
 mod verdict;
 
@@ -28,6 +30,7 @@ pub use self::{
     leases::LeaseGrant,
     question::Question,
     request_limit::RequestLimit,
+    told::Told,
     upgrades::{Upgrade, Upgrades},
 };
 use crate::{
@@ -98,6 +101,17 @@ impl Limiter {
     /// The policies in force now; one check uses one set throughout.
     #[inline]
     pub fn policies(&self) -> arc_swap::Guard<Arc<PolicySet>> {
+        let policies = self.policies.load();
+        if policies.has_much_combined() { self.begin_anew() } else { policies }
+    }
+
+    /// Takes memory back that callers made the policies take: checks that are under way have it until they are done.
+    #[cold]
+    fn begin_anew(&self) -> arc_swap::Guard<Arc<PolicySet>> {
+        self.policies.rcu(|policies| match policies.has_much_combined() {
+            true => Arc::new(policies.with_nothing_combined()),
+            false => Arc::clone(policies),
+        });
         self.policies.load()
     }
 

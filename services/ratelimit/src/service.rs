@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     catalog::{Catalog, CatalogSettings},
     config::Config,
-    grpc::{self, RateLimitApi, Services, UpgradeHook},
+    grpc::{self, HookAddress, RateLimitApi, Services, UpgradeHook},
     limiter::{Counters, Limiter, LimiterSettings},
     metrics::CheckMetrics,
     policies::{self, Layers, PolicyWatch},
@@ -28,6 +28,7 @@ pub struct Service {
     config: Config,
     layers: Layers,
     database: Option<Arc<dyn CatalogStore>>,
+    hook: Option<HookAddress>,
     metrics: Metrics,
     clock: Clock,
     random: Random,
@@ -38,8 +39,8 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// Settings unfit for the environment, a policy file with faults (all of them are named), a database that cannot be
-    /// reached, a port that cannot be had.
+    /// Settings unfit for the environment, a policy file with faults (all of them are named), files of `upgrade_hook.tls` that cannot be
+    /// read, a database that cannot be reached, a port that cannot be had.
     pub async fn bind(
         config: Config,
         metrics: Metrics,
@@ -52,12 +53,13 @@ impl Service {
             file => policies::load_layers(Path::new(file), config.policies.replicas)
                 .with_context(|| format!("policies.file: {file}"))?,
         };
+        let hook = HookAddress::read(&config.upgrade_hook)?;
         let database = match config.database.is_set() {
             true => Some(config.database.open().await.context("database.url (DATABASE_URL)")?),
             false => None,
         };
         let listeners = Listeners::bind(&config.server).await?;
-        Ok(Self { listeners, config, layers, database, metrics, clock, random })
+        Ok(Self { listeners, config, layers, database, hook, metrics, clock, random })
     }
 
     /// Address of the gRPC port.
@@ -76,7 +78,7 @@ impl Service {
     ///
     /// If what the database holds cannot be used, or the server cannot start its workers.
     pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { listeners, config, layers, database, metrics, clock, random } = self;
+        let Self { listeners, config, layers, database, hook, metrics, clock, random } = self;
         let settings = CatalogSettings {
             poll_every: config.database.poll_every.get(),
             query_timeout: config.database.query_timeout.get(),
@@ -102,8 +104,15 @@ impl Service {
                 Some(PolicyWatch::start(Path::new(file), before, apply, &metrics, &stop)?)
             }
         };
-        let upgrades =
-            UpgradeHook::start(&config.upgrade_hook, (clock.clone(), random.clone()), &metrics, &stop)?;
+        let upgrades = hook.map(|address| {
+            UpgradeHook::start(
+                address,
+                &config.upgrade_hook,
+                (clock.clone(), random.clone()),
+                &metrics,
+                &stop,
+            )
+        });
         let settings = LimiterSettings {
             enabled: config.enabled,
             idempotency_ttl_us: u64::try_from(config.idempotency.ttl.as_micros()).unwrap_or(u64::MAX),

@@ -37,6 +37,16 @@ impl<V> Names<V> {
         }
     }
 
+    /// Every value, to be changed, in no particular order.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        let (few, many) = match &mut self.0 {
+            Kind::Few(values) => (Some(values), None),
+            Kind::Many(values) => (None, Some(values)),
+        };
+        let few = few.into_iter().flatten().map(|(_, value)| value);
+        few.chain(many.into_iter().flat_map(HashMap::values_mut))
+    }
+
     /// Every name with its value, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
         let (few, many) = match &self.0 {
@@ -78,6 +88,8 @@ mod tests {
             }
             assert!(values.iter().all(|(name, value)| changed.get(name) == Some(&(value + 1))), "{count}");
             assert!(changed.get_mut("name").is_none());
+            changed.values_mut().for_each(|value| *value += 1);
+            assert!(values.iter().all(|(name, value)| changed.get(name) == Some(&(value + 2))), "{count}");
             assert!([&format!("name {count}"), "", "name"].iter().all(|name| names.get(name).is_none()));
             let mut found: Vec<_> = names.iter().map(|(name, value)| (name.to_owned(), *value)).collect();
             found.sort_by_key(|(_, value)| *value);

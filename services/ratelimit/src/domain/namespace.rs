@@ -9,7 +9,7 @@ use super::{
     derivation::canonical,
     descriptor::Tree,
     matcher::{Attributes, Condition, Index},
-    overrides::{Fault, NamespaceOverrides},
+    overrides::{CombinedCount, Fault, NamespaceOverrides},
 };
 
 /// The policies of one namespace. Copies share what they hold.
@@ -81,8 +81,18 @@ impl Namespace {
     }
 
     /// Makes a change to the overrides of the policy at a position, or tells what is wrong with it.
-    pub(super) fn change(&mut self, position: usize, change: OverrideChange) -> Vec<Fault> {
-        self.overrides.change(&self.declared.policies, position, change)
+    pub(super) fn change(
+        &mut self,
+        position: usize,
+        change: OverrideChange,
+        count: &CombinedCount,
+    ) -> Vec<Fault> {
+        self.overrides.change(&self.declared.policies, position, change, count)
+    }
+
+    /// Forgets what several overrides make together, which is then counted in `count`.
+    pub(super) fn begin_anew(&mut self, count: &CombinedCount) {
+        self.overrides.begin_anew(count);
     }
 
     /// Every override, in no particular order.

@@ -14,7 +14,13 @@ mod known;
 mod shape;
 mod sharded;
 
-use std::{hash::Hasher, sync::Arc};
+use std::{
+    hash::Hasher,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use smallvec::SmallVec;
 
@@ -115,6 +121,13 @@ pub struct OverrideFault {
 /// A field of a change and what is wrong with it.
 pub(super) type Fault = (&'static str, String);
 
+/// How many limits that several overrides make together are kept for all policies of a set. Callers choose which are met, so one that has as
+/// many is due to be [begun anew](super::PolicySet::with_nothing_combined).
+pub(super) const MAX_COMBINED: usize = 65_536;
+
+/// Counts what is combined in the policies of a set.
+pub(super) type CombinedCount = Arc<AtomicUsize>;
+
 /// The overrides of the policies of a namespace, by the positions of the policies. Copies share what they hold.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NamespaceOverrides(Arc<[Option<Arc<PolicyOverrides>>]>);
@@ -132,6 +145,7 @@ impl NamespaceOverrides {
         policies: &[Policy],
         position: usize,
         change: OverrideChange,
+        count: &CombinedCount,
     ) -> Vec<Fault> {
         if self.0.is_empty() {
             self.0 = vec![None; policies.len()].into();
@@ -140,7 +154,8 @@ impl NamespaceOverrides {
         let place = &mut Arc::make_mut(&mut self.0)[position];
         match change {
             OverrideChange::Set(set) => {
-                let overrides = place.get_or_insert_with(|| Arc::new(PolicyOverrides::none_of(policy)));
+                let overrides =
+                    place.get_or_insert_with(|| Arc::new(PolicyOverrides::none_of(policy, count)));
                 let faults = overrides.faults(policy, &set);
                 if faults.is_empty() {
                     Arc::make_mut(overrides).set(policy, set);
@@ -158,6 +173,15 @@ impl NamespaceOverrides {
                     }
                 }
                 Vec::new()
+            }
+        }
+    }
+
+    /// Forgets what several overrides make together, which is then counted in `count`.
+    pub(super) fn begin_anew(&mut self, count: &CombinedCount) {
+        if self.0.iter().any(Option::is_some) {
+            for overrides in Arc::make_mut(&mut self.0).iter_mut().flatten() {
+                Arc::make_mut(overrides).combined = Arc::new(Combined::counted_in(count));
             }
         }
     }
@@ -193,19 +217,32 @@ pub(super) struct PolicyOverrides {
     variants: Sharded<Arc<Variant>>,
     /// Variants made so far.
     made: u64,
-    /// Limits that several variants make together. Begun anew with every change, so that it holds nothing of
-    /// variants that are gone.
-    combined: Arc<Grown<Combination, Option<Bundle>>>,
+    /// Begun anew with every change, so that it holds nothing of variants that are gone.
+    combined: Arc<Combined>,
+}
+
+/// Limits that several variants of a policy make together.
+#[derive(Debug)]
+struct Combined {
+    bundles: Grown<Combination, Option<Bundle>>,
+    /// Those of all policies of the set.
+    count: CombinedCount,
+}
+
+impl Combined {
+    fn counted_in(count: &CombinedCount) -> Self {
+        Self { bundles: Grown::default(), count: Arc::clone(count) }
+    }
 }
 
 impl PolicyOverrides {
-    fn none_of(policy: &Policy) -> Self {
+    fn none_of(policy: &Policy, count: &CombinedCount) -> Self {
         Self {
             known: Arc::new(KnownLimits::of(policy.tariff.bundles())),
             shapes: Vec::new(),
             variants: Sharded::default(),
             made: 0,
-            combined: Arc::default(),
+            combined: Arc::new(Combined::counted_in(count)),
         }
     }
 
@@ -238,7 +275,11 @@ impl PolicyOverrides {
             _ => {
                 let numbers: SmallVec<[u64; 4]> = variants.iter().map(|variant| variant.number).collect();
                 let hash = hash_of(&numbers, plan);
-                self.combined.get_or_make(&(numbers, plan), hash, || overridden(policy, base, &variants))
+                let Combined { bundles, count } = &*self.combined;
+                bundles.get_or_make(&(numbers, plan), hash, || {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    overridden(policy, base, &variants)
+                })
             }
         };
         made.as_ref().unwrap_or(base)
@@ -274,7 +315,7 @@ impl PolicyOverrides {
         let said = old.as_ref().map_or(&[][..], |old| &old.says.replacements);
         let says = self.variant(entry::with(said, &self.known, policy, &limit, numbers));
         self.shapes[place].insert(&key, |key| Entry { key, says });
-        self.combined = Arc::default();
+        self.combined = Arc::new(Combined::counted_in(&self.combined.count));
     }
 
     fn remove(&mut self, target: &OverrideTarget) {
@@ -288,7 +329,7 @@ impl PolicyOverrides {
         if self.shapes[place].is_empty() {
             self.shapes.remove(place);
         }
-        self.combined = Arc::default();
+        self.combined = Arc::new(Combined::counted_in(&self.combined.count));
     }
 
     /// The variant that says this; made if there is none.

@@ -1,10 +1,13 @@
 //! Every policy in force.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use hashbrown::HashMap;
 
-use super::{Names, Namespace, NamespaceSettings, Override, OverrideChange, OverrideFault, Plan, Policy};
+use super::{
+    Names, Namespace, NamespaceSettings, Override, OverrideChange, OverrideFault, Plan, Policy,
+    overrides::{CombinedCount, MAX_COMBINED},
+};
 
 /// Every policy in force, as one immutable value: a reload makes a new one. Copies share what they hold.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +16,8 @@ pub struct PolicySet {
     plans: Vec<Arc<Plan>>,
     version: u64,
     fingerprint: u128,
+    /// How often limits were put together of several overrides since that was begun anew.
+    combined: CombinedCount,
 }
 
 impl PolicySet {
@@ -34,7 +39,7 @@ impl PolicySet {
                 (name, Namespace::new(list, settings))
             })
             .collect();
-        Self { namespaces: namespaces.into(), plans, version: 1, fingerprint: 0 }
+        Self { namespaces: namespaces.into(), plans, version: 1, fingerprint: 0, combined: Arc::default() }
     }
 
     /// The policies of a namespace, or nothing if none is declared in it.
@@ -97,7 +102,7 @@ impl PolicySet {
                 faults.push(unknown("policy", description));
                 continue;
             };
-            let found = namespace.change(position, change);
+            let found = namespace.change(position, change, &set.combined);
             faults.extend(found.into_iter().map(|(field, description)| OverrideFault {
                 index,
                 field,
@@ -105,6 +110,21 @@ impl PolicySet {
             }));
         }
         (set, faults)
+    }
+
+    /// Whether so many different overrides met in checks that what they make together takes much memory, some 64 MB.
+    #[inline]
+    pub fn has_much_combined(&self) -> bool {
+        self.combined.load(Ordering::Relaxed) >= MAX_COMBINED
+    }
+
+    /// The same set, which has forgotten what overrides make together: that is put together again when it is asked for. Everything else is shared.
+    #[must_use]
+    pub fn with_nothing_combined(&self) -> Self {
+        let mut set = Self { combined: Arc::default(), ..self.clone() };
+        let Self { namespaces, combined, .. } = &mut set;
+        namespaces.values_mut().for_each(|namespace| namespace.begin_anew(combined));
+        set
     }
 
     /// Every override, in no particular order.

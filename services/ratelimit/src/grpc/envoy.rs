@@ -46,8 +46,8 @@ impl RateLimitService for EnvoyApi {
         let shared = &self.0.shared;
         let mut view = RateLimitView::default();
         request.get_ref().read(&mut view)?;
-        let question = Question::read(&view, &shared.limiter)?;
         let policies = shared.limiter.policies();
+        let question = Question::read(&view, &shared.limiter, &policies)?;
         let descriptors = question.descriptors();
         let verdicts = shared.limiter.check_descriptors(&policies, view.domain, &descriptors).await;
         let mut answer = Vec::with_capacity(ANSWER_BYTES);
@@ -66,8 +66,8 @@ impl Turn<'_> {
     ) -> Result<(), Status> {
         let mut view = RateLimitView::default();
         request.read(&mut view)?;
-        let question = Question::read(&view, &self.shared.limiter)?;
         let policies: &PolicySet = &self.policies;
+        let question = Question::read(&view, &self.shared.limiter, policies)?;
         let descriptors = question.descriptors();
         let verdicts = self.limiter.check_descriptors(policies, view.domain, &descriptors);
         self.shared.answer(&verdicts, &descriptors, out);

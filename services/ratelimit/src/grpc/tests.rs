@@ -9,7 +9,7 @@ use tidegate_chassis::{
 use super::*;
 use crate::{
     domain::{Check, Decision, PolicySet},
-    limiter::{Counters, LimiterSettings},
+    limiter::{Counters, LimiterSettings, Upgrades},
     metrics::CheckMetrics,
     policies,
     store::{Answer, CellLease, CellRefund, CellReset, CounterStore, MemoryStore, MemoryStoreConfig},
@@ -60,6 +60,16 @@ pub(super) fn api_by(
     clock: &Clock,
     counters: impl FnOnce(Arc<MemoryStore>) -> Counters,
 ) -> (RateLimitApi, Metrics) {
+    api_telling(policies, clock, counters, None)
+}
+
+/// The same, which leaves denials that ask for a larger plan.
+pub(super) fn api_telling(
+    policies: PolicySet,
+    clock: &Clock,
+    counters: impl FnOnce(Arc<MemoryStore>) -> Counters,
+    upgrades: Option<Upgrades>,
+) -> (RateLimitApi, Metrics) {
     let (metrics, random) = (Metrics::new(), Random::seeded(1));
     let config = MemoryStoreConfig { max_bytes: 16 << 20 };
     let store = Arc::new(MemoryStore::new(&config, clock.clone(), &random, &metrics));
@@ -71,7 +81,8 @@ pub(super) fn api_by(
         clock.clone(),
         Random::seeded(1),
         settings,
-    );
+    )
+    .telling(upgrades);
     let stats = CheckMetrics::register(&metrics).for_worker();
     let usage = Usage::new(&usage_config(), Clock::system(), random.clone(), &metrics).for_worker();
     (RateLimitApi::new(limiter, catalog, random, stats, usage), metrics)

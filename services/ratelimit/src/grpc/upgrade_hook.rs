@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context;
-use hashbrown::HashMap;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
@@ -11,6 +9,7 @@ use prometheus_client::{
 use prost_types::Timestamp;
 use tidegate_chassis::{
     clock::{Clock, Random, uuid_v7},
+    config::{ConfigError, Fault},
     metrics::Metrics,
 };
 use tidegate_proto::ratelimit::v1::{
@@ -29,44 +28,64 @@ use tonic::{
 
 use crate::{
     config::{HookTlsConfig, UpgradeHookConfig},
-    limiter::{Upgrade, Upgrades},
+    limiter::{Told, Upgrade, Upgrades},
 };
 
 /// The first wait before a notice is sent again; each is twice the one before, give or take half.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// So many subjects are remembered as told. Of more, all are told that are denied.
-const REMEMBERED: usize = 100_000;
 
 const USER_AGENT: &str = concat!("tidegate-ratelimit/", env!("CARGO_PKG_VERSION"));
+
+/// Where the hook is, with all that it takes to go there.
+pub(crate) struct HookAddress(Endpoint);
+
+impl HookAddress {
+    /// Reads what `config` names; nothing if it names no hook.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Refused`] with every file of `upgrade_hook.tls` that cannot be read, or what else is wrong.
+    pub(crate) fn read(config: &UpgradeHookConfig) -> Result<Option<Self>, ConfigError> {
+        if config.url.is_empty() {
+            return Ok(None);
+        }
+        let refused = |key, error: tonic::transport::Error| {
+            ConfigError::Refused(vec![fault(key, format!("{:#}", anyhow::Error::new(error)))])
+        };
+        let endpoint = Endpoint::from_shared(config.url.clone()).map_err(|error| refused("url", error))?;
+        let endpoint = endpoint.user_agent(USER_AGENT).expect("a header's value");
+        let endpoint = endpoint.connect_timeout(config.timeout.get()).tcp_nodelay(true);
+        if endpoint.uri().scheme_str() != Some("https") {
+            return Ok(Some(Self(endpoint)));
+        }
+        let tls = tls(&config.tls).map_err(ConfigError::Refused)?;
+        let endpoint = endpoint.tls_config(tls).map_err(|error| refused("tls", error))?;
+        Ok(Some(Self(endpoint)))
+    }
+}
 
 /// The hook's end of the queue, and how workers get theirs.
 pub(crate) struct UpgradeHook {
     queue: mpsc::Sender<Upgrade>,
+    told: Arc<Told>,
     outcomes: Family<OutcomeLabel, Counter>,
-    quiet: Duration,
 }
 
 impl UpgradeHook {
-    /// Starts to tell the hook that `config` names, on this runtime and until `stop`; nothing if it names none.
+    /// Starts to tell the hook at that address, on this runtime and until `stop`.
     ///
     /// Registers `tidegate_ratelimit_plan_upgrades_total{outcome}`: `sent`, `failed` (all attempts, or an error that is final),
-    /// `dropped` (the queue was full) and `repeated` (told a moment ago).
-    ///
-    /// # Errors
-    ///
-    /// If the address is no URL, or a file of `upgrade_hook.tls` cannot be read.
+    /// `dropped` (the queue was full, or this replica leaves) and `repeated` (told a moment ago, by whichever worker).
     pub(crate) fn start(
+        HookAddress(endpoint): HookAddress,
         config: &UpgradeHookConfig,
         (clock, random): (Clock, Random),
         metrics: &Metrics,
         stop: &CancellationToken,
-    ) -> anyhow::Result<Option<Self>> {
-        if config.url.is_empty() {
-            return Ok(None);
-        }
-        let channel = endpoint(config).context("upgrade_hook")?.connect_lazy();
+    ) -> Self {
+        let told = Arc::new(Told::new(config.quiet.get(), &random));
         let outcomes = Family::<OutcomeLabel, Counter>::default();
         metrics.register(
             "tidegate_ratelimit_plan_upgrades",
@@ -75,27 +94,22 @@ impl UpgradeHook {
         );
         let (queue, notices) = mpsc::channel(config.queue);
         let teller = Teller {
-            client: PlanUpgradeHookServiceClient::new(channel),
+            client: PlanUpgradeHookServiceClient::new(endpoint.connect_lazy()),
             config: config.clone(),
             clock,
             random,
             outcomes: outcomes.clone(),
-            told: Told::default(),
+            told: Arc::clone(&told),
         };
-        let stopped = stop.child_token();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stopped.cancelled() => {}
-                () = teller.run(notices) => {}
-            }
-        });
-        Ok(Some(Self { queue, outcomes, quiet: config.quiet.get() }))
+        tokio::spawn(teller.run(notices, stop.child_token()));
+        Self { queue, told, outcomes }
     }
 
     /// Where one worker leaves what is to be told.
     pub(crate) fn for_worker(&self) -> Upgrades {
-        let dropped = self.outcomes.get_or_create(&OutcomeLabel { outcome: "dropped" }).clone();
-        Upgrades::new(self.queue.clone(), dropped, self.quiet)
+        let counters = ["dropped", "repeated"]
+            .map(|outcome| self.outcomes.get_or_create(&OutcomeLabel { outcome }).clone());
+        Upgrades::new(self.queue.clone(), Arc::clone(&self.told), counters)
     }
 }
 
@@ -111,32 +125,47 @@ struct Teller {
     clock: Clock,
     random: Random,
     outcomes: Family<OutcomeLabel, Counter>,
-    told: Told,
+    told: Arc<Told>,
 }
 
 impl Teller {
-    async fn run(mut self, mut notices: mpsc::Receiver<Upgrade>) {
-        let quiet_us = u64::try_from(self.config.quiet.get().as_micros()).unwrap_or(u64::MAX);
-        while let Some(notice) = notices.recv().await {
-            let subject = Subject::of(&notice);
-            let now_us = self.clock.now_us();
-            let outcome = if self.told.was_told(&subject, now_us) {
-                "repeated"
-            } else {
-                let told = self.tell(&notice).await;
-                // Also if it failed: where the hook is gone, the queue is for those it was not tried for.
-                self.told.remember(subject, now_us, quiet_us);
-                match told {
-                    Ok(()) => "sent",
-                    Err(status) => {
-                        let (code, message) = (status.code(), status.message());
-                        tracing::warn!(policy = %notice.policy, wanted_plan = %notice.wanted_plan, ?code, message, "the hook for plan upgrades was not told");
-                        "failed"
-                    }
-                }
+    async fn run(mut self, mut notices: mpsc::Receiver<Upgrade>, stop: CancellationToken) {
+        let mut is_left = false;
+        while !is_left && let Some(notice) = notices.recv().await {
+            let outcome = tokio::select! {
+                () = stop.cancelled() => None,
+                outcome = self.deal_with(&notice) => Some(outcome),
             };
-            self.outcomes.get_or_create(&OutcomeLabel { outcome }).inc();
+            is_left = outcome.is_none();
+            self.count(outcome.unwrap_or("dropped"));
         }
+        notices.close();
+        while notices.try_recv().is_ok() {
+            self.count("dropped");
+        }
+    }
+
+    /// What becomes of a notice.
+    async fn deal_with(&mut self, notice: &Upgrade) -> &'static str {
+        let now_us = self.clock.now_us();
+        if self.told.was_told(notice.fingerprint, now_us) {
+            return "repeated";
+        }
+        let told = self.tell(notice).await;
+        // Also if it failed: where the hook is gone, the queue is for those it was not tried for.
+        self.told.remember(notice.fingerprint, now_us);
+        match told {
+            Ok(()) => "sent",
+            Err(status) => {
+                let (code, message) = (status.code(), status.message());
+                tracing::warn!(policy = %notice.policy, wanted_plan = %notice.wanted_plan, ?code, message, "the hook for plan upgrades was not told");
+                "failed"
+            }
+        }
+    }
+
+    fn count(&self, outcome: &'static str) {
+        self.outcomes.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// Sends a notice, again after a while if that may help.
@@ -202,70 +231,31 @@ fn may_pass_later(code: Code) -> bool {
     }
 }
 
-/// Whom a notice is about, and what is wanted.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Subject {
-    namespace: Arc<str>,
-    policy: Arc<str>,
-    key: Vec<(Box<str>, Box<str>)>,
-    wanted_plan: Arc<str>,
-}
-
-impl Subject {
-    fn of(notice: &Upgrade) -> Self {
-        Self {
-            namespace: Arc::clone(&notice.namespace),
-            policy: Arc::clone(&notice.policy),
-            key: notice.key.clone(),
-            wanted_plan: Arc::clone(&notice.wanted_plan),
+fn tls(config: &HookTlsConfig) -> Result<ClientTlsConfig, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut read = |key: &str, path: &str| {
+        if path.is_empty() {
+            return None;
         }
-    }
-}
-
-/// Who was told of lately.
-#[derive(Debug, Default)]
-struct Told {
-    /// Until when nothing more is told, in Unix microseconds.
-    until_us: HashMap<Subject, u64>,
-}
-
-impl Told {
-    fn was_told(&self, subject: &Subject, now_us: u64) -> bool {
-        self.until_us.get(subject).is_some_and(|until_us| now_us < *until_us)
-    }
-
-    fn remember(&mut self, subject: Subject, now_us: u64, quiet_us: u64) {
-        if self.until_us.len() >= REMEMBERED {
-            self.until_us.retain(|_, until_us| now_us < *until_us);
-        }
-        if self.until_us.len() < REMEMBERED {
-            self.until_us.insert(subject, now_us.saturating_add(quiet_us));
-        }
-    }
-}
-
-fn endpoint(config: &UpgradeHookConfig) -> anyhow::Result<Endpoint> {
-    let endpoint = Endpoint::from_shared(config.url.clone())?
-        .user_agent(USER_AGENT)?
-        .connect_timeout(config.timeout.get())
-        .tcp_nodelay(true);
-    match endpoint.uri().scheme_str() {
-        Some("https") => Ok(endpoint.tls_config(tls(&config.tls)?)?),
-        Some("http") => Ok(endpoint),
-        _ => anyhow::bail!("url must be http://host:port or https://host:port"),
-    }
-}
-
-fn tls(config: &HookTlsConfig) -> anyhow::Result<ClientTlsConfig> {
-    let read = |path: &str| std::fs::read(path).with_context(|| format!("tls: {path}"));
-    let tls = match config.ca.as_str() {
-        "" => ClientTlsConfig::new().with_native_roots(),
-        path => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
+        let read = std::fs::read(path);
+        read.map_err(|error| faults.push(fault(&format!("tls.{key}"), format!("{path}: {error}")))).ok()
     };
-    match (config.cert.as_str(), config.key.as_str()) {
-        ("", "") => Ok(tls),
-        (cert, key) => Ok(tls.identity(Identity::from_pem(read(cert)?, read(key)?))),
+    let (ca, cert, key) = (read("ca", &config.ca), read("cert", &config.cert), read("key", &config.key));
+    if !faults.is_empty() {
+        return Err(faults);
     }
+    let tls = match ca {
+        None => ClientTlsConfig::new().with_native_roots(),
+        Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+    };
+    Ok(match (cert, key) {
+        (Some(cert), Some(key)) => tls.identity(Identity::from_pem(cert, key)),
+        _ => tls,
+    })
+}
+
+fn fault(key: &str, message: String) -> Fault {
+    Fault { key: format!("upgrade_hook.{key}"), origin: None, message }
 }
 
 #[cfg(test)]

@@ -55,20 +55,23 @@ impl<'a> Descriptor<'a> {
 }
 
 impl Limiter {
-    /// The limit `tokens` per `period`, called `name`, that comes with a descriptor of these keys. Few are made anew.
+    /// The limit `tokens` per `period`, called `name`, that comes with a descriptor of these keys; nothing where no policy is
+    /// declared in the namespace, since there it limits nothing. Those asked for lately are kept ready.
     ///
     /// # Errors
     ///
     /// What is wrong with the limit.
     pub fn request_limit(
         &self,
+        policies: &PolicySet,
         namespace: &str,
         keys: &[&str],
-        name: &str,
-        tokens: u64,
-        period: Period,
-    ) -> Result<Arc<RequestLimit>, Vec<LimitError>> {
-        self.request_limits.get(namespace, keys, name, tokens, period)
+        (name, tokens, period): (&str, u64, Period),
+    ) -> Result<Option<Arc<RequestLimit>>, Vec<LimitError>> {
+        if policies.namespace(namespace).is_none() {
+            return Ok(None);
+        }
+        self.request_limits.get(namespace, keys, name, tokens, period).map(Some)
     }
 
     /// Decides the descriptors of one request, and answers each in its order.
@@ -89,6 +92,14 @@ impl Limiter {
         let Some(namespace) = policies.namespace(namespace).filter(|_| self.settings.enabled) else {
             return descriptors.iter().map(|_| Verdict::unlimited(self.clock.now_us())).collect();
         };
+        match self.single(namespace, descriptors, self.clock.now_us()) {
+            Single::Answered(verdict) => return vec![verdict],
+            Single::Asks { matches, check } => {
+                let answer = self.ask(&check).await;
+                return vec![self.single_verdict(descriptors, &matches, &check, answer, self.clock.now_us())];
+            }
+            Single::No => {}
+        }
         let mut members = group::members(namespace, descriptors);
         let verdicts = self.decide_members(namespace, descriptors, &mut members).await;
         for (member, verdict) in members.iter().zip(&verdicts) {
@@ -288,13 +299,13 @@ impl Limiter {
         now_us: u64,
     ) -> Single<'p> {
         let [descriptor] = descriptors else { return Single::No };
-        if descriptor.kind() != Kind::Charge
-            || namespace.settings().envoy_compatible
-            || namespace.has_replacements()
-        {
+        if descriptor.kind() != Kind::Charge || namespace.settings().envoy_compatible {
             return Single::No;
         }
         let Ok(matches) = descriptor.matches(namespace) else { return Single::No };
+        if namespace.has_replacements() && matches.iter().any(|found| !found.policy.replaces.is_empty()) {
+            return Single::No;
+        }
         let mut cells = SmallVec::<[CellCheck<'p>; 2]>::new();
         for found in limited(&matches) {
             if descriptor.hits > found.bundle.min_capacity {
@@ -312,13 +323,16 @@ impl Limiter {
     #[inline]
     fn single_verdict<'p>(
         &self,
+        descriptors: &[Descriptor<'p>],
         matches: &Matches<'p>,
         check: &Check<'p>,
         answer: Result<Decision, StoreError>,
         now_us: u64,
     ) -> Verdict<'p> {
         let verdict = self.verdict(matches, check, answer, now_us);
-        verdict.expect("a check without an idempotency key is always decided")
+        let verdict = verdict.expect("a check without an idempotency key is always decided");
+        self.tell(matches, descriptors[0].entries, check.charge, &verdict);
+        verdict
     }
 }
 
@@ -337,7 +351,8 @@ impl AtOnce<'_> {
             Single::Answered(verdict) => verdicts.push(verdict),
             Single::Asks { matches, check } => {
                 let answer = self.store.decide_at(&check, self.now_us);
-                verdicts.push(self.limiter.single_verdict(&matches, &check, answer, self.now_us));
+                let verdict = self.limiter.single_verdict(descriptors, &matches, &check, answer, self.now_us);
+                verdicts.push(verdict);
             }
             Single::No => {
                 let decided = self.limiter.check_descriptors(policies, namespace, descriptors).now_or_never();

@@ -1,11 +1,10 @@
 //! Limits that come with a request.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use arc_swap::ArcSwap;
-use hashbrown::HashMap;
 use smallvec::SmallVec;
 
+use super::recent::Recent;
 use crate::domain::{
     Algorithm, Bundle, Enforcement, FailureMode, Limit, LimitError, LimitSpec, Match, OnDataLoss, Period,
     Plan, Policy, Tariff,
@@ -72,13 +71,22 @@ impl RequestLimit {
     }
 }
 
-/// The most limits that are kept ready; those that come later are made anew for each request. There are as many as Envoy's
-/// configuration names, whatever the values of entries are.
+/// So many limits are kept ready, and of those asked for last half as many at least. Envoy's configuration names few, but it can take
+/// the number from the metadata of a request as well, so there may be any number of them.
 const MAX_KEPT: usize = 1_024;
 
+/// What is told apart from the others by more bytes than this is made anew each time, so that not only the number of those kept is bounded.
+const MAX_WRITTEN: usize = 1_024;
+
 /// The limits that came with requests.
-#[derive(Debug, Default)]
-pub(super) struct RequestLimits(ArcSwap<HashMap<Box<[u8]>, Arc<RequestLimit>>>);
+#[derive(Debug)]
+pub(super) struct RequestLimits(Mutex<Recent<Box<[u8]>, Arc<RequestLimit>>>);
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self(Mutex::new(Recent::new(MAX_KEPT)))
+    }
+}
 
 impl RequestLimits {
     /// As [`RequestLimit::new`], which was perhaps asked before.
@@ -91,18 +99,19 @@ impl RequestLimits {
         period: Period,
     ) -> Result<Arc<RequestLimit>, Vec<LimitError>> {
         let asked = written(namespace, keys, name, tokens);
-        let kept = self.0.load();
-        if let Some(known) = kept.get(&*asked) {
+        if let Some(known) = self.kept().get(&*asked) {
             return Ok(Arc::clone(known));
         }
         let limit = Arc::new(RequestLimit::new(namespace, keys, name, tokens, period)?);
-        if kept.len() < MAX_KEPT {
-            let mut more = HashMap::clone(&kept);
-            more.insert(asked.into_boxed_slice(), Arc::clone(&limit));
-            // Two that add one each at the same time: one is made again.
-            self.0.store(Arc::new(more));
+        if asked.len() <= MAX_WRITTEN {
+            self.kept().put(asked.into_boxed_slice(), Arc::clone(&limit));
         }
         Ok(limit)
+    }
+
+    /// A worker has a limiter of its own, so nobody waits.
+    fn kept(&self) -> MutexGuard<'_, Recent<Box<[u8]>, Arc<RequestLimit>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,12 +148,22 @@ mod tests {
     }
 
     #[test]
-    fn no_more_limits_are_kept_than_there_is_room_for() {
+    fn those_asked_for_lately_are_kept_however_many_there_were() {
         let limits = RequestLimits::default();
-        for tokens in 0..MAX_KEPT as u64 + 100 {
-            let limit = limits.get("edge", &["user"], "week", tokens, Period::Week).expect("valid");
-            assert_eq!(limit.found().bundle.min_capacity, tokens);
+        let get = |tokens| limits.get("edge", &["user"], "week", tokens, Period::Week).expect("valid");
+        for tokens in 0..3 * MAX_KEPT as u64 {
+            assert_eq!(get(tokens).found().bundle.min_capacity, tokens);
         }
-        assert_eq!(limits.0.load().len(), MAX_KEPT);
+        assert!(limits.kept().len() <= MAX_KEPT);
+        let last = get(3 * MAX_KEPT as u64);
+        assert!(Arc::ptr_eq(&get(3 * MAX_KEPT as u64), &last), "what comes late has room too");
+    }
+
+    #[test]
+    fn what_takes_many_bytes_is_not_kept() {
+        let limits = RequestLimits::default();
+        let long = "k".repeat(MAX_WRITTEN);
+        let limit = limits.get("edge", &[&long], "week", 7, Period::Week).expect("valid");
+        assert_eq!((limit.found().bundle.min_capacity, limits.kept().len()), (7, 0));
     }
 }

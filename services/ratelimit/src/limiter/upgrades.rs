@@ -1,23 +1,18 @@
 //! Denials that ask for a larger plan.
 
-use std::{
-    hash::{BuildHasher, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
-use hashbrown::DefaultHashBuilder;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 
-use super::{Limiter, Verdict};
+use super::{Limiter, Told, Verdict};
 use crate::domain::{Attributes, Match, Policy};
 
-/// So many subjects are remembered by each worker as told a moment ago.
-const REMEMBERED: usize = 1_024;
+/// So many subjects are remembered by each worker as left in the queue a moment ago.
+const PLACES: usize = 1_024;
 
 /// A subject that was denied by a policy that wants it on a larger plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,17 +31,19 @@ pub struct Upgrade {
     pub wanted_plan: Arc<str>,
     /// When it was denied, in Unix microseconds.
     pub at_us: u64,
+    /// Tells the subject with the wanted plan from others: see [`Told`].
+    pub fingerprint: u128,
 }
 
 /// Where one worker leaves its [`Upgrade`]s: a bounded queue, which it never waits for.
 #[derive(Debug)]
 pub struct Upgrades {
     queue: mpsc::Sender<Upgrade>,
+    told: Arc<Told>,
     dropped: Counter,
-    quiet_us: u64,
-    hasher: DefaultHashBuilder,
-    /// For some subjects, at the place that their hash says, that they were told, and when.
-    told: Box<[AtomicU64]>,
+    repeated: Counter,
+    /// For some subjects, at the place that their fingerprint says, that they were left or known as told, and when: so that most denials lock nothing.
+    left: Box<[AtomicU64]>,
 }
 
 impl Limiter {
@@ -72,11 +69,11 @@ impl Limiter {
 }
 
 impl Upgrades {
-    /// Leaves in `queue` what is denied, a subject about once in `quiet`, and counts what finds it full.
-    pub fn new(queue: mpsc::Sender<Upgrade>, dropped: Counter, quiet: Duration) -> Self {
-        let quiet_us = u64::try_from(quiet.as_micros()).unwrap_or(u64::MAX).max(1);
-        let told = (0..REMEMBERED).map(|_| AtomicU64::new(0)).collect();
-        Self { queue, dropped, quiet_us, hasher: DefaultHashBuilder::default(), told }
+    /// Leaves in `queue` what is denied and not in `told`, a subject about once in its quiet time. Counts what finds the queue full, and what
+    /// others had told.
+    pub fn new(queue: mpsc::Sender<Upgrade>, told: Arc<Told>, [dropped, repeated]: [Counter; 2]) -> Self {
+        let left = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
+        Self { queue, told, dropped, repeated, left }
     }
 
     /// Takes note of a denial, by `matches` for a subject with these attributes.
@@ -97,15 +94,21 @@ impl Upgrades {
                 continue;
             };
             let Some(limit) = reached(found.policy, verdict) else { continue };
-            let (place, mark) = self.mark(found, attributes, verdict.at_us);
-            if self.told[place].load(Ordering::Relaxed) == mark {
+            let fingerprint = self.told.fingerprint(found, wanted, attributes);
+            let (place, mark) = self.mark(fingerprint, verdict.at_us);
+            if self.left[place].load(Ordering::Relaxed) == mark {
+                continue;
+            }
+            if self.told.was_told(fingerprint, verdict.at_us) {
+                self.left[place].store(mark, Ordering::Relaxed);
+                self.repeated.inc();
                 continue;
             }
             let Ok(room) = self.queue.try_reserve() else {
                 self.dropped.inc();
                 continue;
             };
-            self.told[place].store(mark, Ordering::Relaxed);
+            self.left[place].store(mark, Ordering::Relaxed);
             let names = found.policy.key_by.iter().cloned();
             room.send(Upgrade {
                 namespace: Arc::clone(&found.policy.namespace),
@@ -115,23 +118,18 @@ impl Upgrades {
                 plan: Arc::clone(&found.bundle.plan),
                 wanted_plan: Arc::clone(wanted),
                 at_us: verdict.at_us,
+                fingerprint,
             });
         }
     }
 
-    /// The place of a subject, and what stands there if it was told in this span of time.
-    fn mark<A: Attributes + ?Sized>(&self, found: &Match<'_>, attributes: &A, at_us: u64) -> (usize, u64) {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write_u128(found.bundle.key_hash);
-        for value in found.policy.key_values(attributes) {
-            hasher.write_usize(value.len());
-            hasher.write(value.as_bytes());
-        }
-        let subject = hasher.finish();
-        hasher.write_u64(at_us / self.quiet_us);
-        let place = usize::try_from(subject % REMEMBERED as u64).expect("below the number of places");
-        // 0 is where nobody was told.
-        (place, hasher.finish() | 1)
+    /// The place of a subject, and what stands there if that was in this span of time.
+    fn mark(&self, fingerprint: u128, at_us: u64) -> (usize, u64) {
+        let low = fingerprint & u128::from(u64::MAX);
+        let place = usize::try_from(low % PLACES as u128).expect("below the number of places");
+        let high = u64::try_from(fingerprint >> 64).expect("the upper half");
+        // 0 is where nobody was.
+        (place, high.wrapping_add(at_us / self.told.quiet_us() * 2) | 1)
     }
 }
 

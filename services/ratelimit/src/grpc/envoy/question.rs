@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::{super::error::invalid, UNITS};
 use crate::{
-    domain::MAX_TOKENS,
+    domain::{MAX_TOKENS, PolicySet},
     key::shortened,
     limiter::{Descriptor, Limiter, RequestLimit},
     policies::MAX_LEVELS,
@@ -37,7 +37,11 @@ impl<'v> Question<'v> {
     ///
     /// `INVALID_REQUEST` with every wrong field.
     #[inline]
-    pub(super) fn read(view: &RateLimitView<'v>, limiter: &Limiter) -> Result<Self, Status> {
+    pub(super) fn read(
+        view: &RateLimitView<'v>,
+        limiter: &Limiter,
+        policies: &PolicySet,
+    ) -> Result<Self, Status> {
         let of_request = u64::from(view.hits_addend.max(1));
         let mut descriptors = SmallVec::new();
         for descriptor in &view.descriptors {
@@ -52,7 +56,7 @@ impl<'v> Question<'v> {
         let mut question = Self { descriptors };
         let has_limits = view.descriptors.iter().any(|descriptor| descriptor.limit.is_some());
         if has_limits || !is_valid(view) {
-            question.read_limits(view, limiter)?;
+            question.read_limits(view, limiter, policies)?;
         }
         Ok(question)
     }
@@ -70,7 +74,12 @@ impl<'v> Question<'v> {
     }
 
     /// Reads the limits that descriptors bring with them, if all of the request is valid.
-    fn read_limits(&mut self, view: &RateLimitView<'_>, limiter: &Limiter) -> Result<(), Status> {
+    fn read_limits(
+        &mut self,
+        view: &RateLimitView<'_>,
+        limiter: &Limiter,
+        policies: &PolicySet,
+    ) -> Result<(), Status> {
         let mut violations = Violations::default();
         if view.domain.is_empty() {
             violations.add("domain", "must be set");
@@ -83,8 +92,8 @@ impl<'v> Question<'v> {
         for (index, (asked, descriptor)) in self.descriptors.iter_mut().zip(&view.descriptors).enumerate() {
             check_descriptor(descriptor, index, &mut violations);
             let Some(limit) = descriptor.limit else { continue };
-            match read_limit(view.domain, descriptor, limit, limiter) {
-                Ok(limit) => asked.limit = Some(limit),
+            match read_limit(view.domain, descriptor, limit, (limiter, policies)) {
+                Ok(limit) => asked.limit = limit,
                 Err((field, description)) => {
                     violations.add(format!("descriptors[{index}].limit.{field}"), description);
                 }
@@ -98,14 +107,14 @@ fn read_limit(
     domain: &str,
     descriptor: &DescriptorView<'_>,
     limit: LimitView,
-    limiter: &Limiter,
-) -> Result<Arc<RequestLimit>, (&'static str, String)> {
+    (limiter, policies): (&Limiter, &PolicySet),
+) -> Result<Option<Arc<RequestLimit>>, (&'static str, String)> {
     // The units of requests and answers are two enumerations of the same numbers.
     let unit = UNITS.iter().find(|(unit, ..)| i32::from(*unit) == limit.unit);
     let (_, name, period) = *unit.ok_or_else(|| ("unit", format!("is no unit: {}", limit.unit)))?;
     let keys: SmallVec<[&str; 4]> = descriptor.entries.iter().map(|(key, _)| *key).collect();
     let tokens = u64::from(limit.requests_per_unit).min(MAX_TOKENS);
-    limiter.request_limit(domain, &keys, name, tokens, period).map_err(|errors| {
+    limiter.request_limit(policies, domain, &keys, (name, tokens, period)).map_err(|errors| {
         let descriptions: Vec<_> = errors.into_iter().map(|error| error.description).collect();
         ("requests_per_unit", descriptions.join("; "))
     })

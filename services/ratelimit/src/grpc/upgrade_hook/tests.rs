@@ -55,6 +55,22 @@ key_by = ["user"]
 limits = [{ name = "minute", rate = "1/min" }]
 "#;
 
+const RARE: &str = r#"
+[[policies]]
+name = "each"
+namespace = "rare"
+key_by = ["user"]
+plan = { attribute = "plan", default = "small" }
+on_limit = { upgrade_plan = "large" }
+
+[[policies]]
+name = "trial"
+namespace = "rare"
+key_by = ["user"]
+enforcement = "shadow"
+limits = [{ name = "minute", rate = "1/min" }]
+"#;
+
 const START_US: u64 = 1_800_000_000_250_000;
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -75,8 +91,8 @@ impl PlanUpgradeHookService for Hook {
         match next {
             // Nothing comes at all.
             Some(Code::Cancelled) => std::future::pending().await,
+            Some(Code::Ok) | None => Ok(Response::new(LimitReachedResponse {})),
             Some(code) => Err(Status::new(code, "as the test says")),
-            None => Ok(Response::new(LimitReachedResponse {})),
         }
     }
 }
@@ -88,7 +104,7 @@ struct Fixture {
     received: UnboundedReceiver<LimitReachedRequest>,
     time: ManualClock,
     metrics: Metrics,
-    _stop: tokio_util::sync::DropGuard,
+    stop: CancellationToken,
 }
 
 impl Fixture {
@@ -112,17 +128,16 @@ impl Fixture {
         change(&mut config);
         let (clock, time) = Clock::manual(START_US);
         let (metrics, random, stop) = (Metrics::new(), Random::seeded(1), CancellationToken::new());
-        let hook = UpgradeHook::start(&config, (clock.clone(), random.clone()), &metrics, &stop)
-            .expect("valid settings")
-            .expect("it has an address");
+        let address = HookAddress::read(&config).expect("valid settings").expect("it has an address");
+        let hook = UpgradeHook::start(address, &config, (clock.clone(), random.clone()), &metrics, &stop);
         let memory = MemoryStoreConfig { max_bytes: 16 << 20 };
         let store = Arc::new(MemoryStore::new(&memory, clock.clone(), &random, &metrics));
-        let policies = policies::parse(SHOP, "test", 1).expect("valid policies");
+        let policies = policies::parse(&[SHOP, RARE].concat(), "test", 1).expect("valid policies");
         let settings = LimiterSettings { enabled: true, idempotency_ttl_us: 60_000_000 };
         let policies = Arc::new(ArcSwap::from_pointee(policies));
         let limiter = Limiter::new(policies, Counters::Memory(store), clock, Random::seeded(1), settings)
             .telling(Some(hook.for_worker()));
-        Self { limiter, hook, received, time, metrics, _stop: stop.drop_guard() }
+        Self { limiter, hook, received, time, metrics, stop }
     }
 
     async fn answering(answers: Vec<Code>) -> Self {
@@ -302,27 +317,81 @@ async fn denials_of_descriptors_are_told_too() {
 }
 
 #[tokio::test]
-async fn without_an_address_nobody_is_told_and_a_wrong_one_stops_the_start() {
-    let start = |url: &str| {
-        let config = UpgradeHookConfig {
-            url: url.to_owned(),
-            quiet: QUIET.into(),
-            queue: 1,
-            timeout: QUIET.into(),
-            attempts: 1,
-            tls: HookTlsConfig { ca: "/no/such/file".into(), cert: String::new(), key: String::new() },
-        };
-        let stop = CancellationToken::new();
-        let of = (Clock::system(), Random::seeded(1));
-        let started = UpgradeHook::start(&config, of, &Metrics::new(), &stop).map(|hook| hook.is_some());
-        started.map_err(|error| format!("{error:#}"))
+async fn a_denial_decided_the_rare_way_is_told_too() {
+    let mut fixture = Fixture::answering(Vec::new()).await;
+    let entries = [("user", "ann".into())];
+    let of = |hits| Descriptor { entries: &entries, hits, gives_back: false, limit: None };
+    let policies = fixture.limiter.policies();
+    let ask = |hits| {
+        fixture.limiter.at_once().expect("in memory").check_descriptors(&policies, "rare", &[of(hits)])[0]
+            .allowed
     };
-    assert_eq!(start(""), Ok(false));
-    assert_eq!(start("http://127.0.0.1:1"), Ok(true), "it is connected to when there is something to tell");
-    assert_eq!(
-        start("127.0.0.1:1"),
-        Err("upgrade_hook: url must be http://host:port or https://host:port".to_owned())
-    );
-    let unread = start("https://127.0.0.1:1").expect_err("refused");
-    assert!(unread.starts_with("upgrade_hook: tls: /no/such/file: "), "{unread}");
+    // Three are more than the policy in shadow could ever hold.
+    assert!(ask(2) && !ask(3));
+    assert_eq!(fixture.told(1).await, ["ann"]);
+}
+
+#[tokio::test]
+async fn no_worker_leaves_whom_another_has_told_and_a_full_queue_is_no_matter() {
+    let silent = vec![Code::Cancelled; 3];
+    let mut fixture = Fixture::with([vec![Code::Ok], silent].concat(), |config| config.queue = 1).await;
+    fixture.exhaust("ann").await;
+    fixture.counted("sent", 1).await;
+    // One is waited for, one fills the queue.
+    fixture.exhaust("bob").await;
+    assert_eq!(fixture.told(2).await, ["ann", "bob"]);
+    fixture.exhaust("cid").await;
+    let another = fixture.hook.for_worker();
+    fixture.limiter = fixture.limiter.telling(Some(another));
+    fixture.exhaust("ann").await;
+    fixture.counted("repeated", 1).await;
+    assert!(!fixture.metrics.encode().contains("outcome=\"dropped\"} 1"), "{}", fixture.metrics.encode());
+}
+
+#[tokio::test]
+async fn what_is_not_told_when_the_replica_leaves_is_counted() {
+    let mut fixture = Fixture::answering(vec![Code::Cancelled; 3]).await;
+    for user in ["ann", "bob", "cid"] {
+        fixture.exhaust(user).await;
+    }
+    assert_eq!(fixture.told(1).await, ["ann"], "it is waited for");
+    fixture.stop.cancel();
+    fixture.counted("dropped", 3).await;
+    fixture.exhaust("dan").await;
+    fixture.counted("dropped", 4).await;
+}
+
+fn settings(url: &str, file: &str) -> UpgradeHookConfig {
+    UpgradeHookConfig {
+        url: url.to_owned(),
+        quiet: QUIET.into(),
+        queue: 1,
+        timeout: QUIET.into(),
+        attempts: 1,
+        tls: HookTlsConfig { ca: file.into(), cert: file.into(), key: file.into() },
+    }
+}
+
+#[rstest::rstest]
+#[case::none("", true)]
+#[case::plain("http://127.0.0.1:1", true)]
+#[case::encrypted("https://hook.example:7443", true)]
+#[case::no_scheme("127.0.0.1:1", false)]
+#[case::another_scheme("ftp://127.0.0.1:1", false)]
+#[case::no_url("http://a b", false)]
+fn a_url_is_checked_with_the_other_settings(#[case] url: &str, #[case] is_valid: bool) {
+    let found = garde::Validate::validate(&settings(url, "")).map_err(|report| report.to_string());
+    let expected = Err("url: must be http://host:port or https://host:port".to_owned());
+    assert_eq!(found.map_err(|text| text.trim().to_owned()), if is_valid { Ok(()) } else { expected });
+}
+
+#[test]
+fn every_file_that_cannot_be_read_is_named_with_its_setting() {
+    let read = |url| HookAddress::read(&settings(url, "/no/such/file")).map(|address| address.is_some());
+    assert!(!read("").expect("nobody is told"));
+    assert!(read("http://127.0.0.1:1").expect("files are for https"));
+    let Err(ConfigError::Refused(faults)) = read("https://127.0.0.1:1") else { panic!("refused") };
+    let keys: Vec<_> = faults.iter().map(|fault| &*fault.key).collect();
+    assert_eq!(keys, ["upgrade_hook.tls.ca", "upgrade_hook.tls.cert", "upgrade_hook.tls.key"]);
+    assert!(faults.iter().all(|fault| fault.message.starts_with("/no/such/file: ")), "{faults:?}");
 }

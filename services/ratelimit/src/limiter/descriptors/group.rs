@@ -58,15 +58,20 @@ pub(super) fn members<'d, 'p>(
     members
 }
 
-/// Takes away what others of the same request are in the place of.
+/// Takes away what others of the same request are in the place of. One in shadow takes the place of others in shadow only: it denies
+/// nothing, so what is enforced would be without a limit.
 fn replace(members: &mut [Member<'_, '_>]) {
     let found = members.iter().flat_map(|member| &member.matches);
-    let replaced: SmallVec<[&str; 8]> =
-        found.flat_map(|found| &found.policy.replaces).map(|name| &**name).collect();
+    let replaced: SmallVec<[(&str, Enforcement); 8]> = found
+        .flat_map(|found| found.policy.replaces.iter().map(|name| (&**name, found.policy.enforcement)))
+        .collect();
     for member in members {
         member.matches.retain(|found| {
-            let is_replaced = found.policy.descriptor.is_some() && replaced.contains(&&*found.policy.name);
-            !is_replaced || found.policy.came_with_request()
+            let policy = found.policy;
+            let is_replaced = replaced.iter().any(|(name, by)| {
+                *name == &*policy.name && (*by == Enforcement::Enforce || *by == policy.enforcement)
+            });
+            !is_replaced || policy.descriptor.is_none() || policy.came_with_request()
         });
     }
 }

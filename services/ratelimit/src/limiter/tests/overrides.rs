@@ -163,3 +163,37 @@ fn threads_that_meet_a_subject_at_once_count_by_the_same_limits() {
     let expected: u64 = (0..200).map(|number| 1 + number % 7).sum();
     assert_eq!(admitted as u64, expected);
 }
+
+#[test]
+fn callers_who_meet_many_combinations_of_overrides_do_not_fill_the_memory() {
+    const USERS: u64 = 300;
+    let text = SHOP.replace("key_by = [\"user\"]", "key_by = [\"user\", \"path\"]");
+    let limiter = limiter_by(&text, Counters::Memory(memory()), 1);
+    let to = |limit: &str, key: [&str; 2], tokens| {
+        let OverrideChange::Set(mut set) = to(limit, "*", tokens) else { panic!("it sets") };
+        set.target.key = key.map(|text| Pattern::parse(text).expect("a pattern")).into();
+        OverrideChange::Set(set)
+    };
+    let by_user = (0..USERS).map(|n| to("window", [&format!("u{n}"), "*"], 1 + n));
+    let by_path = (0..USERS).map(|n| to("log", ["*", &format!("p{n}")], 1 + n));
+    put_in_force(&limiter, by_user.chain(by_path));
+    let before = limiter.policies.load_full();
+    let mut met = 0;
+    for (user, path) in (0..USERS).flat_map(|user| (0..USERS).map(move |path| (user, path))) {
+        let attributes = [("user", format!("u{user}")), ("path", format!("p{path}"))];
+        let policies = limiter.policies();
+        let mut found = SmallVec::new();
+        policies
+            .namespace("shop")
+            .expect("declared")
+            .matching(&attributes[..], 1, &mut found)
+            .expect("no plan");
+        let tokens: Vec<_> =
+            found[0].bundle.limits.iter().map(|limit| u64::from(limit.limit.limit)).collect();
+        assert_eq!(tokens, [1 + user, 1 + path, 30, 40]);
+        met += 1;
+        assert_eq!(!Arc::ptr_eq(&before, &limiter.policies.load()), met > 65_536, "after {met}");
+    }
+    assert!(!limiter.policies().has_much_combined());
+    assert_eq!((limiter.policies().version(), limiter.policies().overrides_len()), (1, 600));
+}

@@ -3,13 +3,22 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
+use prometheus_client::metrics::counter::Counter;
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message;
-use tidegate_chassis::{clock::Clock, direct::DirectMethods};
+use tidegate_chassis::{
+    clock::{Clock, Random},
+    direct::DirectMethods,
+};
 use tonic_types::StatusExt;
 
 use super::*;
-use crate::{grpc::tests::api_by, policies, store::MemoryStore};
+use crate::{
+    grpc::tests::{api_by, api_telling},
+    limiter::{Told, Upgrade, Upgrades},
+    policies,
+    store::MemoryStore,
+};
 
 const POLICIES: &str = r#"
 builtin = false
@@ -19,6 +28,14 @@ envoy_compatible = true
 
 [namespaces.first]
 first_descriptor_only = true
+
+[[plans]]
+name = "small"
+limits = [{ name = "minute", limit = 2, period = "1m" }]
+
+[[plans]]
+name = "large"
+limits = [{ name = "minute", limit = 4, period = "1m" }]
 
 [[policies]]
 name = "users"
@@ -66,6 +83,20 @@ name = "addresses"
 namespace = "NAMESPACE"
 key_by = ["ip"]
 limits = [{ name = "minute", limit = 4, period = "1m" }]
+
+[[policies]]
+name = "paying"
+namespace = "NAMESPACE"
+descriptor = [{ key = "user" }, { key = "plan" }]
+plan = { attribute = "plan", default = "small" }
+on_limit = { upgrade_plan = "large" }
+
+[[policies]]
+name = "trial"
+namespace = "NAMESPACE"
+enforcement = "shadow"
+descriptor = [{ key = "user" }, { key = "plan" }]
+limits = [{ name = "minute", limit = 1, period = "1m" }]
 "#;
 
 const NAMESPACES: [&str; 4] = ["plain", "reference", "first", "nowhere"];
@@ -83,7 +114,9 @@ fn entries() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
         prop::sample::select(vec!["ada", "eve", "mallory", "root", ""]).prop_map(|user| ("user", user));
     let path = prop::sample::select(vec!["/a/b", "/ab/b", "/a/c", "/x"]).prop_map(|path| ("path", path));
     let ip = prop::sample::select(vec!["::1", "::2"]).prop_map(|ip| ("ip", ip));
-    vec(prop_oneof![4 => user, 3 => path, 1 => ip, 1 => Just(("", "no key"))], 0..3)
+    let any = prop_oneof![4 => user.clone(), 3 => path, 1 => ip, 1 => Just(("", "no key"))];
+    let plan = prop::sample::select(vec!["small", "large", "none"]).prop_map(|plan| ("plan", plan));
+    prop_oneof![3 => vec(any, 0..3), 1 => (user, plan).prop_map(|(user, plan)| vec![user, plan])]
 }
 
 prop_compose! {
@@ -117,6 +150,24 @@ fn told(status: &Status) -> (tonic::Code, String, Vec<String>) {
     (status.code(), status.message().to_owned(), fields)
 }
 
+/// Where denials are left, and what was left there of each subject first.
+fn upgrades() -> (Upgrades, impl FnMut() -> Vec<(String, Upgrade)>) {
+    let (queue, mut left) = tokio::sync::mpsc::channel(1_000);
+    let told = Told::new(Duration::from_secs(30 * 86_400), &Random::seeded(1));
+    let upgrades = Upgrades::new(queue, Arc::new(told), [Counter::default(), Counter::default()]);
+    let mut firsts: Vec<(String, Upgrade)> = Vec::new();
+    let so_far = move || {
+        while let Ok(next) = left.try_recv() {
+            let subject = format!("{}/{} {:?}", next.namespace, next.policy, next.key);
+            if firsts.iter().all(|(known, _)| *known != subject) {
+                firsts.push((subject, next));
+            }
+        }
+        firsts.clone()
+    };
+    (upgrades, so_far)
+}
+
 fn directly(api: &RateLimitApi, request: &RateLimitRequest) -> Answer {
     let (method, _) = api
         .find("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit")
@@ -134,10 +185,12 @@ proptest! {
         requests in vec((any_request(), 0_u64..20), 1..20),
     ) {
         let (clock, hand) = Clock::manual(1_763_000_000_000_000);
-        let (direct, _) = api_by(policies(), &clock, Counters::Memory);
+        let (upgrades_of_direct, mut left_by_direct) = upgrades();
+        let (direct, _) = api_telling(policies(), &clock, Counters::Memory, Some(upgrades_of_direct));
         // Answered as if the store were behind a network.
         let shared = |store: Arc<MemoryStore>| Counters::Shared { store: Arc::clone(&store) as _, local: store };
-        let (generated, _) = api_by(policies(), &clock, shared);
+        let (upgrades_of_generated, mut left_by_generated) = upgrades();
+        let (generated, _) = api_telling(policies(), &clock, shared, Some(upgrades_of_generated));
         let generated = EnvoyApi(generated);
         let (beside, _) = api_by(policies(), &clock, Counters::Memory);
         for (request, seconds) in requests {
@@ -145,6 +198,7 @@ proptest! {
             let expected = expected.map(|answer| answer.encode_to_vec()).map_err(|status| told(&status));
             let answered = directly(&direct, &request);
             prop_assert_eq!(&answered, &expected, "{:?}", request);
+            prop_assert_eq!(left_by_direct(), left_by_generated(), "{:?}", request);
             // One descriptor is decided in a short way, two are not; what no policy is for changes nothing.
             if let (Ok(answer), [only]) = (&answered, &request.descriptors[..]) {
                 let alone = RateLimitResponse::decode(&answer[..]).expect("an answer");

@@ -202,8 +202,8 @@ fn a_sensible_timeout(timeout: &HumanDuration, _: &()) -> garde::Result {
 }
 
 fn a_hook_url(url: &str, _: &()) -> garde::Result {
-    let parsed = url.parse::<tonic::transport::Uri>();
-    let scheme = parsed.as_ref().ok().and_then(tonic::transport::Uri::scheme_str);
+    let parsed = url.parse::<http::Uri>();
+    let scheme = parsed.as_ref().ok().and_then(http::Uri::scheme_str);
     if url.is_empty() || matches!(scheme, Some("http" | "https")) {
         return Ok(());
     }

@@ -195,6 +195,7 @@ pub(in crate::routes) struct VersionAnswer {
     deleted: bool,
     /// The policy as it was; absent if it was deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     policy: Option<PolicyBody>,
 }
 

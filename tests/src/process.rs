@@ -149,14 +149,16 @@ impl Process {
     }
 }
 
-/// Settings that services honour although they do not carry our prefix.
-const FOREIGN: [&str; 6] = [
+/// Settings that services honour although they do not carry our prefix. A backtrace would push what is wrong out of the last lines.
+const FOREIGN: [&str; 8] = [
     "REDIS_URL",
     "DATABASE_URL",
     "LOG_LEVEL",
     "ENVIRONMENT",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "RATE_LIMIT_ENABLED",
+    "RUST_BACKTRACE",
+    "RUST_LIB_BACKTRACE",
 ];
 
 impl Drop for Process {

@@ -119,7 +119,9 @@ pub fn go() -> anyhow::Result<PathBuf> {
         sources.push_str(&fs::read_to_string(module.join(file))?);
     }
     let proto = workspace().join("proto");
-    sources.push_str(&fs::read_to_string(proto.join(PROTO))?);
+    for file in PROTOS {
+        sources.push_str(&fs::read_to_string(proto.join(file))?);
+    }
     once(&tools.join("go.lock"), &bin.join("installed.txt"), &sources, || {
         // A copy, because the generated stubs must not lie in the work tree.
         let copy = tools.join("go");
@@ -147,9 +149,9 @@ pub fn go() -> anyhow::Result<PathBuf> {
                 ))
                 .arg(format!("--{kind}_out={}", copy.display()))
                 .arg(format!("--{kind}_opt=module=tidegate.dev/tests/clients/go"))
-                .arg(format!("--{kind}_opt=M{PROTO}={stubs}"))
+                .args(PROTOS.map(|file| format!("--{kind}_opt=M{file}={stubs}")))
                 .arg(option)
-                .arg(PROTO);
+                .args(PROTOS);
             run(&mut command).context("cannot generate the Go stubs")
         };
         protoc("--experimental_allow_proto3_optional", "go")?;
@@ -160,7 +162,12 @@ pub fn go() -> anyhow::Result<PathBuf> {
 }
 
 /// Our contract, relative to `proto/`.
-pub const PROTO: &str = "tidegate/ratelimit/v1/ratelimit.proto";
+pub const PROTOS: [&str; 4] = [
+    "tidegate/ratelimit/v1/plan_upgrade_hook.proto",
+    "tidegate/ratelimit/v1/plans.proto",
+    "tidegate/ratelimit/v1/policies.proto",
+    "tidegate/ratelimit/v1/ratelimit.proto",
+];
 
 const GO_TOOLS: [&str; 4] = [
     "github.com/fullstorydev/grpcurl/cmd/grpcurl",

@@ -177,7 +177,7 @@ async fn grpc_from_python_admits_ten_of_twelve() -> TestResult {
             .arg(&proto)
             .arg(format!("--python_out={}", stubs.path().display()))
             .arg(format!("--grpc_python_out={}", stubs.path().display()))
-            .arg(tools::PROTO),
+            .args(tools::PROTOS),
     )?;
     let program = tools::workspace().join("tests/clients/python/client.py");
     let printed = tools::output(Command::new(&python).env("PYTHONPATH", stubs.path()).arg(program).args([

@@ -27,7 +27,7 @@ pub(crate) const OF_THE_TESTS: [Need; 5] = [
         present: || succeeds("redis-server", &["--version"]),
     },
     Need {
-        what: "PostgreSQL 13 or later",
+        what: "PostgreSQL",
         packages: &["postgresql"],
         otherwise: "https://www.postgresql.org/download/, with its bin folder in PATH",
         present: has_postgres,

@@ -16,9 +16,7 @@ use super::{
     metrics::StoreMetrics,
     script,
     sentinel::Sentinels,
-    url,
 };
-use crate::key::{TAGS, slot};
 
 /// The name of our connections in `CLIENT LIST`.
 pub(super) const CLIENT_NAME: &str = "tidegate-ratelimit";
@@ -223,13 +221,7 @@ impl Connector {
 /// A key for the probe in a slot of counters that the `node` of a cluster has, `host:port`: only what it has to write tells whether it
 /// takes writes.
 async fn own_key(redis: &mut MultiplexedConnection, node: &str) -> RedisResult<String> {
-    let host = url::host_and_port(node).map_or("", |(host, _)| host);
-    let ranges = discovery::ranges(redis, host).await?;
-    let is_own = |tag: &u16| {
-        let slot = slot(tag.to_string().as_bytes());
-        ranges.iter().any(|range| range.address == node && (range.first..=range.last).contains(&slot))
-    };
-    let tag = TAGS.into_iter().find(is_own);
+    let tag = discovery::own_tags(redis, node).await?.into_iter().next();
     Ok(tag.map_or_else(|| PROBE.to_owned(), |tag| format!("tg2:{{{tag}}}probe")))
 }
 

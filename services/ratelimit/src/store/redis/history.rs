@@ -17,8 +17,8 @@ use std::{
 use redis::{Pipeline, RedisResult, Value, aio::MultiplexedConnection, from_redis_value};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{cluster::discovery, url};
-use crate::key::{TAGS, slot};
+use super::cluster::discovery;
+use crate::key::TAGS;
 
 /// How often a node is asked over a connection that lasts: it may be demoted and promoted again meanwhile.
 const EVERY: Duration = Duration::from_secs(1);
@@ -113,7 +113,7 @@ async fn complete_for(
     let up_s: i64 = field(&server, "uptime_in_seconds").and_then(|text| text.parse().ok()).unwrap_or(0);
 
     // In a cluster beside the counters of each bucket that the node has, since slots move.
-    let tags = if in_cluster { own_tags(redis, node).await? } else { vec![TAGS[0]] };
+    let tags = if in_cluster { discovery::own_tags(redis, node).await? } else { vec![TAGS[0]] };
     let keys: Vec<_> = tags.iter().map(|tag| format!("tg2:{{{tag}}}complete:{id}")).collect();
     let mut look = Pipeline::new();
     look.cmd("TIME");
@@ -132,18 +132,6 @@ async fn complete_for(
         set.arg(key).arg(since_us).arg("PX").arg(KEEP_MS).exec_async(redis).await?;
     }
     Ok((id.to_owned(), (now_us - since_us).max(0)))
-}
-
-/// The tags whose slots a node of a cluster has.
-async fn own_tags(redis: &mut MultiplexedConnection, node: &str) -> RedisResult<Vec<u16>> {
-    let host = url::host_and_port(node).map_or("", |(host, _)| host);
-    let mut ranges = discovery::ranges(redis, host).await?;
-    ranges.retain(|range| range.address == node);
-    let is_own = |tag: &u16| {
-        let slot = slot(tag.to_string().as_bytes());
-        ranges.iter().any(|range| (range.first..=range.last).contains(&slot))
-    };
-    Ok(TAGS.into_iter().filter(is_own).collect())
 }
 
 /// A field of what INFO answers.

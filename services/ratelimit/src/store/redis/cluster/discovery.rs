@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Cluster;
 use crate::{
-    key::SLOTS,
+    key::{SLOTS, TAGS, slot},
     store::redis::{connection::CLIENT_NAME, url},
 };
 
@@ -121,12 +121,28 @@ impl Informants {
 /// # Errors
 ///
 /// As Redis answers, or the connection fails.
-pub(in crate::store::redis) async fn ranges(
-    redis: &mut MultiplexedConnection,
-    host: &str,
-) -> RedisResult<Vec<Range>> {
+async fn ranges(redis: &mut MultiplexedConnection, host: &str) -> RedisResult<Vec<Range>> {
     let answer: Vec<Value> = redis::cmd("CLUSTER").arg("SLOTS").query_async(redis).await?;
     answer.into_iter().map(|range| read(range, host)).collect()
+}
+
+/// The tags whose slots a `node` has, `host:port`, as it tells itself.
+///
+/// # Errors
+///
+/// As Redis answers, or the connection fails.
+pub(in crate::store::redis) async fn own_tags(
+    redis: &mut MultiplexedConnection,
+    node: &str,
+) -> RedisResult<Vec<u16>> {
+    let host = url::host_and_port(node).map_or("", |(host, _)| host);
+    let mut ranges = ranges(redis, host).await?;
+    ranges.retain(|range| range.address == node);
+    let is_own = |tag: &u16| {
+        let slot = slot(tag.to_string().as_bytes());
+        ranges.iter().any(|range| (range.first..=range.last).contains(&slot))
+    };
+    Ok(TAGS.into_iter().filter(is_own).collect())
 }
 
 fn slots(ranges: &[Range]) -> usize {

@@ -5,6 +5,7 @@ pub(crate) mod check;
 mod entries;
 mod etag;
 mod health;
+mod leases;
 mod organizations;
 mod plans;
 mod policies;
@@ -37,6 +38,9 @@ pub(crate) fn all() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(check::check))
         .routes(routes!(check::check_batch))
+        .routes(routes!(leases::acquire))
+        .routes(routes!(leases::renew))
+        .routes(routes!(leases::release))
         .routes(routes!(organizations::usage))
         .routes(routes!(organizations::reset))
         .routes(routes!(usage::top_keys))
@@ -71,6 +75,7 @@ pub fn openapi() -> String {
     components(schemas(ProblemDocument)),
     tags(
         (name = "check", description = "May this request go on?"),
+        (name = "leases", description = "How many at once: places that are taken, held and given back"),
         (name = "organizations", description = "What one organization may do, and has done"),
         (name = "usage", description = "Who asks, who is denied, and what the policies say"),
         (name = "policies", description = "What is limited, for whom, and by how much"),

@@ -1,7 +1,7 @@
 //! The check: may this request go on?
 
 pub(crate) mod answer;
-mod request;
+pub(super) mod request;
 mod schema;
 
 #[cfg(test)]
@@ -125,7 +125,8 @@ pub(crate) async fn check_batch(
     json(&answer.map_err(|error| broken(&error, &context))?)
 }
 
-fn idempotency_key(headers: &HeaderMap, violations: &mut Violations) -> Option<HeaderValue> {
+/// The value of `Idempotency-Key`.
+pub(super) fn idempotency_key(headers: &HeaderMap, violations: &mut Violations) -> Option<HeaderValue> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let key = values.next().cloned();
     if values.next().is_some() {
@@ -141,7 +142,8 @@ fn read_enforce(uri: &Uri, violations: &mut Violations) -> bool {
     enforce.unwrap_or(false)
 }
 
-fn broken(error: &BrokenAnswer, context: &RequestContext) -> Box<Problem> {
+/// The service has answered what a decision cannot be.
+pub(super) fn broken(error: &BrokenAnswer, context: &RequestContext) -> Box<Problem> {
     tracing::error!(%error, request_id = context.request_id(), "a decision could not be passed on");
     Box::new(Problem::internal())
 }

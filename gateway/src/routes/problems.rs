@@ -35,8 +35,8 @@ pub(super) enum CallProblems {
     /// The body has a transfer coding other than chunked
     #[response(status = 501, content_type = "application/problem+json")]
     TransferCoded(#[to_schema] ProblemDocument<'static>),
-    /// The rate-limit service cannot be reached or is overloaded; with `enforce=true` also a denial
-    /// because its store cannot be asked
+    /// The rate-limit service cannot be reached or is overloaded, or its store cannot be asked; that may be a denial as well,
+    /// of checks with `enforce=true` and of leases that are to be taken
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(#[to_schema] ProblemDocument<'static>),
     /// The rate-limit service did not answer in time

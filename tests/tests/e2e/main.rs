@@ -11,6 +11,7 @@ mod gateway;
 mod health_probe;
 mod imported;
 mod leases;
+mod leases_rest;
 mod never_over_admits;
 mod overrides;
 mod policies_database;

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 use tidegate_proto::ratelimit::v1::{
-    Algorithm, CheckBatchResponse, CheckError, CheckResponse, Code, LimitStatus, check_batch_result::Outcome,
+    Algorithm, CheckBatchResponse, CheckError, CheckResponse, Code, Lease, LimitStatus,
+    check_batch_result::Outcome,
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -30,6 +31,22 @@ pub(crate) struct CheckAnswer {
     replayed: bool,
     /// Identifies this decision in logs.
     decision_id: Uuid,
+    /// Present if a concurrency limit is among `limits` and the check was admitted, and was no dry run: renew it, release it, or
+    /// let it expire. If the answer is `replayed`, it is the lease that was taken then; absent if that has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    lease: Option<LeaseAnswer>,
+}
+
+/// Places of concurrency limits that somebody holds.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Lease)]
+pub(crate) struct LeaseAnswer {
+    /// By which it is renewed and released: at most 6,000 of `A-Z a-z 0-9 _ -`.
+    id: String,
+    /// Milliseconds until it expires unless it is renewed. Counted from when the request was sent, a holder that stops in
+    /// time never shares its place.
+    expires_after_ms: u64,
 }
 
 /// One limit at the time of the decision.
@@ -97,7 +114,7 @@ struct CheckProblem {
 /// The service answered something that its contract does not allow.
 #[derive(Debug, thiserror::Error)]
 #[error("the rate-limit service answered out of contract: {0}")]
-pub(crate) struct BrokenAnswer(&'static str);
+pub(crate) struct BrokenAnswer(pub(crate) &'static str);
 
 impl CheckAnswer {
     /// The REST form of `response`, seen at `now_us` (Unix µs).
@@ -115,7 +132,15 @@ impl CheckAnswer {
             replayed: response.replayed,
             decision_id: Uuid::from_slice(&response.decision_id)
                 .map_err(|_| BrokenAnswer("decision_id is no UUID"))?,
+            lease: response.lease.as_ref().map(LeaseAnswer::new),
         })
+    }
+}
+
+impl LeaseAnswer {
+    /// The REST form of `lease`.
+    pub(crate) fn new(lease: &Lease) -> Self {
+        Self { id: lease.id.clone(), expires_after_ms: lease.expires_after_ms }
     }
 }
 

@@ -3,6 +3,8 @@
 //! The ranges are those of the proto file. They are checked here as well as in the service, since
 //! a request with a wrong type and a wrong range should hear of both at once.
 
+use std::ops::RangeInclusive;
+
 use http::HeaderValue;
 use serde_json::Value;
 use tidegate_proto::ratelimit::v1::{CheckBatchRequest, CheckRequest, check_request::AttributesEntry};
@@ -100,7 +102,8 @@ fn check(body: Value, at: &str, violations: &mut Violations) -> CheckRequest {
     request
 }
 
-fn namespace(value: Value, field: String, violations: &mut Violations) -> String {
+/// A namespace of policies.
+pub(in crate::routes) fn namespace(value: Value, field: String, violations: &mut Violations) -> String {
     let Value::String(namespace) = value else {
         wrong_type(field, "a string", &value, violations);
         return String::new();
@@ -113,7 +116,12 @@ fn namespace(value: Value, field: String, violations: &mut Violations) -> String
     namespace
 }
 
-fn attributes(value: Value, field: &str, violations: &mut Violations) -> Vec<AttributesEntry> {
+/// What is known of a request.
+pub(in crate::routes) fn attributes(
+    value: Value,
+    field: &str,
+    violations: &mut Violations,
+) -> Vec<AttributesEntry> {
     let Value::Object(entries) = value else {
         wrong_type(field.to_owned(), "an object of strings", &value, violations);
         return Vec::new();
@@ -138,21 +146,31 @@ fn attributes(value: Value, field: &str, violations: &mut Violations) -> Vec<Att
     taken
 }
 
-fn cost(value: &Value, field: String, violations: &mut Violations) -> Option<u64> {
+/// Tokens to charge.
+pub(in crate::routes) fn cost(value: &Value, field: String, violations: &mut Violations) -> Option<u64> {
+    integer(value, 1..=MOST_COST, field, violations)
+}
+
+/// An integer of a range.
+pub(in crate::routes) fn integer(
+    value: &Value,
+    range: RangeInclusive<u64>,
+    field: String,
+    violations: &mut Violations,
+) -> Option<u64> {
     let Value::Number(number) = value else {
         wrong_type(field, "an integer", value, violations);
         return None;
     };
-    match number.as_u64() {
-        Some(cost @ 1..=MOST_COST) => Some(cost),
-        _ => {
-            violations.add(field, "must be an integer from 1 to 1000000000");
-            None
-        }
+    let integer = number.as_u64().filter(|integer| range.contains(integer));
+    if integer.is_none() {
+        violations.add(field, format!("must be an integer from {} to {}", range.start(), range.end()));
     }
+    integer
 }
 
-fn idempotency_key(value: Value, field: String, violations: &mut Violations) -> String {
+/// A key that makes a retry safe.
+pub(in crate::routes) fn idempotency_key(value: Value, field: String, violations: &mut Violations) -> String {
     let Value::String(key) = value else {
         wrong_type(field, "a string", &value, violations);
         return String::new();
@@ -163,7 +181,8 @@ fn idempotency_key(value: Value, field: String, violations: &mut Violations) -> 
     key
 }
 
-fn take_header(header: &HeaderValue, key: &mut String, violations: &mut Violations) {
+/// Takes the key of the header if the body has none.
+pub(in crate::routes) fn take_header(header: &HeaderValue, key: &mut String, violations: &mut Violations) {
     match header.to_str() {
         Ok(header) if !header.is_empty() && is_idempotency_key(header.as_bytes()) => {
             if key.is_empty() {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tidegate_chassis::error::status;
-use tidegate_proto::ratelimit::v1::{CheckRequest, CheckResponse, check_request::AttributesEntry};
+use tidegate_proto::ratelimit::v1::{CheckRequest, CheckResponse, Lease, check_request::AttributesEntry};
 use tonic::{Code, Status};
 
 use super::{request, *};
@@ -196,6 +196,10 @@ fn by_organization(check: &CheckRequest) -> Result<CheckResponse, Status> {
     match organization {
         "spent" => Ok(denied()),
         "unlimited" => Ok(CheckResponse { limits: Vec::new(), binding_limit: None, ..admitted(0) }),
+        "leased" => {
+            let lease = Some(Lease { id: "Ab_-9".to_owned(), expires_after_ms: 30_000 });
+            Ok(CheckResponse { lease, ..admitted(7) })
+        }
         "nowhere" => Err(status(Code::NotFound, "NAMESPACE_NOT_FOUND", "no policy in \"x\"", None)),
         "broken" => Ok(CheckResponse { binding_limit: Some(9), ..admitted(0) }),
         _ => Ok(admitted(7)),
@@ -243,6 +247,12 @@ async fn what_nothing_limits_has_no_headers_and_no_binding_limit() {
     let answer = check_of("unlimited", "?enforce=true").await;
     assert_eq!((answer.status.as_u16(), answer.header("ratelimit")), (200, ""));
     assert_eq!((&answer.json["limits"], &answer.json["binding_limit"]), (&json!([]), &json!(null)));
+}
+
+#[tokio::test]
+async fn a_lease_that_a_check_takes_is_told() {
+    let answer = check_of("leased", "?enforce=true").await;
+    assert_eq!(answer.json["lease"], json!({"id": "Ab_-9", "expires_after_ms": 30_000}));
 }
 
 #[tokio::test]

@@ -222,7 +222,7 @@ impl Limiter {
         }
         let decision = self.store().decide(&check).get().await?;
         let verdict = Verdict::decided(&asked.matches, &decision, self.clock.now_us());
-        Ok(self.after_loss(verdict, limited(&asked.matches).zip(&check.cells), false))
+        Ok(self.after_loss(verdict, limited(&asked.matches).zip(&check.cells)))
     }
 
     /// Clears every limit that applies, or the one named `limit`. Answers what was cleared.

@@ -4,8 +4,8 @@ mod replicas;
 
 use tidegate_proto::ratelimit::v1::{
     Algorithm, Assignment, CreatePlanRequest, CreatePolicyRequest, DeletePlanRequest, DeletePolicyRequest,
-    Enforcement, EntryMeta, GetPolicyRequest, LimitSpec, ListPlansRequest, ListPoliciesRequest,
-    ListPolicyVersionsRequest, Origin, Patterns, Plan, PlanOf, Policy, RollbackPolicyRequest,
+    Enforcement, EntryMeta, FailureMode, GetPolicyRequest, LimitSpec, ListPlansRequest, ListPoliciesRequest,
+    ListPolicyVersionsRequest, OnDataLoss, Origin, Patterns, Plan, PlanOf, Policy, RollbackPolicyRequest,
     SetAssignmentRequest, UpdatePolicyRequest, policy::MatchEntry,
 };
 use tidegate_tests::{
@@ -152,6 +152,13 @@ async fn every_fault_of_a_policy_is_named_where_it_stands_in_the_request() -> Te
     let told =
         refused(create(&mut client, Policy { limits: vec![hour(1), limit], ..policy("calls", 1) }).await)?;
     assert_eq!(told.fields, ["policy.limits[1].name", "policy.limits[1].limit", "policy.limits[1].period"]);
+    let strict = Policy {
+        failure_mode: FailureMode::Local.into(),
+        on_data_loss: OnDataLoss::Strict.into(),
+        ..policy("calls", 1)
+    };
+    let told = refused(create(&mut client, strict).await)?;
+    assert_eq!((told.code, told.fields), (Code::InvalidArgument, vec!["policy.on_data_loss".to_owned()]));
     let missing = client.create_policy(CreatePolicyRequest::default()).await;
     assert_eq!(refused(missing)?.fields, ["policy"]);
     let listed = client.list_policies(ListPoliciesRequest {

@@ -31,7 +31,7 @@ const DISTRUST: Duration = Duration::from_secs(15);
 
 /// Name, failure mode, what is done after a loss.
 const POLICIES: [(&str, &str, &str); 3] =
-    [("accept", "closed", "accept"), ("strict", "closed", "strict"), ("strict-local", "local", "strict")];
+    [("accept", "closed", "accept"), ("local", "local", "accept"), ("strict", "closed", "strict")];
 
 fn policies() -> String {
     let policy = |(name, mode, loss): (&str, &str, &str)| {
@@ -126,7 +126,7 @@ async fn fails_over(name: &str, url: String, masters: &mut [RedisServer], how: H
             worst.allowed,
         );
         assert_eq!(failed, 0, "{policy}: calls without an answer");
-        let may_distrust = policy != "accept" && after < TAKES + DISTRUST;
+        let may_distrust = policy == "strict" && after < TAKES + DISTRUST;
         assert!(
             again.is_some() || may_distrust,
             "{policy}: Redis never decided again\n{}",
@@ -134,7 +134,9 @@ async fn fails_over(name: &str, url: String, masters: &mut [RedisServer], how: H
         );
         match policy {
             "strict" => assert!(!worst.exceeded(), "{policy}: over-admitted: {worst:?}"),
-            _ => assert!(worst.admitted <= 2 * LIMIT, "{policy}: more than the limit twice: {worst:?}"),
+            // Once by each of who counted: the old master, and the new one that has lost it, or the share of the replica.
+            "accept" => assert!(worst.admitted <= 2 * LIMIT, "{policy}: over twice the limit: {worst:?}"),
+            _ => assert!(worst.admitted <= 3 * LIMIT, "{policy}: over three times the limit: {worst:?}"),
         }
     }
     service.assert_no_panic().await?;

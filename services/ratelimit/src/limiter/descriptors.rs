@@ -222,8 +222,7 @@ impl Limiter {
         let charge =
             charge && !too_dear.contains(&true) && group.members.iter().all(|member| !member.is_refused);
         let distrust = self.distrust(false, group.matches.iter().zip(&group.cells));
-        let denied = distrust.and_then(|distrust| self.denied_for_loss(distrust, false));
-        let charge = charge && denied.is_none();
+        let charge = charge && distrust.is_none();
         let check = Check { cells: group.cells.clone(), charge, idempotency: None, lease: None };
         let answer = self.ask(&check).await;
         let now_us = self.clock.now_us();
@@ -233,7 +232,7 @@ impl Limiter {
                 let decided = members.map(|member| {
                     let verdict = member.decided(&group.cells, &decision, &too_dear, now_us);
                     let cells = member.cells.iter().map(|place| &group.cells[*place]);
-                    self.after_loss(verdict, limited(&member.matches).zip(cells), charge)
+                    self.after_loss(verdict, limited(&member.matches).zip(cells))
                 });
                 decided.collect()
             }

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{CheckError, Counters, Limiter, Matches, Reason, Verdict, degraded, limited};
+use super::{CheckError, Counters, Limiter, Matches, Verdict, degraded, limited};
 use crate::{
     domain::{CellCheck, Check, Enforcement, Match, OnDataLoss},
     store::StoreError,
@@ -27,13 +27,13 @@ impl Limiter {
     ) -> Result<Verdict<'p>, CheckError> {
         let cells = || limited(matches).zip(&check.cells);
         let distrust = self.distrust(false, cells());
-        if let Some(denied) = distrust.and_then(|distrust| self.denied_for_loss(distrust, false)) {
-            return Ok(denied);
+        if let Some(distrust) = distrust {
+            return Ok(self.denied_for_loss(distrust));
         }
         let answer = self.store().decide(check).get().await;
         // Not before: this replica may have to decide by itself, and now it is later.
         let verdict = self.verdict(matches, check, answer, self.clock.now_us())?;
-        Ok(self.after_loss(verdict, cells(), check.charge))
+        Ok(self.after_loss(verdict, cells()))
     }
 
     /// Which of these policies distrust the store now, and if it `was_asked` also one that knows nothing. Costs
@@ -66,35 +66,24 @@ impl Limiter {
         distrust
     }
 
-    /// What the failure modes of those policies say: the verdict if it is a denial. What `local` ones admit is counted in this
-    /// replica's memory if it is to be `charge`d, beside the store, which goes on counting.
-    pub(super) fn denied_for_loss<'p>(&self, distrust: Distrust<'p>, charge: bool) -> Option<Verdict<'p>> {
-        let Counters::Shared { local, .. } = &self.counters else { return None };
-        let check = Check { cells: distrust.cells, charge, idempotency: None, lease: None };
+    /// The denial of policies that distrust the store: their failure mode is `closed`, since whatever another one admits
+    /// would come on top of what the store has admitted.
+    fn denied_for_loss<'p>(&self, distrust: Distrust<'p>) -> Verdict<'p> {
+        let check = Check { cells: distrust.cells, charge: false, idempotency: None, lease: None };
         let now_us = self.clock.now_us();
-        let verdict =
-            degraded::verdict(Some(local), &distrust.matches, &check, StoreError::Incomplete, now_us);
-        let verdict = verdict.expect("a check without an idempotency key is always decided");
-        (!verdict.allowed).then_some(verdict)
+        let verdict = degraded::verdict(None, &distrust.matches, &check, StoreError::Incomplete, now_us);
+        verdict.expect("a check without an idempotency key is always decided")
     }
 
     /// What a check is answered that the store has decided, by the policies that distrust it.
     pub(super) fn after_loss<'p: 'c, 'c>(
         &self,
-        mut verdict: Verdict<'p>,
+        verdict: Verdict<'p>,
         cells: impl Iterator<Item = (&'c Match<'p>, &'c CellCheck<'p>)>,
-        charge: bool,
     ) -> Verdict<'p> {
         let is_admitted = verdict.allowed && !verdict.degraded;
         // A replay was admitted, and counted, before.
-        let Some(distrust) = self.distrust(true, cells).filter(|_| is_admitted && !verdict.replayed) else {
-            return verdict;
-        };
-        if let Some(denied) = self.denied_for_loss(distrust, charge) {
-            return denied;
-        }
-        verdict.degraded = true;
-        debug_assert_eq!(verdict.reason, Reason::Ok, "it was admitted");
-        verdict
+        let distrust = self.distrust(true, cells).filter(|_| is_admitted && !verdict.replayed);
+        distrust.map_or(verdict, |distrust| self.denied_for_loss(distrust))
     }
 }

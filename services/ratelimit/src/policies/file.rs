@@ -189,10 +189,9 @@ pub(super) fn read_policy(mut fields: Fields, defaults: Defaults, faults: &mut F
         let description = "who asks by a descriptor cannot release a lease; limit rates here";
         faults.add(fields.path_of("limits"), description);
     }
-    if entry.on_data_loss == OnDataLoss::Strict && entry.failure_mode == FailureMode::Open {
-        let path = fields.path_of("on_data_loss");
-        faults
-            .add(path, "strict needs failure_mode closed or local: open would admit everything after a loss");
+    if entry.on_data_loss == OnDataLoss::Strict && entry.failure_mode != FailureMode::Closed {
+        let description = "strict needs failure_mode closed: what open and local admit comes on top of what the store admitted";
+        faults.add(fields.path_of("on_data_loss"), description);
     }
     fields.finish(faults);
     entry

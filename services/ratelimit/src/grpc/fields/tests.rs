@@ -28,9 +28,9 @@ fn table(text: &str) -> Table {
 #[test]
 fn a_policy_is_the_same_after_a_round_trip() {
     let others = [
-        "name = 'n'\nnamespace = 'x'\nkey_by = ['ip']\nplan = 'free'\nenforcement = 'off'\nfailure_mode = 'local'\non_data_loss = 'strict'",
+        "name = 'n'\nnamespace = 'x'\nkey_by = ['ip']\nplan = 'free'\nenforcement = 'off'\nfailure_mode = 'local'\non_data_loss = 'accept'",
         "name = 'n'\nnamespace = 'x'\nkey_by = []\nplan = { attribute = 'plan', default = 'free' }\non_limit = { upgrade_plan = 'business' }\nenforcement = 'enforce'\nfailure_mode = 'closed'\non_data_loss = 'accept'",
-        "name = 'n'\nnamespace = 'x'\ndescriptor = [{ key = 'a' }, { key = 'b', value = 'c*', shared = true }]\nunlimited = true\nenforcement = 'enforce'\nfailure_mode = 'closed'\non_data_loss = 'accept'",
+        "name = 'n'\nnamespace = 'x'\ndescriptor = [{ key = 'a' }, { key = 'b', value = 'c*', shared = true }]\nunlimited = true\nenforcement = 'enforce'\nfailure_mode = 'closed'\non_data_loss = 'strict'",
     ];
     for text in others.into_iter().chain([FIELDS]) {
         let fields = table(text);

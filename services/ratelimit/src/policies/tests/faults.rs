@@ -348,12 +348,19 @@ fn an_action_is_refused(#[case] limits: &str, #[case] action: &str, #[case] faul
     assert_eq!(faults(&text), [format!("policies[0].on_limit{fault}")]);
 }
 
-#[test]
-fn policy_that_is_strict_about_losses_cannot_be_open() {
-    let text = one(&format!("on_data_loss = 'strict'\nfailure_mode = 'open'\nkey_by = []\n{LIMITS}"));
-    let faults = faults(&text);
+#[rstest]
+#[case::of_its_own("", "on_data_loss = 'strict'\nfailure_mode = 'open'")]
+#[case::with_a_share("", "on_data_loss = 'strict'\nfailure_mode = 'local'")]
+#[case::by_default("[defaults]\non_data_loss = 'strict'\n", "failure_mode = 'local'")]
+#[case::in_shadow("[defaults]\nfailure_mode = 'local'\n", "on_data_loss = 'strict'\nenforcement = 'shadow'")]
+fn policy_that_is_strict_about_losses_admits_nothing_without_its_store(
+    #[case] defaults: &str,
+    #[case] fields: &str,
+) {
+    let text = one(&format!("{fields}\nkey_by = []\n{LIMITS}"));
+    let faults = faults(&format!("{defaults}{text}"));
     assert!(
-        matches!(&faults[..], [fault] if fault.contains("on_data_loss") && fault.contains("closed or local")),
+        matches!(&faults[..], [fault] if fault.starts_with("policies[0].on_data_loss: strict needs failure_mode closed:")),
         "{faults:?}"
     );
 }

@@ -62,7 +62,7 @@ impl History {
                 tracing::warn!(
                     node,
                     %error,
-                    "Redis does not tell since when it has lost nothing: policies that are strict about losses are answered by their failure modes"
+                    "Redis does not tell since when it has lost nothing: policies that are strict about losses deny"
                 );
                 (String::new(), UNKNOWN)
             }

@@ -144,18 +144,8 @@ impl CounterStore for RedisStore {
         if let Some(decision) = link.denied.answer(check) {
             return Answer::Ready(Ok(decision));
         }
-        let asked = link.denied.ask(check);
-        match link.queue.push(check, Lane::default(), Instant::now() + self.deadline) {
-            Ok(pending) => {
-                let denied = Arc::clone(&link.denied);
-                Answer::Pending(Box::pin(async move {
-                    let decision = pending.await.map_err(StoreError::from)?.decision;
-                    if let Some(asked) = asked {
-                        denied.learn(&asked, &decision);
-                    }
-                    Ok(decision)
-                }))
-            }
+        match link.ask(check, Lane::default(), Instant::now() + self.deadline) {
+            Ok(pending) => Answer::Pending(Box::pin(async move { Ok(pending.await?.decision) })),
             Err(error) => Answer::Ready(Err(error)),
         }
     }

@@ -104,19 +104,24 @@ impl Cluster {
 
     /// Decides a check whose keys may lie anywhere.
     pub(super) fn decide(self: &Arc<Self>, check: &Check<'_>) -> Answer<'static, Decision> {
+        let mut slots = check.keys().map(slot);
+        let first = slots.next().unwrap_or_default();
+        let is_spread = slots.any(|slot| slot != first);
+        let owner = if is_spread { None } else { self.known_owner(first) };
+        if let Some(decision) = owner.as_ref().and_then(|node| node.link.denied.answer(check)) {
+            return Answer::Ready(Ok(decision));
+        }
         let deadline = Instant::now() + self.backend.config.deadline.get();
         let cluster = Arc::clone(self);
         let held = Held::from(check);
-        let mut slots = check.keys().map(slot);
-        let first = slots.next().unwrap_or_default();
-        if slots.any(|slot| slot != first) {
+        if is_spread {
             return Answer::Pending(Box::pin(async move {
                 spread::decide(&cluster, &held, false, deadline).await
             }));
         }
         let lane = Lane { slot: first, ..Lane::default() };
-        let pushed = self.known_owner(first).map(|node| {
-            let pending = node.link.queue.push(check, lane, deadline);
+        let pushed = owner.map(|node| {
+            let pending = node.link.ask(check, lane, deadline);
             (node, pending)
         });
         Answer::Pending(Box::pin(async move {

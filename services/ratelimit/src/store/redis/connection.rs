@@ -173,8 +173,7 @@ impl Connector {
 
     /// Whether Redis tells of writes over this connection.
     async fn track(&self, node: &str, redis: &mut MultiplexedConnection) -> bool {
-        // Where slots move, somebody else may have the key by the time that it is written.
-        if !self.denied.is_on() || self.is_in_cluster() {
+        if !self.denied.is_on() {
             return false;
         }
         let tracked = denied::track(redis).await;

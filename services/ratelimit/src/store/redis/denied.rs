@@ -5,7 +5,7 @@
 //! an opt-in of `CLIENT TRACKING`), and Redis pushes an invalidation when anybody, on any replica, charges, gives back, resets or
 //! forgets it. Only a denial that was asked for *after* Redis had confirmed the interest is remembered: whatever is written after that
 //! decision is told. A remembered denial is told again until the first of its exceeded limits has room, but for [`LONGEST`] at
-//! most.
+//! most. In a cluster the node that has the slot tells, also when it gives the key away.
 
 use std::{
     hash::Hasher,
@@ -20,7 +20,10 @@ use smallvec::SmallVec;
 use tidegate_chassis::clock::Random;
 use tokio::time::Instant;
 
-use super::metrics::DeniedMetrics;
+use super::{
+    call::{self, Failure},
+    metrics::DeniedMetrics,
+};
 use crate::{
     domain::{CellCheck, Check, Decision, Layout},
     key::Key,
@@ -362,8 +365,11 @@ impl Facts {
 /// If Redis is older than 6.0, or the user may not.
 pub(super) async fn track(redis: &mut MultiplexedConnection) -> RedisResult<()> {
     let _: () = redis::cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN").query_async(redis).await?;
-    // Tried once, so that what the user may not shows now.
-    register(redis, b"tg2:probe").await
+    // Tried once, so that what the user may not shows now; a node that sends the key elsewhere lets the user.
+    match register(redis, b"tg2:probe").await {
+        Err(error) if matches!(call::failure(&error), Failure::Elsewhere(_) | Failure::Down) => Ok(()),
+        result => result,
+    }
 }
 
 /// Registers interest in the next write of a key.

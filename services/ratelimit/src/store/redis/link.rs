@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::{
     RedisBackend,
+    batch::{Answered, Lane},
+    call::Failure,
     coalescer::Coalescer,
     connection::{Connector, Origin},
     denied::Denied,
     history::History,
     queue::Queue,
 };
+use crate::{domain::Check, store::StoreError};
 
 /// A queue of checks, and a task on the current runtime that sends them and keeps the connection, until this is dropped.
 #[derive(Debug)]
@@ -41,6 +46,30 @@ impl Link {
             Coalescer::new(backend, Arc::clone(&name), connector, breaker, Arc::clone(&queue)).run(),
         );
         Self { queue, name, history, denied }
+    }
+
+    /// Sends a check with those that wait, and remembers its denial.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::push`].
+    pub(super) fn ask(
+        &self,
+        check: &Check<'_>,
+        lane: Lane,
+        deadline: Instant,
+    ) -> Result<impl Future<Output = Result<Answered, Failure>> + use<>, StoreError> {
+        // Before it is sent.
+        let asked = self.denied.ask(check);
+        let pending = self.queue.push(check, lane, deadline)?;
+        let denied = Arc::clone(&self.denied);
+        Ok(async move {
+            let answered = pending.await?;
+            if let Some(asked) = asked {
+                denied.learn(&asked, &answered.decision);
+            }
+            Ok(answered)
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod cluster;
 mod denied;
+mod denied_in_cluster;
 mod history;
 mod leases;
 mod outage;

@@ -20,11 +20,11 @@ counter_store_conformance!(
 );
 
 /// A check of a cell on each master, by what the slots are at first.
-fn one_on_each() -> [Check<'static>; MASTERS] {
+pub(super) fn one_on_each(limit: u64) -> [Check<'static>; MASTERS] {
     std::array::from_fn(|master| {
         let is_there = |n: &u32| usize::from(slot(format!("k{n}").as_bytes())) * MASTERS / 16_384 == master;
         let n = (0..).find(is_there).expect("slots are spread");
-        check(&[cell(&format!("k{n}"), &[hourly(Algorithm::SlidingWindow, 1_000)])])
+        check(&[cell(&format!("k{n}"), &[hourly(Algorithm::SlidingWindow, limit)])])
     })
 }
 
@@ -32,7 +32,7 @@ fn one_on_each() -> [Check<'static>; MASTERS] {
 async fn each_key_is_counted_on_its_node() {
     let redis = RedisCluster::start().await.expect("a cluster");
     let store = open(&config(&redis.url()));
-    for (master, check) in one_on_each().iter().enumerate() {
+    for (master, check) in one_on_each(1_000).iter().enumerate() {
         assert_eq!(recovers(&store, check).await.outcomes[0].remaining, 999);
         let key = std::str::from_utf8(&check.cells[0].key).expect("text");
         assert_eq!(redis.nodes[master].command::<u64>(&["EXISTS", key]).await.expect("asked"), 1);
@@ -66,7 +66,7 @@ async fn checks_of_one_slot_travel_together() {
 async fn master_that_is_dead_fails_only_its_own_checks_until_its_replica_has_taken_over() {
     let mut redis = RedisCluster::start().await.expect("a cluster");
     let store = open(&impatient(&redis.url()));
-    let checks = one_on_each();
+    let checks = one_on_each(1_000);
     for check in &checks {
         recovers(&store, check).await;
     }
@@ -99,7 +99,7 @@ async fn node_that_has_left_the_cluster_is_not_believed() {
     // A replica, so that nothing is lost with it, and the only one that is asked at first.
     let leaves = &redis.nodes[MASTERS];
     let store = open(&config(&leaves.url().replacen("redis", "redis-cluster", 1)));
-    let checks = one_on_each();
+    let checks = one_on_each(1_000);
     for check in &checks {
         recovers(&store, check).await;
     }
@@ -186,7 +186,7 @@ async fn check_of_several_keys_is_decided_while_their_slot_moves() {
 async fn master_that_takes_no_writes_is_left_alone_until_it_does() {
     let redis = RedisCluster::start().await.expect("a cluster");
     let store = open(&impatient(&redis.url()));
-    for (master, check) in one_on_each().iter().enumerate() {
+    for (master, check) in one_on_each(1_000).iter().enumerate() {
         let node = &redis.nodes[master];
         recovers(&store, check).await;
         node.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "9"]).await.expect("more than it has");
@@ -210,7 +210,7 @@ async fn cluster_that_comes_late_is_found() {
         node.process().signal("STOP").expect("stopped");
     }
     let store = open(&impatient(&url));
-    let check = &one_on_each()[0];
+    let check = &one_on_each(1_000)[0];
     assert!(store.decide(check).get().await.is_err());
     for node in &mut redis.nodes {
         node.process().signal("CONT").expect("continued");

@@ -3,17 +3,17 @@
 use super::*;
 use crate::domain::Decision;
 
-async fn decide(store: &RedisStore, check: &Check<'_>) -> Decision {
+pub(super) async fn decide(store: &RedisStore, check: &Check<'_>) -> Decision {
     store.decide(check).get().await.expect("decided")
 }
 
 /// Whether a check is answered without asking Redis.
-fn is_remembered(store: &RedisStore, check: &Check<'_>) -> bool {
+pub(super) fn is_remembered(store: &RedisStore, check: &Check<'_>) -> bool {
     matches!(store.decide(check), Answer::Ready(Ok(decision)) if !decision.admitted)
 }
 
 /// Uses a limit up and is denied until that is remembered.
-async fn remembered(store: &RedisStore, check: &Check<'_>) {
+pub(super) async fn remembered(store: &RedisStore, check: &Check<'_>) {
     while decide(store, check).await.admitted {}
     for _ in 0..1_000 {
         if is_remembered(store, check) {
@@ -26,7 +26,7 @@ async fn remembered(store: &RedisStore, check: &Check<'_>) {
 }
 
 /// Waits until Redis is asked again; for less than what a denial is remembered for.
-async fn forgotten(store: &RedisStore, check: &Check<'_>) {
+pub(super) async fn forgotten(store: &RedisStore, check: &Check<'_>) {
     let asked = async {
         while is_remembered(store, check) {
             tokio::task::yield_now().await;

@@ -499,7 +499,7 @@ pub struct Policy {
     /// The plan that a caller is to get if this policy denies: the upgrade hook is told. Only with plan_of; empty = none.
     #[prost(string, tag = "15")]
     pub upgrade_plan: ::prost::alloc::string::String,
-    /// What it does after its store has lost counts.
+    /// What it does after its store has lost counts. INVALID_REQUEST if `strict` with a failure mode other than `closed`.
     #[prost(enumeration = "OnDataLoss", tag = "16")]
     pub on_data_loss: i32,
 }
@@ -840,7 +840,8 @@ pub enum OnDataLoss {
     Unspecified = 0,
     /// Count on with what is left: at most once more the limit is admitted.
     Accept = 1,
-    /// Answer by the failure mode, which is not `open`, until no limit looks back as far as the loss.
+    /// Deny until no limit looks back as far as the loss. Only with the failure mode `closed`: what another one admits while the store is
+    /// gone comes on top of what the store admitted.
     Strict = 2,
 }
 impl OnDataLoss {

@@ -355,14 +355,22 @@ async fn what_does_not_fit_this_replica_leaves_what_is_in_force() {
 #[tokio::test]
 async fn without_a_database_the_file_is_read_and_nothing_is_changed() {
     let catalog = {
-        let layers = Layers::of_text(IN_FILE, "a test", 1).expect("valid");
+        let text = format!("[defaults]\non_data_loss = 'strict'\n{IN_FILE}");
+        let layers = Layers::of_text(&text, "a test", 1).expect("valid");
         let set = layers.build().expect("valid");
         Catalog::without_keeper(layers, set)
     };
     assert_eq!(catalog.change(vec![policy("p", 1)], true).await.unwrap_err(), ChangeError::NoDatabase);
     let key = EntryKey::policy("test", "fixed");
     assert_eq!(catalog.history(key.clone(), 9, 9).await.unwrap_err(), ChangeError::NoDatabase);
-    assert_eq!(catalog.get(&key).await.expect("there").origin, Origin::File);
+    let fixed = catalog.get(&key).await.expect("there");
+    assert_eq!(fixed.origin, Origin::File);
+    let shown = |field: &str| fixed.fields.get(field).and_then(toml::Value::as_str);
+    assert_eq!(
+        (shown("enforcement"), shown("failure_mode"), shown("on_data_loss")),
+        (Some("enforce"), Some("closed"), Some("strict")),
+        "with what [defaults] say"
+    );
     let listed = catalog.list(Kind::Plan, None, None, 9).await;
     let names: Vec<_> = listed.iter().map(|listed| &*listed.key.name).collect();
     assert_eq!(names, ["business", "enterprise", "free", "startup"]);

@@ -141,11 +141,19 @@ pub enum OnDataLoss {
     /// Count on with what is left: at most once more the limit is admitted.
     #[default]
     Accept,
-    /// Answer by the failure mode until no limit looks back as far as the loss.
+    /// Deny until no limit looks back as far as the loss. Only with [`FailureMode::Closed`].
     Strict,
 }
 
 impl OnDataLoss {
     /// Each with the word for it in policy files.
     pub const WORDS: [(&'static str, Self); 2] = [("accept", Self::Accept), ("strict", Self::Strict)];
+
+    /// The word for it in policy files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Strict => "strict",
+        }
+    }
 }

@@ -289,6 +289,7 @@ impl Layers {
             let policy = &file.policies[position];
             fields.insert("enforcement".to_owned(), policy.enforcement.as_str().into());
             fields.insert("failure_mode".to_owned(), policy.failure_mode.as_str().into());
+            fields.insert("on_data_loss".to_owned(), policy.on_data_loss.as_str().into());
         }
         Listed { key: key.clone(), origin, stored: None, fields, hides_stored }
     }

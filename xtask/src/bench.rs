@@ -6,6 +6,7 @@
 //! docs/operations/benchmarking.md says how to read the result.
 
 mod decision;
+mod denied;
 mod footprint;
 mod growth;
 mod load;
@@ -64,6 +65,8 @@ enum Part {
     Decision,
     /// Unary, stream and batch; counters in memory and in Redis; against the ceiling.
     Speed,
+    /// Keys that are denied each time, against admitted ones; counters in Redis.
+    Denied,
     /// 10 to 10,000 policies, 100,000 overrides, 1,000 to 1,000,000 keys.
     Growth,
     /// Memory per key, of the process and of Redis.
@@ -128,6 +131,7 @@ impl Part {
         match self {
             Self::Decision => decision::run(bench, results),
             Self::Speed => speed::run(bench, results),
+            Self::Denied => denied::run(bench, results),
             Self::Growth => growth::run(bench, results),
             Self::Footprint => footprint::run(bench, results),
             Self::Peers => peers::run(bench, results),

@@ -26,6 +26,8 @@ pub(super) struct Load {
 pub(super) struct Sample {
     /// Checks decided.
     pub(super) checks: f64,
+    /// Of these, how many were not admitted.
+    pub(super) denied: f64,
     pub(super) checks_per_second: f64,
     /// CPU of the server, µs per check.
     pub(super) server_us: f64,
@@ -46,8 +48,23 @@ impl Load {
     /// The generator fails, or a check could not be decided or was denied: a figure with errors in it is none.
     pub(super) fn measure(&self, server: &Server, args: &[&str]) -> anyhow::Result<Sample> {
         let sample = self.run(server, args, self.duration.as_secs(), "1s")?;
-        let denied = sample.report["denied"].as_u64().context("the report says how many were denied")?;
-        ensure!(denied == 0, "{}: {denied} checks were denied, by limits that no run reaches", server.name);
+        let denied = sample.denied;
+        ensure!(denied == 0.0, "{}: {denied} checks were denied, by limits that no run reaches", server.name);
+        Ok(sample)
+    }
+
+    /// The same of a server whose limits are used up.
+    ///
+    /// # Errors
+    /// The generator fails, or a check could not be decided or was admitted.
+    pub(super) fn measure_denied(&self, server: &Server, args: &[&str]) -> anyhow::Result<Sample> {
+        let sample = self.run(server, args, self.duration.as_secs(), "1s")?;
+        let admitted = sample.checks - sample.denied;
+        ensure!(
+            admitted == 0.0,
+            "{}: {admitted} checks were admitted, by a limit that is used up",
+            server.name
+        );
         Ok(sample)
     }
 
@@ -96,6 +113,7 @@ impl Sample {
         };
         Ok(Self {
             checks: number("/checks")?,
+            denied: number("/denied")?,
             checks_per_second: number("/checks_per_second")?,
             server_us: number("/cpu/0/us_per_check")?,
             redis_us: number("/cpu/1/us_per_check").ok(),

@@ -11,6 +11,15 @@ pub(super) fn three_windows() -> String {
     organization(&windows.join(", "))
 }
 
+/// `three_windows` of which the longest is used up by the first check. Whatever is not denied by it is admitted, also what Redis does
+/// not answer in time.
+pub(super) fn used_up() -> String {
+    let windows = [(NEVER, "1m"), (NEVER, "1h"), ("1", "1d")]
+        .map(|(tokens, period)| limit("sliding_window", tokens, period));
+    let policy = organization(&windows.join(", "));
+    format!("{policy}failure_mode = \"open\"\n")
+}
+
 /// One limit per organization.
 pub(super) fn one_limit(algorithm: &str, tokens: &str, period: &str) -> String {
     organization(&limit(algorithm, tokens, period))

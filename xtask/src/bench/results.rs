@@ -70,6 +70,21 @@ impl Results {
         Ok(sample)
     }
 
+    /// The same of a server whose limits are used up.
+    ///
+    /// # Errors
+    /// As [`Load::measure_denied`](super::load::Load::measure_denied).
+    pub(super) fn measure_denied(
+        &mut self,
+        bench: &Bench,
+        (load, args): (&str, &[&str]),
+        server: &Server,
+    ) -> anyhow::Result<Sample> {
+        let sample = bench.load.measure_denied(server, args)?;
+        self.row(load, &server.name).take(&sample);
+        Ok(sample)
+    }
+
     /// One more round of a ratio.
     pub(super) fn ratio(&mut self, name: &str, value: f64, target: Target) {
         self.figure(name, value, "×", target);

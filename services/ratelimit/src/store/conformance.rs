@@ -34,7 +34,8 @@ macro_rules! counter_store_conformance {
             lease_holds_its_place_until_it_is_released, denial_by_leases_spends_no_rate_and_by_rates_takes_no_lease,
             without_a_lease_what_counts_leases_is_only_looked_at, retry_is_answered_the_lease_that_is_still_held, renewal_needs_every_enforced_limit,
             leases_of_a_shadow_never_deny, unknown_cells_hold_no_lease, reset_ends_leases_and_refund_does_not, changed_limit_keeps_its_leases,
-            changed_numbers_keep_the_count, changed_pace_keeps_what_is_missing_from_a_bucket, logs_that_trade_sizes_keep_their_own_counts, check_without_cells_is_admitted);
+            changed_numbers_keep_the_count, changed_pace_keeps_what_is_missing_from_a_bucket, logs_that_trade_sizes_keep_their_own_counts, check_without_cells_is_admitted,
+            check_of_very_many_cells_is_decided_as_a_whole);
     };
     (@in_turn $test:ident, $fixture:expr, $name:ident, $new_store:expr; $($case:ident),+) => {
         #[tokio::test]
@@ -361,4 +362,26 @@ pub(crate) async fn check_without_cells_is_admitted(store: impl CounterStore) {
     let decision =
         decide(&store, &Check { cells: smallvec![], charge: true, idempotency: None, lease: None }).await;
     assert!(decision.admitted && decision.outcomes.is_empty());
+}
+
+/// More cells and rules than a byte counts, or Lua spreads at once.
+pub(crate) async fn check_of_very_many_cells_is_decided_as_a_whole(store: impl CounterStore) {
+    let rules = ALGORITHMS.map(|algorithm| hourly(algorithm, 9));
+    let few = [hourly(Algorithm::SlidingWindow, 3)];
+    let mut cells: Vec<_> = (0..700).map(|n| cell(&format!("{{many}}{n}"), &rules)).collect();
+    cells.push(cell("{many}few", &few));
+    let check = check(&cells);
+    for used in 1..=3 {
+        let decision = decide(&store, &check).await;
+        assert!(decision.admitted);
+        let expected = [[9 - used; 4]; 700].concat().into_iter().chain([3 - used]);
+        assert!(remaining(&decision).into_iter().eq(expected), "{used}: {:?}", remaining(&decision));
+    }
+    for _ in 0..2 {
+        let denied = decide(&store, &check).await;
+        assert!(!denied.admitted);
+        let exceeded: Vec<_> = denied.outcomes.iter().map(LimitOutcome::exceeded).collect();
+        assert!(exceeded.iter().rev().copied().eq([true].into_iter().chain([false; 2_800])));
+        assert_eq!(remaining(&denied)[..4], [6; 4], "a denial spends nothing");
+    }
 }

@@ -78,16 +78,12 @@ impl Batch {
     }
 
     /// Adds a check and answers its place.
-    ///
-    /// # Errors
-    ///
-    /// As [`Encoder::push`].
-    pub(super) fn push(&self, check: &Check<'_>, deadline: Instant) -> Result<usize, StoreError> {
+    pub(super) fn push(&self, check: &Check<'_>, deadline: Instant) -> usize {
         let mut state = self.lock();
         let encoder = state.encoder.as_mut().expect("a batch is sent after it has left the queue");
-        encoder.push(check)?;
+        encoder.push(check);
         state.entries.push(Entry { deadline, waker: None, offset: 0, length: 0, expired: false });
-        Ok(state.entries.len() - 1)
+        state.entries.len() - 1
     }
 
     pub(super) fn len(&self) -> usize {

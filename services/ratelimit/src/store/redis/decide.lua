@@ -126,9 +126,19 @@ local checks = ARGV[2]
 local count, at = unpack('<I4', checks)
 local k = 0
 local chunks = {}
+
+-- Packs the answer so far, in pieces, since Lua spreads only some thousands of values at once.
+local function pack_answer()
+  for from = 1, answers, 1000 do
+    local last = from + 999 < answers and from + 999 or answers
+    chunks[#chunks + 1] = pack('<' .. rep('I8', last - from + 1), spread(answer, from, last))
+  end
+  answers = 0
+end
+
 for _ = 1, count do
   local flags, cells
-  flags, cells, at = unpack('BB', checks, at)
+  flags, cells, at = unpack('<BI4', checks, at)
   local status, record, digest, ttl, taken = ADMITTED, nil, nil, nil, nil
   if flags % 4 >= 2 then
     digest, ttl, at = unpack('<c16I8', checks, at)
@@ -151,7 +161,7 @@ for _ = 1, count do
   local o, w, r, fits = answers + 2, 1, 1, true
   for c = 1, cells do
     local l, cost, enforced
-    l, cost, enforced, at = unpack('<I2I4B', checks, at)
+    l, cost, enforced, at = unpack('<I4I4B', checks, at)
     k = k + 1
     local value = raw('GET', KEYS[k])
     VALUE[c], KEY[c], LAYOUT[c], COST[c], ENFORCED[c] = value, KEYS[k], l, cost, enforced
@@ -204,16 +214,10 @@ for _ = 1, count do
       least = still_lasts(taken, cells)
       if least > 0 then held = taken end
     end
-    chunks[#chunks + 1] = pack('<' .. rep('I8', answers), spread(answer, 1, answers))
+    pack_answer()
     chunks[#chunks + 1] = held .. pack('<I8', least)
-    answers = 0
   end
-  if answers > 1000 then
-    chunks[#chunks + 1] = pack('<' .. rep('I8', answers), spread(answer, 1, answers))
-    answers = 0
-  end
+  if answers > 1000 then pack_answer() end
 end
-if answers > 0 then
-  chunks[#chunks + 1] = pack('<' .. rep('I8', answers), spread(answer, 1, answers))
-end
+pack_answer()
 return concat(chunks)

@@ -10,9 +10,6 @@ use crate::{
     store::StoreError,
 };
 
-/// Most rules that one check may have over all its cells: Lua packs the answer of a check at once.
-const MAX_RULES: usize = 1_000;
-
 /// Bytes of a number in the answer.
 const NUMBER: usize = 8;
 /// Numbers of a rule in the answer.
@@ -44,20 +41,14 @@ struct End {
 
 impl Encoder {
     /// Adds a check.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Protocol`] if the check has more cells or rules than the script takes.
-    pub(super) fn push(&mut self, check: &Check<'_>) -> Result<(), StoreError> {
+    pub(super) fn push(&mut self, check: &Check<'_>) {
         let rules: usize = check.cells.iter().map(|cell| cell.layout.rules().len()).sum();
-        let cells = u8::try_from(check.cells.len()).map_err(|_| StoreError::Protocol)?;
-        if rules > MAX_RULES {
-            return Err(StoreError::Protocol);
-        }
+        let cells = u32::try_from(check.cells.len()).expect("a check has a cell for each policy at most");
         let leased = check.lease.is_some();
         let flags =
             u8::from(check.charge) | u8::from(check.idempotency.is_some()) << 1 | u8::from(leased) << 2;
-        self.checks.extend_from_slice(&[flags, cells]);
+        self.checks.push(flags);
+        self.checks.extend_from_slice(&cells.to_le_bytes());
         if let Some(idempotency) = &check.idempotency {
             self.checks.extend_from_slice(&idempotency.digest.to_le_bytes());
             self.checks.extend_from_slice(&idempotency.ttl_us.div_ceil(1_000).max(1).to_le_bytes());
@@ -70,15 +61,14 @@ impl Encoder {
         for cell in &check.cells {
             let layout = self.layout_number(cell.layout);
             let cost = u32::try_from(cell.cost).expect("a cost is at most a capacity, which has 32 bits");
-            let mut bytes = [0; 7];
-            bytes[..2].copy_from_slice(&layout.to_le_bytes());
-            bytes[2..6].copy_from_slice(&cost.to_le_bytes());
-            bytes[6] = u8::from(cell.enforced);
+            let mut bytes = [0; 9];
+            bytes[..4].copy_from_slice(&layout.to_le_bytes());
+            bytes[4..8].copy_from_slice(&cost.to_le_bytes());
+            bytes[8] = u8::from(cell.enforced);
             self.checks.extend_from_slice(&bytes);
             self.push_key(&cell.key);
         }
         self.ends.push(End { keys: self.key_ends.len(), checks: self.checks.len(), rules, leased });
-        Ok(())
     }
 
     /// The call of the script for those checks that are still `wanted`, by index.
@@ -135,13 +125,13 @@ impl Encoder {
     }
 
     /// Number of a layout in the batch, from 1; adds it if it is new.
-    fn layout_number(&mut self, layout: &Arc<Layout>) -> u16 {
+    fn layout_number(&mut self, layout: &Arc<Layout>) -> u32 {
         let place = self.known.iter().position(|known| Arc::ptr_eq(known, layout)).unwrap_or_else(|| {
             self.known.push(layout.clone());
             encode_layout(layout, &mut self.layouts);
             self.known.len() - 1
         });
-        u16::try_from(place + 1).expect("a batch has at most 256 checks of at most 255 cells")
+        u32::try_from(place + 1).expect("a batch has at most 256 checks")
     }
 }
 

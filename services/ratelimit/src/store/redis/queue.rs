@@ -57,7 +57,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Disconnected`] without a connection; as [`Encoder::push`].
+    /// [`StoreError::Disconnected`] without a connection.
     pub(super) fn push(
         &self,
         check: &Check<'_>,
@@ -83,7 +83,7 @@ impl Queue {
         if is_new {
             self.filled.notify_one();
         }
-        Ok(Pending::new(batch, pushed?))
+        Ok(Pending::new(batch, pushed))
     }
 
     pub(super) async fn filled(&self) {

@@ -233,7 +233,7 @@ impl Both {
     async fn decide(&mut self, now_us: u64, checks: &[Check<'_>]) -> Vec<(Decision, Decision)> {
         let mut encoder = Encoder::default();
         for check in checks {
-            encoder.push(check).expect("few cells");
+            encoder.push(check);
         }
         let mut command = encoder.command(&self.scripts.decide, |_| true);
         command.arg(now_us / 1_000_000).arg(now_us % 1_000_000);
@@ -316,7 +316,9 @@ fn with_injected_time() -> String {
 async fn started() -> (RedisServer, MultiplexedConnection) {
     let server = RedisServer::start().await.expect("redis-server");
     let client = redis::Client::open(server.url()).expect("url");
-    let redis = client.get_multiplexed_async_connection().await.expect("connected");
+    // Patient, since the machine that runs the tests may be busy.
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
+    let redis = client.get_multiplexed_async_connection_with_config(&config).await.expect("connected");
     (server, redis)
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use tidegate_chassis::error::ERROR_DOMAIN;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic_types::StatusExt;
 
@@ -24,6 +25,12 @@ pub(crate) async fn connect(addr: &str) -> anyhow::Result<Channel> {
         endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
     }
     endpoint.connect().await.with_context(|| format!("cannot reach {url} (is `tidegate up` running?)"))
+}
+
+/// The reason that a status gives, if it is one of the service.
+pub(crate) fn reason(status: &tonic::Status) -> Option<String> {
+    let info = status.get_error_details().error_info().cloned()?;
+    (info.domain == ERROR_DOMAIN).then_some(info.reason)
 }
 
 /// The status with its reason and every field that is wrong.

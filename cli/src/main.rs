@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod completions;
 mod decision;
+mod lease;
 mod migrate;
 mod policies;
 mod table;
@@ -26,6 +27,7 @@ Examples:
   tidegate                                              run everything in this process
   tidegate up --ephemeral --ready-file ready.json       on free ports, for a test
   tidegate check --attribute organization=acme          ask once: exit code 0 allowed, 1 denied
+  tidegate lease run -a organization=acme -- ./export   run a command only while a place is free
   tidegate top                                          who asks, and who is denied
   tidegate policies validate policies.toml
   tidegate policies import --from limitador limits.yaml
@@ -48,6 +50,9 @@ struct Cli {
 enum Command {
     Up(up::UpArgs),
     Check(check::CheckArgs),
+    /// Hold places of concurrency limits.
+    #[command(subcommand)]
+    Lease(lease::LeaseCommand),
     /// Work with policy files.
     #[command(subcommand)]
     Policies(policies::PoliciesCommand),
@@ -63,11 +68,16 @@ enum Command {
 
 fn main() -> ExitCode {
     let command = Cli::parse().command.unwrap_or_else(|| Command::Up(up::UpArgs::default()));
-    // `check` keeps 1 for "denied".
-    let failed = if matches!(command, Command::Check(_)) { 2 } else { 1 };
+    let failed = match &command {
+        // They keep 1 for "denied".
+        Command::Check(_) => 2,
+        Command::Lease(command) => command.failure(),
+        _ => 1,
+    };
     let done = match command {
         Command::Up(args) => up::run(args),
         Command::Check(args) => check::run(args),
+        Command::Lease(command) => lease::run(command),
         Command::Policies(command) => policies::run(command),
         Command::Top(args) => top::run(&args),
         Command::Migrate(args) => migrate::run(args),

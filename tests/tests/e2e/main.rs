@@ -10,6 +10,7 @@ mod free_plan;
 mod gateway;
 mod health_probe;
 mod imported;
+mod lease_command;
 mod leases;
 mod leases_rest;
 mod never_over_admits;

@@ -1,0 +1,94 @@
+//! Holds a lease: renews it in time, and says when it is lost.
+
+use std::time::Duration;
+
+use tidegate_proto::ratelimit::v1::{
+    Lease, RenewLeaseRequest, rate_limit_service_client::RateLimitServiceClient,
+};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tonic::{Status, transport::Channel};
+
+use super::has_ended;
+use crate::client;
+
+/// A pause between two tries to renew a lease is this part of its length, but not longer than [`LONGEST_PAUSE`].
+const TRIES: u32 = 30;
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A lease that is held.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) id: String,
+    /// How long it lasts.
+    ttl: Duration,
+    /// Before it was asked for: until `ttl` after that, the place is certainly nobody else's.
+    asked: Instant,
+}
+
+/// Why a lease is lost, and until when the place is certainly nobody else's.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) why: String,
+    pub(super) expires: Instant,
+}
+
+impl Held {
+    /// What was answered to a request that was sent at `asked` or later.
+    pub(super) fn new(lease: Lease, asked: Instant) -> Self {
+        Self { id: lease.id, ttl: Duration::from_millis(lease.expires_after_ms), asked }
+    }
+
+    /// When it has expired.
+    pub(super) fn expires(&self) -> Instant {
+        self.asked + self.ttl
+    }
+
+    /// When a third of the time has passed: two more are left to try again, and then to stop.
+    fn renew_at(&self) -> Instant {
+        self.asked + self.ttl / 3
+    }
+
+    /// When so little is left that its holder should stop, to be done when it expires.
+    fn give_up_at(&self) -> Instant {
+        self.asked + self.ttl * 2 / 3
+    }
+
+    fn pause(&self) -> Duration {
+        (self.ttl / TRIES).min(LONGEST_PAUSE)
+    }
+}
+
+/// Renews a lease until it is lost.
+pub(super) async fn keep(channel: Channel, mut held: Held) -> Lost {
+    loop {
+        sleep_until(held.renew_at()).await;
+        match renew(&channel, &held).await {
+            Ok(renewed) => held = renewed,
+            Err(why) => return Lost { why, expires: held.expires() },
+        }
+    }
+}
+
+/// Tries until it is renewed, is known to have ended, or there is no time left.
+async fn renew(channel: &Channel, held: &Held) -> Result<Held, String> {
+    let mut last = "no answer in time".to_owned();
+    loop {
+        let asked = Instant::now();
+        match timeout_at(held.give_up_at(), call(channel, &held.id)).await {
+            Ok(Ok(Some(lease))) => return Ok(Held::new(lease, asked)),
+            Ok(Ok(None)) => return Err("an answer without a lease".to_owned()),
+            Ok(Err(status)) if has_ended(&status) => {
+                return Err("it was cleared or has expired".to_owned());
+            }
+            Ok(Err(status)) => last = client::explain(&status).to_string(),
+            Err(_elapsed) => return Err(format!("it could not be renewed: {last}")),
+        }
+        sleep_until(Instant::now() + held.pause()).await;
+    }
+}
+
+async fn call(channel: &Channel, id: &str) -> Result<Option<Lease>, Status> {
+    let request = RenewLeaseRequest { lease_id: id.to_owned(), ttl_ms: None };
+    let answer = RateLimitServiceClient::new(channel.clone()).renew_lease(request).await?;
+    Ok(answer.into_inner().lease)
+}

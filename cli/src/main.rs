@@ -30,6 +30,7 @@ Examples:
   tidegate lease run -a organization=acme -- ./export   run a command only while a place is free
   tidegate top                                          who asks, and who is denied
   tidegate policies validate policies.toml
+  tidegate policies apply policies.toml --dry-run       what would change in a running service
   tidegate policies import --from limitador limits.yaml
   tidegate migrate --database-url postgres://…          bring the tables up to date
   tidegate bench --rate 10000                           latency at a fixed arrival rate
@@ -53,7 +54,7 @@ enum Command {
     /// Hold places of concurrency limits.
     #[command(subcommand)]
     Lease(lease::LeaseCommand),
-    /// Work with policy files.
+    /// Work with policy files, and with the policies of a running service.
     #[command(subcommand)]
     Policies(policies::PoliciesCommand),
     Top(top::TopArgs),

@@ -1,6 +1,12 @@
-//! `tidegate policies`: policy files.
+//! `tidegate policies`: policy files, and the policies of a running service.
 
+mod apply;
+mod change;
+mod entry;
 mod import;
+mod in_force;
+mod show;
+mod which;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,9 +27,15 @@ Exit code: 0 if the file can be used, 1 if not.";
 /// How many replicas share a limit does not make a file better or worse.
 const ONE_REPLICA: u32 = 1;
 
-/// What can be done with policy files.
+/// What can be done with policies.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoliciesCommand {
+    List(show::ListArgs),
+    Get(show::GetArgs),
+    Apply(apply::ApplyArgs),
+    Delete(change::DeleteArgs),
+    History(show::HistoryArgs),
+    Rollback(change::RollbackArgs),
     Import(import::ImportArgs),
     /// Read a policy file as the service would, and list every fault.
     #[command(after_help = EXAMPLES)]
@@ -38,7 +50,17 @@ pub(crate) fn run(command: PoliciesCommand) -> anyhow::Result<ExitCode> {
     match command {
         PoliciesCommand::Import(args) => import::run(&args),
         PoliciesCommand::Validate { file } => validate(&file),
+        PoliciesCommand::List(args) => in_runtime(show::list(args)),
+        PoliciesCommand::Get(args) => in_runtime(show::get(args)),
+        PoliciesCommand::Apply(args) => in_runtime(apply::run(args)),
+        PoliciesCommand::Delete(args) => in_runtime(change::delete(args)),
+        PoliciesCommand::History(args) => in_runtime(show::history(args)),
+        PoliciesCommand::Rollback(args) => in_runtime(change::rollback(args)),
     }
+}
+
+fn in_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
 fn validate(file: &Path) -> anyhow::Result<ExitCode> {

@@ -3,7 +3,7 @@
 mod direct;
 mod envoy;
 mod error;
-mod fields;
+pub(crate) mod fields;
 mod pages;
 mod parse;
 mod plans;

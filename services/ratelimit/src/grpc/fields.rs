@@ -20,7 +20,7 @@ const ALGORITHMS: [(&str, pb::Algorithm); 5] = [
 
 /// The fields of a policy, as in a policy file. What cannot be right there is left to the reader to be refused, so that all
 /// faults are told together.
-pub(super) fn of_policy(policy: pb::Policy) -> Table {
+pub fn of_policy(policy: pb::Policy) -> Table {
     let mut table = Table::new();
     let needs_key = policy.descriptor.is_empty() || !policy.key_by.is_empty();
     let matches: Table = policy
@@ -56,7 +56,7 @@ pub(super) fn of_policy(policy: pb::Policy) -> Table {
 }
 
 /// The fields of a plan.
-pub(super) fn of_plan(plan: pb::Plan) -> Table {
+pub fn of_plan(plan: pb::Plan) -> Table {
     let mut table = Table::from_iter([text_entry(("name", plan.name))]);
     put_limits(&mut table, plan.limits, plan.unlimited);
     table
@@ -68,7 +68,7 @@ pub(super) fn of_assignment(assignment: pb::Assignment) -> Table {
 }
 
 /// The policy that fields make.
-pub(super) fn policy(fields: &Table, meta: Option<pb::EntryMeta>) -> pb::Policy {
+pub fn policy(fields: &Table, meta: Option<pb::EntryMeta>) -> pb::Policy {
     let plan = fields.get("plan");
     pb::Policy {
         namespace: text(fields, "namespace"),
@@ -99,7 +99,7 @@ pub(super) fn policy(fields: &Table, meta: Option<pb::EntryMeta>) -> pb::Policy 
 }
 
 /// The plan that fields make.
-pub(super) fn plan(fields: &Table, meta: Option<pb::EntryMeta>) -> pb::Plan {
+pub fn plan(fields: &Table, meta: Option<pb::EntryMeta>) -> pb::Plan {
     pb::Plan {
         name: text(fields, "name"),
         limits: limits(fields),

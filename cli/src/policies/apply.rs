@@ -1,0 +1,164 @@
+//! `tidegate policies apply`: what a file says is put into the database.
+
+mod change;
+mod wanted;
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::Args;
+use owo_colors::OwoColorize;
+use serde::Serialize;
+
+use self::{
+    change::{Act, Change, changes},
+    wanted::{Fault, Wanted},
+};
+use super::{
+    count,
+    entry::Entry,
+    in_force::{self, Client, Service},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  tidegate policies apply policies.toml --dry-run    what would change
+  tidegate policies apply policies.toml
+
+The file has [[plans]], [[policies]] and [assignments.ATTRIBUTE] as a policy file has them, and [defaults] for its policies.
+What it does not name stays as it is. Applied again it changes nothing.
+Exit code: 0 all of it is in force (or could be, with --dry-run), 1 not: what is wrong and what was changed is told.";
+
+/// Create or change policies, plans and assignments of the database as a file says.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    service: Service,
+
+    /// The file (TOML).
+    file: PathBuf,
+
+    /// Show what would change, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Print what changes as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A change as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct ChangeShown {
+    entry: String,
+    change: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    added: Vec<String>,
+}
+
+/// Applies the file.
+pub(super) async fn run(args: ApplyArgs) -> anyhow::Result<ExitCode> {
+    let name = args.file.display().to_string();
+    let text = fs::read_to_string(&args.file).with_context(|| format!("{name} cannot be read"))?;
+    let (wanted, mut faults) = Wanted::read(&text, &name)?;
+    let mut client = args.service.connect().await?;
+    let in_force = known(&mut client, &wanted).await?;
+    faults.extend(wanted.check(&in_force));
+    if !faults.is_empty() {
+        return Ok(refused(&name, &faults));
+    }
+    let changes = match changes(wanted.entries(), &in_force) {
+        Ok(changes) => changes,
+        Err(faults) => return Ok(refused(&name, &faults)),
+    };
+    // All that can be told beforehand is told before anything changes.
+    let mut faults = Vec::new();
+    for change in changes.iter().filter(|change| !change.needs_another(&changes)) {
+        faults.extend(change.attempt(&mut client, true).await?.err());
+    }
+    if !faults.is_empty() {
+        return Ok(refused(&name, &faults.concat()));
+    }
+    show(&changes, args.json)?;
+    let created = changes.iter().filter(|change| change.act == Act::Create).count();
+    let unchanged = changes.iter().filter(|change| change.act == Act::Nothing).count();
+    let updated = changes.len() - created - unchanged;
+    if args.dry_run {
+        anstream::eprintln!(
+            "{created} to create, {updated} to update, {unchanged} unchanged; nothing was changed (--dry-run)"
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let pending: Vec<_> = changes.iter().filter(|change| change.act != Act::Nothing).collect();
+    for (made, change) in pending.iter().enumerate() {
+        let left = format!(
+            "{made} of {} made; {} and what comes after it are not",
+            count(pending.len(), "change", "changes"),
+            change.entry.key()
+        );
+        match change.attempt(&mut client, false).await {
+            Ok(Ok(())) => {}
+            Ok(Err(faults)) => {
+                faults.iter().for_each(|fault| anstream::eprintln!("{name}: {fault}"));
+                anstream::eprintln!("{left}");
+                return Ok(ExitCode::FAILURE);
+            }
+            Err(error) => return Err(error.context(left)),
+        }
+    }
+    anstream::eprintln!("{created} created, {updated} updated, {unchanged} unchanged");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything that what is wanted is compared with, or has to fit.
+async fn known(client: &mut Client, wanted: &Wanted) -> anyhow::Result<Vec<Entry>> {
+    let mut entries = in_force::plans(client).await?;
+    entries.extend(in_force::policies(client, "").await?);
+    for attribute in wanted.assigned_attributes() {
+        entries.extend(in_force::assignments(client, attribute).await?);
+    }
+    Ok(entries)
+}
+
+fn refused(name: &str, faults: &[Fault]) -> ExitCode {
+    faults.iter().for_each(|fault| anstream::eprintln!("{name}: {fault}"));
+    anstream::eprintln!(
+        "{name} cannot be applied: {}; nothing was changed",
+        count(faults.len(), "fault", "faults")
+    );
+    ExitCode::FAILURE
+}
+
+fn show(changes: &[Change], json: bool) -> anyhow::Result<()> {
+    if json {
+        let shown: Vec<_> = changes.iter().map(ChangeShown::new).collect();
+        anstream::println!("{}", serde_json::to_string_pretty(&shown)?);
+        return Ok(());
+    }
+    for change in changes {
+        let ChangeShown { entry, change, removed, added } = ChangeShown::new(change);
+        anstream::println!("{change:9}  {entry}");
+        removed.iter().for_each(|line| anstream::println!("  {}", format!("- {line}").red()));
+        added.iter().for_each(|line| anstream::println!("  {}", format!("+ {line}").green()));
+    }
+    Ok(())
+}
+
+impl ChangeShown {
+    fn new(change: &Change) -> Self {
+        let after = change.entry.lines();
+        let before = change.before.as_ref().map(Entry::lines).unwrap_or_default();
+        let without = |lines: &[String], others: &[String]| {
+            lines.iter().filter(|line| !others.contains(line)).cloned().collect()
+        };
+        let (word, removed, added) = match change.act {
+            Act::Create => ("create", Vec::new(), after),
+            Act::Update { .. } => ("update", without(&before, &after), without(&after, &before)),
+            Act::Nothing => ("unchanged", Vec::new(), Vec::new()),
+        };
+        Self { entry: change.entry.key().to_string(), change: word, removed, added }
+    }
+}

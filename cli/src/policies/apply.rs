@@ -76,8 +76,8 @@ pub(super) async fn run(args: ApplyArgs) -> anyhow::Result<ExitCode> {
     };
     // All that can be told beforehand is told before anything changes.
     let mut faults = Vec::new();
-    for change in changes.iter().filter(|change| !change.needs_another(&changes)) {
-        faults.extend(change.attempt(&mut client, true).await?.err());
+    for change in &changes {
+        faults.extend(change.look(&mut client, &changes).await?.err());
     }
     if !faults.is_empty() {
         return Ok(refused(&name, &faults.concat()));

@@ -217,6 +217,13 @@ async fn every_fault_of_a_file_is_named_and_nothing_is_changed() -> TestResult {
         }
         assert!(refused.stderr.contains("8 faults; nothing was changed"), "{}", refused.stderr);
     }
+    // What only the service knows is told before anything changes, too.
+    let plan = "[[plans]]\nname = \"silver\"\nunlimited = true\n";
+    let misnamed = format!("{plan}[assignments.\"no name\"]\nacme = \"silver\"\n");
+    let refused = fixture.run("apply", &[&fixture.file(&misnamed)?])?;
+    assert_eq!((refused.code, &*refused.stdout), (Some(1), ""));
+    let told = "policies.toml: assignments.no name.acme.attribute: ";
+    assert!(refused.stderr.contains(told) && refused.stderr.contains("1 fault;"), "{}", refused.stderr);
     assert_eq!(fixture.run("get", &["--plan", "silver"])?.code, Some(1));
 
     // The service's own file goes first.

@@ -1,7 +1,7 @@
 //! What has to be done so that a file is in force.
 
 use tidegate_proto::ratelimit::v1::{
-    CreatePlanRequest, CreatePolicyRequest, Origin, SetAssignmentRequest, UpdatePlanRequest,
+    Assignment, CreatePlanRequest, CreatePolicyRequest, Origin, SetAssignmentRequest, UpdatePlanRequest,
     UpdatePolicyRequest,
 };
 use tonic_types::StatusExt;
@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+/// A plan that every service has.
+const BUILT_IN: &str = "free";
+
 /// One entry, and what is to be done with it.
 #[derive(Debug)]
 pub(super) struct Change {
@@ -26,7 +29,7 @@ pub(super) struct Change {
 }
 
 /// What is to be done.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Act {
     Create,
     /// Only if it is still what it was compared with.
@@ -67,7 +70,7 @@ pub(super) fn changes(wanted: Vec<Placed>, in_force: &[Entry]) -> Result<Vec<Cha
 
 impl Change {
     /// Whether it can only be made after another one, so that the service cannot tell beforehand.
-    pub(super) fn needs_another(&self, changes: &[Self]) -> bool {
+    fn needs_another(&self, changes: &[Self]) -> bool {
         let needed = match &self.entry {
             Entry::Plan(_) => Vec::new(),
             Entry::Policy(policy) => {
@@ -81,6 +84,26 @@ impl Change {
         };
         let others = changes.iter().filter(|other| other.act != Act::Nothing);
         others.map(|other| other.entry.key()).any(|other| needed.contains(&other))
+    }
+
+    /// Finds out whether it could be made, as far as the service can tell before the others are made.
+    ///
+    /// # Errors
+    ///
+    /// As [`attempt`](Self::attempt).
+    pub(super) async fn look(
+        &self,
+        client: &mut Client,
+        changes: &[Self],
+    ) -> anyhow::Result<Result<(), Vec<Fault>>> {
+        if !self.needs_another(changes) {
+            return self.attempt(client, true).await;
+        }
+        // Of others the fields have been checked here.
+        let Entry::Assignment(assignment) = self.entry.clone() else { return Ok(Ok(())) };
+        let entry = Entry::Assignment(Assignment { plan: BUILT_IN.to_owned(), ..assignment });
+        let (path, act) = (self.path.clone(), self.act.clone());
+        Self { path, entry, before: None, act }.attempt(client, true).await
     }
 
     /// Makes it, or finds out only whether it could be made. What the service finds wrong is in the inner result.

@@ -76,7 +76,17 @@ impl Authority {
     ///
     /// The files cannot be written.
     pub fn sign(&self, name: &str) -> anyhow::Result<Identity> {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+        self.sign_for(name, &["localhost", "127.0.0.1"])
+    }
+
+    /// The same for other hosts, which are names or addresses.
+    ///
+    /// # Errors
+    ///
+    /// As [`sign`](Self::sign).
+    pub fn sign_for(&self, name: &str, hosts: &[&str]) -> anyhow::Result<Identity> {
+        let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let mut params = CertificateParams::new(hosts)?;
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

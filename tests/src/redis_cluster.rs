@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::{eventually::eventually, ports, redis_server::RedisServer};
+use crate::{
+    eventually::eventually,
+    ports,
+    redis_server::{RedisServer, RedisTls},
+};
 
 /// How many masters there are; each has one replica.
 pub const MASTERS: usize = 3;
@@ -37,6 +41,19 @@ impl RedisCluster {
     ///
     /// As [`start`](Self::start).
     pub async fn with(settings: &[&str]) -> anyhow::Result<Self> {
+        Self::over(None, settings).await
+    }
+
+    /// The same with TLS, if it is given, for clients and between the nodes.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn over(tls: Option<&RedisTls>, settings: &[&str]) -> anyhow::Result<Self> {
+        let between: &[&str] = match tls {
+            Some(_) => &["--tls-cluster", "yes", "--tls-replication", "yes"],
+            None => &[],
+        };
         let mut nodes = Vec::new();
         for _ in 0..2 * MASTERS {
             let bus = ports::free()?.to_string();
@@ -48,11 +65,8 @@ impl RedisCluster {
                 ["--cluster-require-full-coverage", "no"],
                 ["--repl-diskless-sync-delay", "0"],
             ];
-            nodes.push(
-                RedisServer::with(own.into_iter().flatten().chain(settings.iter().copied()))
-                    .await
-                    .context("a node of the cluster")?,
-            );
+            let settings = own.into_iter().flatten().chain(between.iter().chain(settings).copied());
+            nodes.push(RedisServer::over(tls, settings).await.context("a node of the cluster")?);
         }
         let cluster = Self { nodes };
         cluster.come_together().await?;
@@ -63,6 +77,51 @@ impl RedisCluster {
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", self.nodes[0].port(), self.nodes[1].port())
+    }
+
+    /// The same with TLS: `rediss-cluster://…`.
+    #[must_use]
+    pub fn tls_url(&self) -> String {
+        let [first, second] = [0, 1].map(|node: usize| self.nodes[node].own_port());
+        format!("rediss-cluster://127.0.0.1:{first},127.0.0.1:{second}")
+    }
+
+    /// Makes a node name another port of its own, and waits until all name it so.
+    ///
+    /// # Errors
+    ///
+    /// The node refuses, or the others do not hear of it.
+    pub async fn announce(&self, node: usize, port: u16) -> anyhow::Result<()> {
+        let port = port.to_string();
+        self.nodes[node].command::<()>(&["CONFIG", "SET", "cluster-announce-port", &port]).await?;
+        for node in &self.nodes {
+            eventually("the nodes name the port", READY_WITHIN, async || {
+                let nodes: String = node.command(&["CLUSTER", "NODES"]).await?;
+                Ok(nodes.contains(&format!("127.0.0.1:{port}@")))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// A node leaves for good, after its replica has taken over its slots: the others forget it, and it them.
+    ///
+    /// # Errors
+    ///
+    /// A node refuses, or the replica does not take over.
+    pub async fn leave(&self, master: usize) -> anyhow::Result<()> {
+        let replica = &self.nodes[master + MASTERS];
+        replica.command::<()>(&["CLUSTER", "FAILOVER"]).await?;
+        eventually("the replica takes over", READY_WITHIN, async || {
+            let role: Vec<redis::Value> = self.nodes[master].command(&["ROLE"]).await?;
+            Ok(role.first() == Some(&redis::Value::BulkString(b"slave".to_vec())))
+        })
+        .await?;
+        let id = self.id(master).await?;
+        for (_, node) in self.nodes.iter().enumerate().filter(|(index, _)| *index != master) {
+            node.command::<()>(&["CLUSTER", "FORGET", &id]).await?;
+        }
+        self.nodes[master].command::<()>(&["CLUSTER", "RESET", "HARD"]).await
     }
 
     /// Index of the node that has `slot`, by what node `asked` says.
@@ -151,7 +210,7 @@ impl RedisCluster {
             if index > 0 {
                 let bus: Vec<String> = node.command(&["CONFIG", "GET", "cluster-port"]).await?;
                 let bus = bus.get(1).context("a cluster has a port for its bus")?;
-                let port = node.port().to_string();
+                let port = node.own_port().to_string();
                 self.nodes[0].command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, bus]).await?;
             }
         }

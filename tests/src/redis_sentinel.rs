@@ -5,7 +5,12 @@ use std::{fs, process::Command, time::Duration};
 use anyhow::Context;
 use tempfile::TempDir;
 
-use crate::{eventually::eventually, ports, process::Process, redis_server::RedisServer};
+use crate::{
+    eventually::eventually,
+    ports,
+    process::Process,
+    redis_server::{RedisServer, RedisTls},
+};
 
 /// The name by which the sentinels know the master.
 pub const MASTER: &str = "main";
@@ -25,6 +30,7 @@ pub struct RedisSentinel {
 struct Sentinel {
     process: Process,
     port: u16,
+    tls_port: Option<u16>,
     /// Holds the file that the sentinel keeps its state in.
     _folder: TempDir,
 }
@@ -45,11 +51,22 @@ impl RedisSentinel {
     ///
     /// As [`start`](Self::start).
     pub async fn with(settings: &[&str], sentinel: &str) -> anyhow::Result<Self> {
-        let mut servers = vec![RedisServer::with(settings.iter().copied()).await?];
-        let master = servers[0].port().to_string();
+        Self::over(None, settings, sentinel).await
+    }
+
+    /// The same with TLS, if it is given, for clients and between all of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn over(tls: Option<&RedisTls>, settings: &[&str], sentinel: &str) -> anyhow::Result<Self> {
+        let between: &[&str] = if tls.is_some() { &["--tls-replication", "yes"] } else { &[] };
+        let all = || between.iter().chain(settings).copied();
+        let mut servers = vec![RedisServer::over(tls, all()).await?];
+        let master = servers[0].own_port().to_string();
         for _ in 0..2 {
             let own = ["--replicaof", "127.0.0.1", &master, "--repl-diskless-sync-delay", "0"];
-            servers.push(RedisServer::with(own.into_iter().chain(settings.iter().copied())).await?);
+            servers.push(RedisServer::over(tls, own.into_iter().chain(all())).await?);
         }
         servers[0].command::<()>(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await?;
         for replica in &servers[1..] {
@@ -61,7 +78,7 @@ impl RedisSentinel {
         }
         let mut sentinels = Vec::new();
         for _ in 0..SENTINELS {
-            sentinels.push(Sentinel::start(&master, sentinel)?);
+            sentinels.push(Sentinel::start(&master, tls, sentinel)?);
         }
         let these = Self { servers, sentinels };
         these.come_together().await?;
@@ -75,6 +92,18 @@ impl RedisSentinel {
         format!("redis+sentinel://{}/{MASTER}", hosts.join(","))
     }
 
+    /// The same with TLS: `rediss+sentinel://…`.
+    ///
+    /// # Panics
+    ///
+    /// If they were started without TLS.
+    #[must_use]
+    pub fn tls_url(&self) -> String {
+        let port = |sentinel: &Sentinel| sentinel.tls_port.expect("started with TLS");
+        let hosts: Vec<_> = self.sentinels.iter().map(|s| format!("127.0.0.1:{}", port(s))).collect();
+        format!("rediss+sentinel://{}/{MASTER}", hosts.join(","))
+    }
+
     /// Index of the server that is the master, as most sentinels say.
     ///
     /// # Errors
@@ -85,7 +114,7 @@ impl RedisSentinel {
         for sentinel in &self.sentinels {
             let (_, port): (String, u16) =
                 sentinel.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER]).await?;
-            if let Some(index) = self.servers.iter().position(|server| server.port() == port) {
+            if let Some(index) = self.servers.iter().position(|server| server.own_port() == port) {
                 votes[index] += 1;
             }
         }
@@ -99,6 +128,19 @@ impl RedisSentinel {
     /// The sentinel refuses.
     pub async fn promote_a_replica(&self) -> anyhow::Result<()> {
         self.sentinels[0].command::<String>(&["SENTINEL", "FAILOVER", MASTER]).await.map(drop)
+    }
+
+    /// Sends one command to a sentinel.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedisServer::command`].
+    pub async fn command_sentinel<T: redis::FromRedisValue>(
+        &self,
+        index: usize,
+        words: &[&str],
+    ) -> anyhow::Result<T> {
+        self.sentinels[index].command(words).await
     }
 
     /// The process of a sentinel.
@@ -126,19 +168,26 @@ impl RedisSentinel {
 }
 
 impl Sentinel {
-    fn start(master: &str, lines: &str) -> anyhow::Result<Self> {
+    fn start(master: &str, tls: Option<&RedisTls>, lines: &str) -> anyhow::Result<Self> {
         let (port, folder) = (ports::free()?, tempfile::tempdir()?);
+        let tls_port = tls.map(|_| ports::free()).transpose()?;
         let file = folder.path().join("sentinel.conf");
-        let text = format!(
+        let mut text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {MASTER} 127.0.0.1 {master} 2\n\
              sentinel down-after-milliseconds {MASTER} 700\nsentinel failover-timeout {MASTER} 3000\n{lines}\n",
             folder.path().display()
         );
+        if let Some((tls, port)) = tls.zip(tls_port) {
+            text.push_str("tls-replication yes\n");
+            for setting in tls.settings(port).chunks(2) {
+                text.push_str(&format!("{}\n", setting.join(" ").trim_start_matches("--")));
+            }
+        }
         fs::write(&file, text)?;
         let mut command = Command::new("redis-server");
         command.arg(&file).arg("--sentinel");
         let process = Process::spawn("redis-sentinel", &mut command).context("a sentinel")?;
-        Ok(Self { process, port, _folder: folder })
+        Ok(Self { process, port, tls_port, _folder: folder })
     }
 
     async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> anyhow::Result<T> {

@@ -5,7 +5,12 @@ use std::{process::Command, time::Duration};
 use anyhow::Context;
 use tempfile::TempDir;
 
-use crate::{eventually::eventually, ports, process::Process};
+use crate::{
+    certificates::{Authority, Identity},
+    eventually::eventually,
+    ports,
+    process::Process,
+};
 
 const START_WITHIN: Duration = Duration::from_secs(10);
 
@@ -14,8 +19,37 @@ const START_WITHIN: Duration = Duration::from_secs(10);
 pub struct RedisServer {
     process: Process,
     port: u16,
+    tls_port: Option<u16>,
     settings: Vec<String>,
     folder: TempDir,
+}
+
+/// What a Redis shows over TLS, and asks of others.
+#[derive(Clone, Debug)]
+pub struct RedisTls {
+    settings: Vec<String>,
+}
+
+impl RedisTls {
+    /// It shows `identity`. Where `clients_must` is set clients have to show a certificate of the authority.
+    #[must_use]
+    pub fn new(authority: &Authority, identity: &Identity, clients_must: bool) -> Self {
+        let path = |path: &std::path::Path| path.display().to_string();
+        let settings = [
+            ("--tls-cert-file", path(&identity.certificate_file)),
+            ("--tls-key-file", path(&identity.key_file)),
+            ("--tls-ca-cert-file", path(&authority.file())),
+            ("--tls-auth-clients", if clients_must { "yes" } else { "no" }.to_owned()),
+        ];
+        Self { settings: settings.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect() }
+    }
+
+    /// Its settings, each as on the command line, to serve on a port.
+    #[must_use]
+    pub fn settings(&self, port: u16) -> Vec<String> {
+        let port = ["--tls-port".to_owned(), port.to_string()];
+        port.into_iter().chain(self.settings.iter().cloned()).collect()
+    }
 }
 
 impl RedisServer {
@@ -34,11 +68,25 @@ impl RedisServer {
     ///
     /// As [`start`](Self::start).
     pub async fn with(settings: impl IntoIterator<Item = &str>) -> anyhow::Result<Self> {
+        Self::over(None, settings).await
+    }
+
+    /// The same with TLS, if it is given, on another port. That of the fixture stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn over(
+        tls: Option<&RedisTls>,
+        settings: impl IntoIterator<Item = &str>,
+    ) -> anyhow::Result<Self> {
         let port = ports::free()?;
+        let tls_port = tls.map(|_| ports::free()).transpose()?;
         let folder = tempfile::tempdir()?;
-        let settings: Vec<_> = settings.into_iter().map(str::to_owned).collect();
+        let mut settings: Vec<_> = settings.into_iter().map(str::to_owned).collect();
+        settings.extend(tls.zip(tls_port).into_iter().flat_map(|(tls, port)| tls.settings(port)));
         let process = spawn(port, &settings, &folder)?;
-        let mut server = Self { process, port, settings, folder };
+        let mut server = Self { process, port, tls_port, settings, folder };
         server.answering().await?;
         Ok(server)
     }
@@ -47,6 +95,22 @@ impl RedisServer {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port by which others know it: that of TLS, if it has one.
+    #[must_use]
+    pub fn own_port(&self) -> u16 {
+        self.tls_port.unwrap_or(self.port)
+    }
+
+    /// `rediss://127.0.0.1:PORT`.
+    ///
+    /// # Panics
+    ///
+    /// If it was started without TLS.
+    #[must_use]
+    pub fn tls_url(&self) -> String {
+        format!("rediss://127.0.0.1:{}", self.tls_port.expect("started with TLS"))
     }
 
     /// `redis://127.0.0.1:PORT`.

@@ -1,6 +1,7 @@
 //! TLS and mutual TLS, with certificates that are reloaded when they are renewed.
 
 mod certificate;
+mod client;
 mod reload;
 
 use std::{
@@ -17,6 +18,7 @@ use rustls::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::client::{read_authorities, read_identity};
 pub(crate) use self::reload::Identity;
 
 /// The `[server.tls]` section: PEM files.

@@ -7,7 +7,9 @@ use tidegate_proto::ratelimit::v1::rate_limit_service_client::RateLimitServiceCl
 use tidegate_tests::{
     certificates::{Authority, Identity},
     eventually::eventually,
-    http_client, rpc,
+    http_client,
+    redis_server::{RedisServer, RedisTls},
+    rpc,
     services::{RateLimitSettings, Service},
     test_result::TestResult,
     turn,
@@ -71,6 +73,33 @@ async fn the_gateway_speaks_mutual_tls_to_the_service() -> TestResult {
     let body = json!({"attributes": {"organization": "acme"}});
     let answer = http_client::post(gateway.address(), "/v1/check", &body).await?;
     assert_eq!(answer.status, http::StatusCode::OK, "{}", answer.text());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_counts_in_redis_over_mutual_tls() -> TestResult {
+    let _turn = turn::shared().await;
+    let authority = Authority::new()?;
+    let redis =
+        RedisServer::over(Some(&RedisTls::new(&authority, &authority.sign("redis")?, true)), []).await?;
+    let client = authority.sign("ratelimit")?;
+    let toml = format!(
+        "[store.redis]\nconnect_timeout = \"10s\"\ntls_ca = {:?}\ntls_cert = {:?}\ntls_key = {:?}\n",
+        authority.file(),
+        client.certificate_file,
+        client.key_file
+    );
+    let redis_url = Some(redis.tls_url());
+    let service =
+        Service::ratelimit(&RateLimitSettings { redis_url, toml, ..RateLimitSettings::default() }).await?;
+    let mut client = rpc::client(service.address())?;
+    eventually("Redis decides", Duration::from_secs(20), async || {
+        Ok(!client.check(rpc::organization("tls")).await?.into_inner().degraded)
+    })
+    .await?;
+    let counted: Vec<String> = redis.command(&["KEYS", "tg2:*3:tls*"]).await?;
+    assert!(!counted.is_empty(), "nothing was counted");
+    service.assert_no_panic().await?;
     Ok(())
 }
 

@@ -103,6 +103,8 @@ pub(super) fn without_redis_by(text: &str, replicas: u32) -> Limiter {
     let config = RedisStoreConfig {
         url: Secret::new("redis://127.0.0.1:9"),
         tls_ca: String::new(),
+        tls_cert: String::new(),
+        tls_key: String::new(),
         deadline: second.into(),
         connect_timeout: second.into(),
         max_batch: 128,

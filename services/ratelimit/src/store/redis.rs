@@ -18,11 +18,13 @@ mod history;
 mod link;
 mod metrics;
 mod queue;
+mod rights;
 mod script;
 mod sentinel;
+mod tls;
 mod url;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use futures_util::TryFutureExt;
@@ -33,6 +35,7 @@ use tidegate_chassis::{
     clock::Random,
     config::{HumanDuration, Secret},
     metrics::Metrics,
+    tls::install_crypto_provider,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -51,8 +54,14 @@ pub struct RedisStoreConfig {
     #[garde(custom(a_redis_url))]
     pub url: Secret,
     /// PEM file of the authorities that sign the certificates of Redis; empty = those of the system.
-    #[garde(skip)]
+    #[garde(custom(with_tls(&self.url)))]
     pub tls_ca: String,
+    /// PEM file of the certificate that Redis is shown, its authorities after it; empty = none.
+    #[garde(custom(with_tls(&self.url)))]
+    pub tls_cert: String,
+    /// PEM file of its private key.
+    #[garde(custom(with_tls(&self.url)), custom(both_or_none(&self.tls_cert)))]
+    pub tls_key: String,
     /// From asking the store to its answer or an error, 1 ms to 10 s.
     #[garde(custom(between(Duration::from_millis(1), Duration::from_secs(10))))]
     pub deadline: HumanDuration,
@@ -89,12 +98,12 @@ impl RedisBackend {
     ///
     /// # Errors
     ///
-    /// If the URL is none of Redis, or the authorities cannot be read. The message does not contain the URL.
+    /// If the URL is none of Redis, or a file of certificates cannot be used. The message does not contain the URL.
     pub fn new(config: &RedisStoreConfig, random: Random, metrics: &Metrics) -> anyhow::Result<Self> {
         let mut topology = Topology::parse(config.url.expose()).context("store.redis.url")?;
-        if !config.tls_ca.is_empty() {
-            let authorities = fs::read(&config.tls_ca).context("store.redis.tls_ca")?;
-            topology = topology.trusting(&authorities).context("store.redis.tls_ca")?;
+        if topology.is_tls() {
+            install_crypto_provider();
+            topology = topology.with_certificates(&tls::read(config)?).context("store.redis.tls_…")?;
         }
         let breakers = Breakers::new(config.breaker.clone());
         let metrics = StoreMetrics::register(metrics, breakers.clone());
@@ -224,6 +233,29 @@ fn a_redis_url(url: &Secret, &(): &()) -> garde::Result {
         return Ok(());
     }
     Topology::parse(url.expose()).map(drop).map_err(|error| garde::Error::new(error.to_string()))
+}
+
+/// Certificates are for a URL with TLS.
+fn with_tls(url: &Secret) -> impl Fn(&String, &()) -> garde::Result {
+    let is_tls = Topology::parse(url.expose()).is_ok_and(|topology| topology.is_tls());
+    move |file, &()| {
+        if file.is_empty() || is_tls {
+            return Ok(());
+        }
+        Err(garde::Error::new(
+            "is set, but the URL is one without TLS: rediss://, rediss+sentinel:// or rediss-cluster://",
+        ))
+    }
+}
+
+fn both_or_none(cert: &str) -> impl Fn(&String, &()) -> garde::Result {
+    let has_cert = !cert.is_empty();
+    move |key, &()| {
+        if key.is_empty() != has_cert {
+            return Ok(());
+        }
+        Err(garde::Error::new("tls_cert and tls_key belong together, and one is missing"))
+    }
 }
 
 #[cfg(test)]

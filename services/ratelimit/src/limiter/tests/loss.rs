@@ -29,6 +29,8 @@ fn limiter_on(server: &RedisServer) -> Limiter {
     let config = RedisStoreConfig {
         url: Secret::new(server.url()),
         tls_ca: String::new(),
+        tls_cert: String::new(),
+        tls_key: String::new(),
         deadline: second.into(),
         connect_timeout: second.into(),
         max_batch: 128,

@@ -83,6 +83,8 @@ async fn what_was_counted_in_redis_is_kept_when_limits_of_one_subject_change() {
     let config = RedisStoreConfig {
         url: Secret::new(server.url()),
         tls_ca: String::new(),
+        tls_cert: String::new(),
+        tls_key: String::new(),
         deadline: Duration::from_secs(10).into(),
         connect_timeout: Duration::from_secs(10).into(),
         max_batch: 128,

@@ -29,6 +29,7 @@ use super::{
     call::{self, Elsewhere, Failure},
     connection::Origin,
     link::Link,
+    tls::explained,
     url,
 };
 use crate::{
@@ -330,7 +331,11 @@ impl Cluster {
         if map.state == MapState::Unknown {
             map.state = MapState::Failed;
             drop(map);
-            tracing::warn!(%error, "no node tells the slots of the cluster; policies are answered by their failure modes");
+            let error = explained(error);
+            tracing::warn!(
+                error,
+                "no node tells the slots of the cluster; policies are answered by their failure modes"
+            );
             self.mapped.notify_waiters();
         }
     }

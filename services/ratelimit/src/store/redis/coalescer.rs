@@ -15,11 +15,15 @@ use super::{
     connection::{Connection, Connector},
     metrics::{CallOutcome, StoreMetrics},
     queue::{Linked, Queue},
+    tls::explained,
 };
 use crate::store::StoreError;
 
 /// How often an open breaker is asked whether it is time for a probe.
 const PROBE_EVERY: Duration = Duration::from_millis(50);
+
+/// How many reasons are told of one outage.
+const MOST_TOLD: usize = 4;
 
 /// Sends batches, judges the outcome, probes, reconnects. One a worker and node, on the worker's runtime.
 pub(super) struct Coalescer {
@@ -44,8 +48,8 @@ pub(super) struct Coalescer {
     /// Sent and not yet answered, with the time at which the connection is given up for it.
     sent: Vec<(Instant, Arc<Batch>)>,
     probing: Option<BoxFuture<'static, RedisResult<()>>>,
-    /// Whether something was told of an outage, so that its end is told too.
-    failing: bool,
+    /// What was told of an outage, so that it is told once, and its end too.
+    told: Vec<String>,
     sweep: Alarm,
     probe: Alarm,
 }
@@ -89,7 +93,7 @@ impl Coalescer {
             calls: FuturesUnordered::new(),
             sent: Vec::new(),
             probing: None,
-            failing: false,
+            told: Vec::new(),
             sweep: Alarm::new(),
             probe: Alarm::new(),
         }
@@ -237,7 +241,7 @@ impl Coalescer {
                 self.connection = Some(connection);
             }
             Err(error) => {
-                self.failed(&format!("cannot connect to Redis: {error}"));
+                self.not_connected(&error);
                 self.failures = self.failures.saturating_add(1);
                 self.record(false);
                 self.queue.set_link(Linked::Down);
@@ -305,22 +309,34 @@ impl Coalescer {
 
     fn record(&mut self, success: bool) {
         self.breaker.record(success, micros_since(self.started));
-        if success && self.failing && self.breaker.state() == BreakerState::Closed {
-            self.failing = false;
+        if success && !self.told.is_empty() && self.breaker.state() == BreakerState::Closed {
+            self.told.clear();
             tracing::info!(node = &*self.name, "Redis decides again");
         }
     }
 
     /// Tells of an outage once.
     fn failed(&mut self, what: &str) {
-        if !self.failing {
-            self.failing = true;
-            tracing::warn!(
-                node = &*self.name,
-                failure = what,
-                "Redis fails; policies are answered by their failure modes"
-            );
+        if self.told.is_empty() {
+            self.tell(what.to_owned());
         }
+    }
+
+    /// Tells why there is no connection, also when checks that waited for it have been told of before: that says more.
+    fn not_connected(&mut self, error: &RedisError) {
+        let what = format!("cannot connect to Redis: {}", explained(error));
+        if self.told.len() < MOST_TOLD && !self.told.contains(&what) {
+            self.tell(what);
+        }
+    }
+
+    fn tell(&mut self, what: String) {
+        tracing::warn!(
+            node = &*self.name,
+            failure = what,
+            "Redis fails; policies are answered by their failure modes"
+        );
+        self.told.push(what);
     }
 }
 

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, PushInfo, PushKind, RedisResult, Value,
-    aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, PushInfo, PushKind,
+    RedisResult, Value, aio::MultiplexedConnection,
 };
 use tidegate_chassis::clock::Random;
 use tokio::sync::Notify;
@@ -14,7 +14,7 @@ use super::{
     denied::{self, Denied},
     history::History,
     metrics::StoreMetrics,
-    script,
+    rights, script,
     sentinel::Sentinels,
 };
 
@@ -88,8 +88,13 @@ impl Connector {
             Origin::Server(info) | Origin::ClusterNode(info) => info.clone(),
             Origin::Master(sentinels) => sentinels.master().await?,
         };
+        let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
         let result = match tokio::time::timeout(self.timeout, self.prepare(info)).await {
             Ok(result) => result,
+            // A Redis without TLS waits for more when it is greeted with TLS.
+            Err(_) if is_tls => {
+                Err((ErrorKind::Io, "no connection within connect_timeout: is it the port of TLS?").into())
+            }
             Err(_) => Err((ErrorKind::Io, "no connection within connect_timeout").into()),
         };
         if let (Origin::Master(sentinels), Err(_)) = (&self.origin, &result) {
@@ -122,11 +127,20 @@ impl Connector {
     ///
     /// As Redis answers, or the connection fails.
     pub(super) async fn probe(&self, redis: &mut MultiplexedConnection) -> RedisResult<()> {
-        let key = match &self.origin {
-            Origin::ClusterNode(info) => own_key(redis, &info.addr().to_string()).await?,
-            Origin::Server(_) | Origin::Master(_) => PROBE.to_owned(),
-        };
-        match script::probe(redis, &key).await {
+        let key = self.probe_key(redis).await?;
+        self.probe_by(redis, &key).await
+    }
+
+    /// A key that the node has to write.
+    async fn probe_key(&self, redis: &mut MultiplexedConnection) -> RedisResult<String> {
+        match &self.origin {
+            Origin::ClusterNode(info) => own_key(redis, &info.addr().to_string()).await,
+            Origin::Server(_) | Origin::Master(_) => Ok(PROBE.to_owned()),
+        }
+    }
+
+    async fn probe_by(&self, redis: &mut MultiplexedConnection, key: &str) -> RedisResult<()> {
+        match script::probe(redis, key).await {
             // It has no slots (any more), and is well enough to know who has.
             Err(error)
                 if matches!(self.origin, Origin::ClusterNode(_)) && error.redirect_node().is_some() =>
@@ -142,7 +156,8 @@ impl Connector {
         let (on_push, denied) = (lost.clone(), Arc::clone(&self.denied));
         let number = denied.next_connection();
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeout))
+            // The one around all of this ends first, and says what it was about.
+            .set_connection_timeout(Some(2 * self.timeout))
             // Deadlines are kept by the coalescer, which also knows what was sent.
             .set_response_timeout(None)
             .set_push_sender(move |push: PushInfo| {
@@ -158,7 +173,9 @@ impl Connector {
             be_master(&mut redis).await?;
         }
         let sha = script::load(&mut redis).await?;
-        self.probe(&mut redis).await?;
+        let key = self.probe_key(&mut redis).await?;
+        self.probe_by(&mut redis, &key).await?;
+        self.check_rights(&node, &mut redis, &key).await?;
         self.check_eviction(&node, &mut redis, &lost).await;
         let _: () = redis::cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME).query_async(&mut redis).await?;
         // Before anything is decided by what it has.
@@ -194,6 +211,24 @@ impl Connector {
         let delay = FIRST_DELAY.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST_DELAY);
         // Half of it by chance, so that replicas do not all come back at the same moment.
         delay.mul_f64(0.5 + self.random.unit_f64() / 2.0)
+    }
+
+    /// Tells of all that the user may not do and would have to, while somebody looks: the connection has just been made.
+    async fn check_rights(
+        &self,
+        node: &str,
+        redis: &mut MultiplexedConnection,
+        probe: &str,
+    ) -> RedisResult<()> {
+        let missing = rights::missing(redis, probe, self.is_in_cluster()).await?;
+        if !missing.is_empty() {
+            tracing::warn!(
+                node,
+                commands = missing.join(" "),
+                "the user of Redis may not run all commands that counting needs: give it those"
+            );
+        }
+        Ok(())
     }
 
     /// A Redis that evicts keys forgets counts, and so admits too much.

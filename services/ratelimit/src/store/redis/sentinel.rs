@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, RedisResult};
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, RedisError, RedisResult};
 use tokio::time::{sleep, timeout};
 
 use super::{connection::CLIENT_NAME, url};
@@ -39,6 +39,8 @@ struct Known {
     /// Index of the sentinel to ask first.
     first: usize,
     named: Named,
+    /// Whether it was told that a sentinel refuses to be listened to.
+    complained: bool,
 }
 
 /// A master as a sentinel names it.
@@ -122,7 +124,10 @@ impl Sentinels {
                     self.known().first = index;
                     return;
                 }
-                Ok(Err(_)) => sleep(PAUSE).await,
+                Ok(Err(error)) => {
+                    self.refused(index, &error);
+                    sleep(PAUSE).await;
+                }
                 Err(_) => {}
             }
         }
@@ -149,6 +154,19 @@ impl Sentinels {
             }
         }
         Err((ErrorKind::Io, "the sentinel is gone").into())
+    }
+
+    /// Tells once why a sentinel that is there will not tell of a new master, as if the user may not subscribe. One that is gone tells
+    /// nothing either, and is no news.
+    fn refused(&self, index: usize, error: &RedisError) {
+        if error.code().is_none() || std::mem::replace(&mut self.known().complained, true) {
+            return;
+        }
+        tracing::warn!(
+            sentinel = %self.sentinels[index].addr(),
+            %error,
+            "a sentinel does not tell of new masters: a failover is noticed only when the connection to the old one fails"
+        );
     }
 
     async fn ask(&self, index: usize) -> RedisResult<Named> {

@@ -6,10 +6,12 @@ mod denied;
 mod denied_in_cluster;
 mod history;
 mod leases;
+mod log;
 mod outage;
 mod script_equals_domain;
 mod sentinel;
 mod spread;
+mod tls;
 
 use futures_util::future::join_all;
 use smallvec::smallvec;
@@ -26,6 +28,8 @@ fn config(url: &str) -> RedisStoreConfig {
     RedisStoreConfig {
         url: Secret::new(url),
         tls_ca: String::new(),
+        tls_cert: String::new(),
+        tls_key: String::new(),
         deadline: Duration::from_secs(10).into(),
         connect_timeout: Duration::from_secs(10).into(),
         max_batch: 128,

@@ -57,20 +57,28 @@ impl Topology {
         }
     }
 
-    /// The same, trusting the authorities in this PEM file instead of those of the system.
+    /// Whether connections are made with TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        let info = match self {
+            Self::Single(info) | Self::Sentinel { node: info, .. } => Some(info),
+            Self::Cluster { seeds } => seeds.first(),
+        };
+        info.is_some_and(|info| matches!(info.addr(), ConnectionAddr::TcpTls { .. }))
+    }
+
+    /// The same, with these certificates.
     ///
     /// # Errors
     ///
-    /// If the file holds something else, or there is no TLS to use it for.
-    pub(super) fn trusting(mut self, authorities: &[u8]) -> RedisResult<Self> {
+    /// If they are none, or there is no TLS to use them for.
+    pub(super) fn with_certificates(mut self, certificates: &TlsCertificates) -> RedisResult<Self> {
         let infos: Vec<&mut ConnectionInfo> = match &mut self {
             Self::Single(info) => vec![info],
             Self::Sentinel { sentinels, node, .. } => sentinels.iter_mut().chain([node]).collect(),
             Self::Cluster { seeds } => seeds.iter_mut().collect(),
         };
         for info in infos {
-            let certificates = TlsCertificates { client_tls: None, root_cert: Some(authorities.to_vec()) };
-            let client = Client::build_with_tls(info.clone(), certificates)?;
+            let client = Client::build_with_tls(info.clone(), certificates.clone())?;
             *info = client.get_connection_info().clone();
         }
         Ok(self)
@@ -97,6 +105,9 @@ pub(super) fn host_and_port(address: &str) -> Option<(&str, u16)> {
 
 fn info(url: &str) -> Result<ConnectionInfo, UrlError> {
     let info = url.into_connection_info().map_err(|_| FORMS)?;
+    if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
+        return Err(UrlError("certificates are always checked, so #insecure may not follow"));
+    }
     // RESP3 tells when the connection breaks, also while nothing is under way.
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     Ok(info.set_redis_settings(settings).set_tcp_settings(TcpSettings::default().set_nodelay(true)))
@@ -214,6 +225,7 @@ mod tests {
             ("redis+sentinel://a/main?secret=1", "sentinel_password"),
             ("redis-cluster://u:secret@a:1,b:x", "must be redis://"),
             ("redis-cluster://a/1", "one database"),
+            ("rediss://u:secret@a#insecure", "always checked"),
         ] {
             let error = Topology::parse(url).expect_err(url).to_string();
             assert!(error.contains(fault) && !error.contains("secret@"), "{url}: {error}");

@@ -16,6 +16,7 @@ pub mod process;
 pub mod redis_cluster;
 pub mod redis_sentinel;
 pub mod redis_server;
+pub mod relay;
 pub mod rpc;
 pub mod services;
 pub mod test_result;

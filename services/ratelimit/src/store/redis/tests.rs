@@ -7,6 +7,7 @@ mod denied_in_cluster;
 mod history;
 mod leases;
 mod log;
+mod lost;
 mod outage;
 mod script_equals_domain;
 mod sentinel;

@@ -1,8 +1,12 @@
 //! Keys that lie on several nodes, move between them, and lose their node.
 
-use tidegate_tests::redis_cluster::{MASTERS, RedisCluster};
+use tidegate_tests::{
+    eventually::eventually,
+    redis_cluster::{MASTERS, RedisCluster},
+};
 
 use super::{
+    log::Log,
     outage::{impatient, recovers},
     *,
 };
@@ -120,6 +124,46 @@ async fn node_that_has_left_the_cluster_is_not_believed() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn links_to_a_master_that_has_left_the_cluster_end() {
+    let mut redis = RedisCluster::start().await.expect("a cluster");
+    let (metrics, log) = (Metrics::new(), Log::start());
+    let backend = RedisBackend::new(&impatient(&redis.url()), Random::seeded(1), &metrics).expect("valid");
+    let store = backend.open();
+    let checks = one_on_each(1_000);
+    for check in &checks {
+        recovers(&store, check).await;
+    }
+    redis.leave(0).await.expect("the others have forgotten it");
+    let links = || {
+        let page = metrics.encode();
+        let count = |line: &str| page.lines().any(|known| known.ends_with(line));
+        count("redis_connections 3") && count("breaker_state{state=\"closed\"} 3")
+    };
+    eventually("nobody of us is connected to it", Duration::from_secs(20), async || {
+        for check in &checks {
+            store.decide(check).get().await.ok();
+        }
+        let clients: String = redis.nodes[0].command(&["CLIENT", "LIST"]).await?;
+        Ok(!clients.contains("tidegate-ratelimit") && links())
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:?}\n{}", metrics.encode()));
+
+    // Now it is gone altogether, though the URL still names it. It is nobody's concern.
+    redis.nodes[0].kill().expect("killed");
+    let before = log.text().len();
+    let until = Instant::now() + Duration::from_millis(2_500);
+    while Instant::now() < until {
+        for check in &checks {
+            assert!(store.decide(check).get().await.expect("decided").admitted);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(&log.text()[before..], "", "the log says nothing");
+    assert!(links(), "{}", metrics.encode());
 }
 
 #[tokio::test]

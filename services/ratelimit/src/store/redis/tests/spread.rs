@@ -8,7 +8,7 @@ use super::*;
 use crate::store::conformance::check;
 
 /// Two limits on two masters; the second has less room.
-fn unequal(algorithm: Algorithm) -> [CellCheck<'static>; 2] {
+pub(super) fn unequal(algorithm: Algorithm) -> [CellCheck<'static>; 2] {
     let name = algorithm.as_str();
     // Slots 15495 and 3300, of the last and of the first master.
     [
@@ -17,7 +17,7 @@ fn unequal(algorithm: Algorithm) -> [CellCheck<'static>; 2] {
     ]
 }
 
-async fn left(store: &RedisStore, cells: &[CellCheck<'static>]) -> Vec<u64> {
+pub(super) async fn left(store: &RedisStore, cells: &[CellCheck<'static>]) -> Vec<u64> {
     let look = Check { charge: false, ..check(cells) };
     let decision = store.decide(&look).get().await.expect("decided");
     decision.outcomes.iter().map(|outcome| outcome.remaining).collect()

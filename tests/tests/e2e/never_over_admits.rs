@@ -1,7 +1,9 @@
-//! Four processes on one Redis, 64 clients at once: no interval of any window admits more
+//! Four processes on one Redis, or one that counts in memory, 64 clients at once: no interval of any window admits more
 //! than its limit. Judged from the clients' own log by a checker that knows nothing of the services.
 
 mod cases;
+mod in_memory;
+mod on_cluster;
 mod verdict;
 
 use std::time::Duration;
@@ -11,7 +13,6 @@ use tidegate_tests::{
     checker::Peak,
     load::{self, Call, Load},
     process::Process,
-    redis_cluster::{MASTERS, RedisCluster},
     redis_sentinel::RedisSentinel,
     redis_server::RedisServer,
     rpc,
@@ -21,7 +22,7 @@ use tidegate_tests::{
 };
 
 use self::{
-    cases::{ACME_SLOT, CASES, Case, ROOMY, SEVERAL_SLOTS, policies},
+    cases::{CASES, Case, ROOMY, SEVERAL_SLOTS, policies},
     verdict::{HEADER, Verdict},
 };
 use crate::seconds;
@@ -100,10 +101,11 @@ impl<R> Fleet<R> {
 }
 
 fn title(what: &str) {
-    println!(
-        "\nNever over-admits, {what}: {PROCESSES} processes on one store, {CLIENTS} clients, {:?} each",
-        seconds::load()
-    );
+    title_of(&format!("{what}: {PROCESSES} processes on one store"), seconds::load());
+}
+
+fn title_of(what: &str, each: Duration) {
+    println!("\nNever over-admits, {what}, {CLIENTS} clients, {each:?} each");
     println!("{HEADER}");
 }
 
@@ -130,50 +132,6 @@ async fn report_never_over_admits_on_sentinel() -> TestResult {
     for case in CASES.iter().chain([&SEVERAL_SLOTS]) {
         let calls = load::run(&fleet.load(case)).await?;
         fleet.judge(case, &calls).await?;
-    }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn report_never_over_admits_on_cluster() -> TestResult {
-    let _turn = turn::alone().await;
-    let redis = RedisCluster::start().await?;
-    let fleet = Fleet::on(redis.url(), redis, policies()).await?;
-    title("Cluster, undisturbed");
-    for case in CASES.iter().chain([&SEVERAL_SLOTS]) {
-        let calls = load::run(&fleet.load(case)).await?;
-        fleet.judge(case, &calls).await?;
-    }
-    Ok(())
-}
-
-/// The slot of the organization goes from one master to the next, again and again, with everything in it.
-#[tokio::test(flavor = "multi_thread")]
-async fn report_never_over_admits_while_a_slot_moves() -> TestResult {
-    let _turn = turn::alone().await;
-    let redis = RedisCluster::start().await?;
-    let fleet = Fleet::on(redis.url(), redis, policies()).await?;
-    title("Cluster, the slot moves all the time");
-    let (slot, mut owner) = (ACME_SLOT, 2);
-    for case in [&CASES[0], &CASES[4], &SEVERAL_SLOTS] {
-        let load = fleet.load(case);
-        let running = tokio::spawn(async move { load::run(&load).await });
-        let mut moves = 0;
-        while !running.is_finished() {
-            let next = (owner + 1) % MASTERS;
-            fleet.redis.begin_move(slot, owner, next).await?;
-            // For a while keys are on both sides.
-            fleet.redis.move_keys(slot, owner, next, 1).await?;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            while fleet.redis.move_keys(slot, owner, next, 10).await? > 0 {}
-            fleet.redis.end_move(slot, owner, next).await?;
-            (owner, moves) = (next, moves + 1);
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        let calls = running.await??;
-        let verdict = fleet.judge(case, &calls).await?;
-        println!("{:<15} {moves} moves", "");
-        assert!(moves > 0 && verdict.admitted * 4 > verdict.most, "{moves} moves: {verdict:?}");
     }
     Ok(())
 }
@@ -206,25 +164,32 @@ async fn report_never_over_admits_with_clients_that_retry() -> TestResult {
     let fleet = Fleet::start().await?;
     title("replies lost, retries with idempotency keys");
     for case in CASES.iter().chain([&ROOMY]) {
-        let load = Load { attempts: 4, timeout: Duration::from_millis(60), ..fleet.load(case) };
-        let running = tokio::spawn(async move { load::run(&load).await });
         let victims = [fleet.services[0].process(), fleet.redis.process()];
-        for turn in 0.. {
-            if running.is_finished() {
-                break;
-            }
-            freeze(victims[turn % 2], Duration::from_millis(100)).await?;
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-        let calls = running.await??;
-        let retried = calls.iter().filter(|call| call.attempts > 1 && call.admitted()).count();
-        assert!(
-            retried > 0 || case.namespace != ROOMY.namespace,
-            "nothing was retried, so nothing was tested"
-        );
+        let load = Load { attempts: 4, timeout: Duration::from_millis(60), ..fleet.load(case) };
+        let calls = frozen_now_and_then(load, &victims).await?;
+        were_retried(case, &calls);
         fleet.judge(case, &calls).await?;
     }
     Ok(())
+}
+
+/// Runs the load while one of the processes after the other is frozen, for longer than clients wait.
+async fn frozen_now_and_then(load: Load, victims: &[&Process]) -> anyhow::Result<Vec<Call>> {
+    let frozen = load.timeout + Duration::from_millis(40);
+    let running = tokio::spawn(async move { load::run(&load).await });
+    for victim in victims.iter().cycle() {
+        if running.is_finished() {
+            break;
+        }
+        freeze(victim, frozen).await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    running.await?
+}
+
+fn were_retried(case: &Case, calls: &[Call]) {
+    let retried = calls.iter().filter(|call| call.attempts > 1 && call.admitted()).count();
+    assert!(retried > 0 || case.namespace != ROOMY.namespace, "nothing was retried, so nothing was tested");
 }
 
 async fn freeze(process: &Process, time: Duration) -> anyhow::Result<()> {

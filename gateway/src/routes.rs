@@ -7,6 +7,7 @@ mod etag;
 mod health;
 mod leases;
 mod organizations;
+mod overrides;
 mod plans;
 mod policies;
 mod problems;
@@ -43,6 +44,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(leases::release))
         .routes(routes!(organizations::usage))
         .routes(routes!(organizations::reset))
+        .routes(routes!(organizations::overrides::set, organizations::overrides::delete))
         .routes(routes!(usage::top_keys))
         .routes(routes!(usage::policies))
         .routes(routes!(policies::list, policies::create))
@@ -51,6 +53,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(policies::rollback))
         .routes(routes!(plans::list, plans::create))
         .routes(routes!(plans::get, plans::update, plans::delete))
+        .routes(routes!(overrides::list, overrides::set))
+        .routes(routes!(overrides::delete))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(document))

@@ -162,8 +162,9 @@ pub fn go() -> anyhow::Result<PathBuf> {
 }
 
 /// Our contract, relative to `proto/`.
-pub const PROTOS: [&str; 4] = [
+pub const PROTOS: [&str; 5] = [
     "tidegate/ratelimit/v1/plan_upgrade_hook.proto",
+    "tidegate/ratelimit/v1/overrides.proto",
     "tidegate/ratelimit/v1/plans.proto",
     "tidegate/ratelimit/v1/policies.proto",
     "tidegate/ratelimit/v1/ratelimit.proto",

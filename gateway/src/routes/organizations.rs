@@ -1,5 +1,6 @@
 //! What one organization may do, and has done.
 
+pub(super) mod overrides;
 mod request;
 
 #[cfg(test)]

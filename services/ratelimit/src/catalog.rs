@@ -147,20 +147,23 @@ impl Catalog {
         self.layers.read().await.get(key)
     }
 
-    /// The entries in force of a kind after `after`, in the order of their keys, at most `limit`; only those of a scope if one is named.
+    /// The entries in force of a kind after `after`, in the order of their keys, at most `limit`; only those of a scope if one is named,
+    /// and of it only those whose names begin with `names`.
     pub(crate) async fn list(
         &self,
         kind: Kind,
         scope: Option<&str>,
+        names: &str,
         after: Option<&EntryKey>,
         limit: usize,
     ) -> Vec<Listed> {
         self.catch_up().await;
         let layers = self.layers.read().await;
-        let first = EntryKey { kind, scope: scope.unwrap_or_default().to_owned(), name: String::new() };
+        let first = EntryKey { kind, scope: scope.unwrap_or_default().to_owned(), name: names.to_owned() };
         let from = after.map_or(Bound::Included(&first), Bound::Excluded);
-        let listed =
-            layers.list(kind, from).take_while(|listed| scope.is_none_or(|scope| listed.key.scope == scope));
+        let listed = layers.list(kind, from).take_while(|Listed { key, .. }| {
+            scope.is_none_or(|scope| key.scope == scope && key.name.starts_with(names))
+        });
         listed.take(limit).collect()
     }
 

@@ -4,6 +4,7 @@ mod direct;
 mod envoy;
 mod error;
 pub(crate) mod fields;
+mod overrides;
 mod pages;
 mod parse;
 mod plans;
@@ -356,6 +357,41 @@ impl RateLimitService for RateLimitApi {
         request: Request<pb::ListAssignmentsRequest>,
     ) -> Result<Response<pb::ListAssignmentsResponse>, Status> {
         self.entries().list_assignments(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn set_override(
+        &self,
+        request: Request<pb::SetOverrideRequest>,
+    ) -> Result<Response<pb::SetOverrideResponse>, Status> {
+        self.entries().set_override(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn set_overrides(
+        &self,
+        request: Request<pb::SetOverridesRequest>,
+    ) -> Result<Response<pb::SetOverridesResponse>, Status> {
+        self.entries().set_overrides(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_override(
+        &self,
+        request: Request<pb::GetOverrideRequest>,
+    ) -> Result<Response<pb::GetOverrideResponse>, Status> {
+        self.entries().get_override(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete_override(
+        &self,
+        request: Request<pb::DeleteOverrideRequest>,
+    ) -> Result<Response<pb::DeleteOverrideResponse>, Status> {
+        self.entries().delete_override(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_overrides(
+        &self,
+        request: Request<pb::ListOverridesRequest>,
+    ) -> Result<Response<pb::ListOverridesResponse>, Status> {
+        self.entries().list_overrides(request.into_inner()).await.map(Response::new)
     }
 }
 

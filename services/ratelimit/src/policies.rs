@@ -24,7 +24,7 @@ use self::{file::PolicyFile, reader::Faults};
 use crate::domain::PolicySet;
 
 pub(crate) use conditions::MAX_LEVELS;
-pub(crate) use layers::{Layers, Listed, Origin};
+pub(crate) use layers::{Layers, Listed, Origin, Trial};
 pub(crate) use stored::StoredEntry;
 pub use summary::PolicySummary;
 pub(crate) use watch::PolicyWatch;
@@ -110,7 +110,7 @@ impl std::error::Error for PolicyErrors {}
 ///
 /// Every fault of the file, or the one that it cannot be read.
 pub fn load(path: &Path, replicas: u32) -> Result<PolicySet, PolicyErrors> {
-    load_layers(path, replicas).map(|layers| built(&layers))
+    load_layers(path, replicas).map(built)
 }
 
 /// As [`load`], before what is there is put together.
@@ -128,15 +128,15 @@ pub(crate) fn load_layers(path: &Path, replicas: u32) -> Result<Layers, PolicyEr
 ///
 /// Every fault of the text.
 pub fn parse(text: &str, origin: &str, replicas: u32) -> Result<PolicySet, PolicyErrors> {
-    Layers::of_text(text, origin, replicas).map(|layers| built(&layers))
+    Layers::of_text(text, origin, replicas).map(built)
 }
 
 /// The policies that apply when there is no file.
 pub fn builtin(replicas: u32) -> PolicySet {
-    built(&Layers::built_in(replicas))
+    built(Layers::built_in(replicas))
 }
 
-fn built(layers: &Layers) -> PolicySet {
+fn built(mut layers: Layers) -> PolicySet {
     layers.build().expect("what is built in has no fault, and a file with one was refused")
 }
 

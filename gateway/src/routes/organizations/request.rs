@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::{body::fields::wrong_type, problem::Violations, routes::query::Parameters};
 
 /// The attribute that names an organization in a check.
-const ORGANIZATION: &str = "organization";
+pub(super) const ORGANIZATION: &str = "organization";
 /// The attribute that names its plan.
 const PLAN: &str = "plan";
 const LONGEST_VALUE: usize = 512;
@@ -33,9 +33,7 @@ impl Scope {
     }
 
     fn of(id: &str, namespace: Option<String>, plan: Option<String>, violations: &mut Violations) -> Self {
-        if !(1..=LONGEST_VALUE).contains(&id.len()) {
-            violations.add("id", format!("must be 1 to {LONGEST_VALUE} bytes, has {}", id.len()));
-        }
+        check_id(id, violations);
         let plan = plan.map(|plan| (PLAN, plan));
         let attributes = [(ORGANIZATION, id.to_owned())].into_iter().chain(plan).collect();
         Self { namespace: namespace.unwrap_or_default(), attributes }
@@ -55,6 +53,13 @@ impl Scope {
             value: value.clone(),
         };
         self.attributes.iter().map(entry).collect()
+    }
+}
+
+/// Refuses an organization that no check could name.
+pub(super) fn check_id(id: &str, violations: &mut Violations) {
+    if !(1..=LONGEST_VALUE).contains(&id.len()) {
+        violations.add("id", format!("must be 1 to {LONGEST_VALUE} bytes, has {}", id.len()));
     }
 }
 

@@ -135,10 +135,10 @@ struct LevelBody {
     shared: bool,
 }
 
-/// What the service says of a policy or plan. Of what is not in the database only the origin is known.
+/// What the service says of a policy, a plan or an override. Of what is not in the database only the origin is known.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = EntryMeta)]
-struct MetaAnswer {
+pub(in crate::routes) struct MetaAnswer {
     /// `builtin`, `file` or `database`; only the last can be changed.
     #[schema(example = "database")]
     origin: &'static str,
@@ -258,7 +258,7 @@ impl LimitBody {
 }
 
 impl MetaAnswer {
-    fn new(meta: &EntryMeta) -> Self {
+    pub(in crate::routes) fn new(meta: &EntryMeta) -> Self {
         Self {
             origin: word(&ORIGINS, &meta.origin()),
             version: (meta.version != 0).then_some(meta.version),

@@ -117,7 +117,8 @@ fn conditions(fields: &mut Fields, violations: &mut Violations) -> Vec<MatchEntr
     conditions.into_iter().map(entry).collect()
 }
 
-fn text(fields: &mut Fields, at: &str, name: &str, violations: &mut Violations) -> String {
+/// Reads a string, empty if it is absent.
+pub(in crate::routes) fn text(fields: &mut Fields, at: &str, name: &str, violations: &mut Violations) -> String {
     match fields.remove(name) {
         None => String::new(),
         Some(Value::String(text)) => text,
@@ -175,7 +176,7 @@ fn list(value: Value, at: &str, violations: &mut Violations) -> Vec<String> {
 }
 
 /// Reads each object of an array, each at its path, and refuses fields that are left.
-fn objects<T>(
+pub(in crate::routes) fn objects<T>(
     fields: &mut Fields,
     name: &str,
     violations: &mut Violations,

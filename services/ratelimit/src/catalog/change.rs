@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidegate_chassis::clock::{Clock, Random, uuid_v7};
 
 use crate::{
-    policies::{Layers, Origin, PolicyError, StoredEntry},
+    policies::{Layers, Origin, PolicyError, StoredEntry, Trial},
     store::catalog::{CatalogError, Entry, EntryKey},
 };
 
@@ -69,6 +69,12 @@ pub(crate) enum ChangeError {
     Store(#[from] CatalogError),
 }
 
+/// What is to be written for wishes, and what is then in force.
+pub(super) struct Prepared {
+    pub(super) entries: Vec<Arc<StoredEntry>>,
+    pub(super) trial: Trial,
+}
+
 /// Finds out whether `wishes` can be fulfilled, and what is to be written. `layers` are as they were when this returns.
 ///
 /// # Errors
@@ -79,10 +85,10 @@ pub(super) fn prepare(
     wishes: &[Wish],
     clock: &Clock,
     random: &Random,
-) -> Result<Vec<Arc<StoredEntry>>, ChangeError> {
+) -> Result<Prepared, ChangeError> {
     let now_us = clock.now_us();
     let mut faults = Vec::new();
-    let mut prepared = Vec::new();
+    let mut entries = Vec::new();
     for wish in wishes {
         let stored = layers.stored(&wish.key).map(|stored| &stored.entry);
         let entry = Entry {
@@ -95,18 +101,18 @@ pub(super) fn prepare(
         };
         match &wish.fields {
             Some(fields) => match StoredEntry::new(entry, &wish.path, fields.clone()) {
-                Ok(entry) => prepared.push(Arc::new(entry)),
+                Ok(entry) => entries.push(Arc::new(entry)),
                 Err(found) => faults.extend(found),
             },
-            None => prepared.push(Arc::new(StoredEntry::removal(entry))),
+            None => entries.push(Arc::new(StoredEntry::removal(entry))),
         }
     }
     if !faults.is_empty() {
         return Err(ChangeError::Invalid(faults));
     }
     wishes.iter().try_for_each(|wish| expect(layers, wish))?;
-    fit(layers, wishes, &prepared)?;
-    Ok(prepared)
+    let trial = layers.try_with(&entries).map_err(|faults| refusal(faults, wishes))?;
+    Ok(Prepared { entries, trial })
 }
 
 fn expect(layers: &Layers, wish: &Wish) -> Result<(), ChangeError> {
@@ -128,30 +134,16 @@ fn expect(layers: &Layers, wish: &Wish) -> Result<(), ChangeError> {
     }
 }
 
-/// Whether everything fits together with what is to be written: it is put in, looked at, and taken out again.
-fn fit(layers: &mut Layers, wishes: &[Wish], prepared: &[Arc<StoredEntry>]) -> Result<(), ChangeError> {
-    let before: Vec<_> = wishes.iter().map(|wish| layers.stored(&wish.key).map(Arc::clone)).collect();
-    for entry in prepared {
-        layers.put(Arc::clone(entry));
-    }
-    let faults = layers.check();
-    for (wish, before) in wishes.iter().zip(before) {
-        match before {
-            Some(before) => drop(layers.put(before)),
-            None => layers.forget(&wish.key),
-        }
-    }
-    if faults.is_empty() {
-        return Ok(());
-    }
+/// Why everything does not fit together with what is to be written.
+fn refusal(faults: Vec<PolicyError>, wishes: &[Wish]) -> ChangeError {
     // What is wrong with an entry of the request itself is told by its place there.
     let (own, others): (Vec<_>, Vec<_>) = faults
         .into_iter()
         .map(|fault| wishes.iter().find_map(|wish| in_request(&fault, wish)).ok_or(fault))
         .partition(Result::is_ok);
     match own.is_empty() {
-        true => Err(ChangeError::InUse(others.into_iter().filter_map(Result::err).collect())),
-        false => Err(ChangeError::Invalid(own.into_iter().filter_map(Result::ok).collect())),
+        true => ChangeError::InUse(others.into_iter().filter_map(Result::err).collect()),
+        false => ChangeError::Invalid(own.into_iter().filter_map(Result::ok).collect()),
     }
 }
 

@@ -14,7 +14,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Catalog, CatalogSettings, ChangeError, Wish, change::prepare, metrics::KeeperMetrics};
+use super::{
+    Catalog, CatalogSettings, ChangeError, Wish,
+    change::{Prepared, prepare},
+    metrics::KeeperMetrics,
+};
 use crate::{
     domain::PolicySet,
     policies::{Layers, PolicyErrors, StoredEntry, log_faults},
@@ -186,7 +190,8 @@ impl Keeper {
         let wishes = Arc::new(wishes);
         for _ in 0..ATTEMPTS {
             let (asked, clock, random) = (Arc::clone(&wishes), self.clock.clone(), self.random.clone());
-            let prepared = self.with_layers(move |layers| prepare(layers, &asked, &clock, &random)).await?;
+            let Prepared { entries: prepared, trial } =
+                self.with_layers(move |layers| prepare(layers, &asked, &clock, &random)).await?;
             let entries: Vec<_> = prepared.iter().map(|stored| stored.entry.clone()).collect();
             if validate_only {
                 return Ok(entries);
@@ -194,11 +199,12 @@ impl Keeper {
             match within_time(self.settings.query_timeout, store.write(self.revision, &entries)).await {
                 Ok(revision) => {
                     self.with_layers(move |layers| {
-                        for entry in prepared {
+                        let written = prepared.into_iter().map(|entry| {
                             let entry =
-                                Arc::into_inner(entry).expect("it was taken out again when it was checked");
-                            layers.put(Arc::new(entry.at_version(revision)));
-                        }
+                                Arc::into_inner(entry).expect("it was taken out again when it was tried");
+                            Arc::new(entry.at_version(revision))
+                        });
+                        layers.put_tried(written, trial);
                     })
                     .await;
                     self.revision = revision;
@@ -258,8 +264,7 @@ impl Keeper {
         } else {
             let changes = within_time(within * LOADING, store.changes(self.revision, revision)).await?;
             self.with_layers(move |layers| {
-                let changes = changes.into_iter().map(|entry| Arc::new(StoredEntry::read(entry)));
-                changes.for_each(|entry| drop(layers.put(entry)));
+                layers.put(changes.into_iter().map(|entry| Arc::new(StoredEntry::read(entry))));
             })
             .await;
             self.revision = revision;
@@ -276,9 +281,7 @@ impl Keeper {
 
     /// Compiles what is there, and swaps it in.
     async fn put_in_force(&mut self) {
-        let layers = Arc::clone(&self.layers).read_owned().await;
-        let built = spawn_blocking(move || layers.build()).await.expect("policies are built without a panic");
-        match built {
+        match self.with_layers(Layers::build).await {
             Ok(set) => {
                 let before = self.policies.load_full();
                 let set = set.with_version(before.version() + 1);

@@ -169,7 +169,7 @@ async fn writers_of_different_entries_all_succeed() {
     for result in join_all(written).await {
         result.expect("written");
     }
-    let listed = replicas[0].catalog.list(Kind::Policy, Some("test"), None, 100).await;
+    let listed = replicas[0].catalog.list(Kind::Policy, Some("test"), "", None, 100).await;
     assert_eq!(listed.iter().map(|listed| listed.key.name.clone()).collect::<Vec<_>>(), names);
 }
 
@@ -197,7 +197,7 @@ async fn a_database_that_is_away_changes_nothing_and_is_caught_up_with() {
     let refused = replicas[0].set(policy("p", 2)).await.unwrap_err();
     assert!(matches!(refused, ChangeError::Store(CatalogError::Unavailable(_))), "{refused:?}");
     assert_eq!(replicas[0].limits("test"), ["p hour 1/1h"]);
-    let listed = replicas[1].catalog.list(Kind::Policy, Some("test"), None, 9).await;
+    let listed = replicas[1].catalog.list(Kind::Policy, Some("test"), "", None, 9).await;
     assert_eq!(listed.len(), 1, "what was last known can be read");
     server.restart().await.expect("back");
     let again = async || Ok(replicas[0].set(policy("p", 3)).await.is_ok());
@@ -281,7 +281,7 @@ async fn layers_are_told_apart_and_the_file_wins() {
     replica.set(policy("later", 3)).await.expect("set");
     replica.file(&format!("{IN_FILE}{}", IN_FILE.replace("fixed", "later"))).await.expect("valid");
     assert_eq!(replica.limits("test"), ["fixed hour 1/1h", "later hour 1/1h"]);
-    let listed = replica.catalog.list(Kind::Policy, Some("test"), None, 9).await;
+    let listed = replica.catalog.list(Kind::Policy, Some("test"), "", None, 9).await;
     let shown: Vec<_> = listed.iter().map(|l| (&*l.key.name, l.origin, l.hides_stored)).collect();
     assert_eq!(shown, [("fixed", Origin::File, false), ("later", Origin::File, true)]);
     replica.file("").await.expect("valid");
@@ -356,7 +356,7 @@ async fn what_does_not_fit_this_replica_leaves_what_is_in_force() {
 async fn without_a_database_the_file_is_read_and_nothing_is_changed() {
     let catalog = {
         let text = format!("[defaults]\non_data_loss = 'strict'\n{IN_FILE}");
-        let layers = Layers::of_text(&text, "a test", 1).expect("valid");
+        let mut layers = Layers::of_text(&text, "a test", 1).expect("valid");
         let set = layers.build().expect("valid");
         Catalog::without_keeper(layers, set)
     };
@@ -371,7 +371,9 @@ async fn without_a_database_the_file_is_read_and_nothing_is_changed() {
         (Some("enforce"), Some("closed"), Some("strict")),
         "with what [defaults] say"
     );
-    let listed = catalog.list(Kind::Plan, None, None, 9).await;
+    let listed = catalog.list(Kind::Plan, None, "", None, 9).await;
     let names: Vec<_> = listed.iter().map(|listed| &*listed.key.name).collect();
     assert_eq!(names, ["business", "enterprise", "free", "startup"]);
 }
+
+mod overrides;

@@ -67,6 +67,22 @@ pub(super) fn of_assignment(assignment: pb::Assignment) -> Table {
     Table::from_iter([text_entry(("plan", assignment.plan))])
 }
 
+/// The fields of an override. What is not set is left to the reader to be missed.
+pub(super) fn of_override(set: pb::Override) -> Table {
+    let mut table = Table::new();
+    for (field, text) in [("namespace", set.namespace), ("policy", set.policy), ("limit", set.limit)] {
+        put(&mut table, field, !text.is_empty(), text);
+    }
+    let key = set.key.into_iter().map(|of| (of.key, Value::String(of.value)));
+    table.insert("key".to_owned(), Table::from_iter(key).into());
+    let has_rate = !set.rate.is_empty();
+    put(&mut table, "rate", has_rate, set.rate);
+    put(&mut table, "tokens", !has_rate || set.tokens != 0, tokens_of(set.tokens));
+    put(&mut table, "period", !set.period.is_empty(), set.period);
+    put(&mut table, "burst", set.burst != 0, tokens_of(set.burst));
+    table
+}
+
 /// The policy that fields make.
 pub fn policy(fields: &Table, meta: Option<pb::EntryMeta>) -> pb::Policy {
     let plan = fields.get("plan");
@@ -112,6 +128,25 @@ pub fn plan(fields: &Table, meta: Option<pb::EntryMeta>) -> pb::Plan {
 pub(super) fn assignment(key: &EntryKey, fields: &Table, meta: Option<pb::EntryMeta>) -> pb::Assignment {
     let (attribute, value) = (key.scope.clone(), key.name.clone());
     pb::Assignment { attribute, value, plan: text(fields, "plan"), meta }
+}
+
+/// The override that fields make.
+pub(super) fn override_of(fields: &Table, meta: Option<pb::EntryMeta>) -> pb::Override {
+    let pattern = |(attribute, pattern): (&String, &Value)| pb::r#override::KeyEntry {
+        key: attribute.clone(),
+        value: pattern.as_str().unwrap_or_default().to_owned(),
+    };
+    pb::Override {
+        namespace: text(fields, "namespace"),
+        policy: text(fields, "policy"),
+        limit: text(fields, "limit"),
+        key: tables(fields.get("key")).flatten().map(pattern).collect(),
+        tokens: tokens(fields, "tokens"),
+        period: text(fields, "period"),
+        burst: tokens(fields, "burst"),
+        rate: text(fields, "rate"),
+        meta,
+    }
 }
 
 /// What is said of an entry in force.
@@ -203,17 +238,16 @@ fn put_limits(table: &mut Table, limits: Vec<pb::LimitSpec>, unlimited: bool) {
 }
 
 fn of_limit(limit: pb::LimitSpec) -> Table {
-    let tokens = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
     let mut table = Table::from_iter([text_entry(("name", limit.name))]);
     let has_rate = !limit.rate.is_empty();
     let is_leased = limit.algorithm == i32::from(pb::Algorithm::Concurrency);
     put(&mut table, "rate", has_rate, limit.rate);
-    put(&mut table, "limit", !has_rate || limit.limit != 0, tokens(limit.limit));
+    put(&mut table, "limit", !has_rate || limit.limit != 0, tokens_of(limit.limit));
     put(&mut table, "period", !(has_rate || is_leased) || !limit.period.is_empty(), limit.period);
     put(&mut table, "lease", is_leased || !limit.lease.is_empty(), limit.lease);
     let words = ALGORITHMS.map(|(word, algorithm)| (word, algorithm.into()));
     put_word(&mut table, "algorithm", limit.algorithm, &words);
-    put(&mut table, "burst", limit.burst != 0, tokens(limit.burst));
+    put(&mut table, "burst", limit.burst != 0, tokens_of(limit.burst));
     table
 }
 
@@ -254,10 +288,6 @@ fn match_entry((attribute, value): (&String, &Value)) -> pb::policy::MatchEntry 
 }
 
 fn limits(fields: &Table) -> Vec<pb::LimitSpec> {
-    let tokens = |limit: &Table, key: &str| {
-        let tokens = limit.get(key).and_then(Value::as_integer).unwrap_or_default();
-        u64::try_from(tokens).unwrap_or_default()
-    };
     let limit = |limit: &Table| {
         let words = ALGORITHMS.map(|(word, algorithm)| (word, algorithm.into()));
         pb::LimitSpec {
@@ -271,6 +301,16 @@ fn limits(fields: &Table) -> Vec<pb::LimitSpec> {
         }
     };
     tables(fields.get("limits")).map(limit).collect()
+}
+
+/// A number as files write it, which the reader refuses if it is too large.
+fn tokens_of(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn tokens(fields: &Table, key: &str) -> u64 {
+    let tokens = fields.get(key).and_then(Value::as_integer).unwrap_or_default();
+    u64::try_from(tokens).unwrap_or_default()
 }
 
 fn flag(fields: &Table, key: &str) -> bool {

@@ -127,8 +127,19 @@ impl Entries<'_> {
 
     /// A page of entries in force, and the token of the next one.
     pub(super) async fn page(&self, kind: Kind, scope: Option<&str>, page: &Page) -> (Vec<Listed>, String) {
+        self.page_of_names(kind, scope, "", page).await
+    }
+
+    /// As [`page`](Self::page), only entries whose names begin with `names`.
+    pub(super) async fn page_of_names(
+        &self,
+        kind: Kind,
+        scope: Option<&str>,
+        names: &str,
+        page: &Page,
+    ) -> (Vec<Listed>, String) {
         let after = page.after_key(kind);
-        let mut listed = self.0.list(kind, scope, after.as_ref(), page.size + 1).await;
+        let mut listed = self.0.list(kind, scope, names, after.as_ref(), page.size + 1).await;
         let more = listed.len() > page.size;
         listed.truncate(page.size);
         let last = listed.last().filter(|_| more);

@@ -23,6 +23,7 @@ pub(super) struct StoredEntries<'a> {
     pub(super) plans: Vec<&'a PlanEntry>,
     pub(super) policies: Vec<&'a PolicyEntry>,
     pub(super) assignments: Vec<&'a AssignmentEntry>,
+    pub(super) overrides: Vec<&'a OverrideEntry>,
 }
 
 /// Everything in force, one layer on top of the other: what is built in, what is stored, the file. An entry takes the place of
@@ -34,7 +35,8 @@ pub(super) struct Merged<'a> {
     policies: Vec<&'a PolicyEntry>,
     assignments: Assignments,
     namespaces: &'a [NamespaceEntry],
-    overrides: Vec<&'a OverrideEntry>,
+    /// Those that are stored, and those of the file.
+    overrides: [Vec<&'a OverrideEntry>; 2],
 }
 
 /// Puts the layers on top of each other, and notes what does not fit together. Faults are noted for the file and for what is stored, since
@@ -70,7 +72,8 @@ pub(super) fn merge<'a>(
         check_assignments_are_used(&assignments, &policies, faults);
         check_namespaces_are_used(&file.namespaces, &policies, faults);
     }
-    let overrides = file.overrides.iter().collect();
+    let overrides =
+        [stored.map(|stored| stored.overrides.clone()).unwrap_or_default(), file.overrides.iter().collect()];
     Merged { built_in, plans, names, policies, assignments, namespaces: &file.namespaces, overrides }
 }
 
@@ -111,20 +114,15 @@ fn merge_policies<'a>(
 }
 
 impl Merged<'_> {
-    /// Whether some of the faults are found only when it is built.
-    pub(super) fn has_overrides(&self) -> bool {
-        !self.overrides.is_empty()
-    }
-
     /// The policies in force. Nothing if a fault was noted, or is found in overrides: those are looked at last, and all the same if there
     /// is a fault elsewhere, but for those of policies that have one.
     pub(super) fn build(self, replicas: u32, faults: &mut Faults) -> Option<PolicySet> {
         if faults.0.is_empty() {
             let Self { plans, names, policies, assignments, namespaces, overrides, .. } = self;
             let set = policy_set(&plans, (names, assignments), &policies, namespaces, replicas);
-            return overrides::apply(set, &overrides, faults);
+            return overrides::apply(set, &overrides.each_ref().map(|of| &of[..]), faults);
         }
-        if !self.overrides.is_empty() {
+        if self.overrides.iter().any(|of| !of.is_empty()) {
             self.check_overrides(replicas, faults);
         }
         None
@@ -146,12 +144,12 @@ impl Merged<'_> {
         let (sound, left_out): (Vec<_>, Vec<_>) = self.policies.iter().copied().partition(is_sound);
         let left_out: HashSet<_> =
             left_out.iter().map(|policy| (policy.namespace.as_deref(), policy.name.as_deref())).collect();
-        let overrides = self.overrides.iter().copied();
-        let overrides: Vec<_> = overrides
-            .filter(|of| !left_out.contains(&(of.namespace.as_deref(), of.policy.as_deref())))
-            .collect();
+        let mut overrides = self.overrides;
+        for entries in &mut overrides {
+            entries.retain(|of| !left_out.contains(&(of.namespace.as_deref(), of.policy.as_deref())));
+        }
         let set = policy_set(&self.plans, (self.names, self.assignments), &sound, self.namespaces, replicas);
-        overrides::apply(set, &overrides, faults);
+        overrides::apply(set, &overrides.each_ref().map(|of| &of[..]), faults);
     }
 }
 

@@ -1,7 +1,10 @@
 //! What is built in, what is stored in a database, and the policy file, one on top of the other.
 
+mod change;
+
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
+pub(crate) use self::change::Trial;
 use super::{
     PolicyError, PolicyErrors,
     compile::{StoredEntries, merge},
@@ -53,16 +56,22 @@ pub(crate) struct Listed {
     pub(crate) hides_stored: bool,
 }
 
+/// The layer that an entry is in, of those that do not change over the API, and its position there.
+type Fixed = BTreeMap<EntryKey, (Origin, usize)>;
+
 /// All entries of all layers.
 #[derive(Debug)]
 pub(crate) struct Layers {
     built_in: PolicyFile,
     file: PolicyFile,
     fingerprint: u128,
-    /// Which of the two an entry is in, and at which position.
-    fixed: BTreeMap<EntryKey, (Origin, usize)>,
+    fixed: Fixed,
     stored: Option<BTreeMap<EntryKey, Arc<StoredEntry>>>,
     replicas: u32,
+    /// What all of it makes; absent if that is not known.
+    built: Option<PolicySet>,
+    /// The overrides of the file, as of the last time that something was built.
+    fixed_overrides: Arc<Fixed>,
 }
 
 impl Layers {
@@ -81,7 +90,7 @@ impl Layers {
         let mut faults = Faults::default();
         match read(text, &mut faults) {
             Some(file) => {
-                let layers = Self::new(file, fingerprint(text.as_bytes()), replicas);
+                let mut layers = Self::new(file, fingerprint(text.as_bytes()), replicas);
                 // So that faults of fields and of what they say of each other are told together.
                 layers.build_noting(&mut faults);
                 faults.none_or(origin).map(|()| layers)
@@ -98,6 +107,8 @@ impl Layers {
             fixed: BTreeMap::new(),
             stored: None,
             replicas,
+            built: None,
+            fixed_overrides: Arc::default(),
         };
         layers.index();
         layers
@@ -106,7 +117,7 @@ impl Layers {
     /// The same with what is stored, of which nothing is known yet.
     #[must_use]
     pub(crate) fn with_database(self) -> Self {
-        Self { stored: Some(BTreeMap::new()), ..self }
+        Self { stored: Some(BTreeMap::new()), built: None, ..self }
     }
 
     /// Puts another file in the place of the one there is, if it fits what is stored.
@@ -118,35 +129,24 @@ impl Layers {
         let text = utf8(bytes, origin)?;
         let mut faults = Faults::default();
         let Some(file) = read(text, &mut faults) else { return faults.none_or(origin) };
-        let merged = merge(&self.built_in, self.stored_entries().as_ref(), &file, &mut faults);
-        merged.build(self.replicas, &mut faults);
-        faults.none_or(origin)?;
-        self.file = file;
-        self.fingerprint = fingerprint(bytes);
+        let before = std::mem::replace(&mut self.file, file);
+        let fingerprint_before = std::mem::replace(&mut self.fingerprint, fingerprint(bytes));
+        let built_before = self.built.take();
+        self.build_noting(&mut faults);
+        if let Err(errors) = faults.none_or(origin) {
+            (self.file, self.fingerprint, self.built) = (before, fingerprint_before, built_before);
+            return Err(errors);
+        }
         self.index();
         Ok(())
     }
 
     /// Puts what is stored in the place of what was known of it.
     pub(crate) fn replace_stored(&mut self, entries: Vec<Entry>) {
-        self.stored = Some(BTreeMap::new());
-        for entry in entries {
-            self.put(Arc::new(StoredEntry::read(entry)));
-        }
-    }
-
-    /// Takes in a stored entry, or its removal. Gives what was there.
-    pub(crate) fn put(&mut self, entry: Arc<StoredEntry>) -> Option<Arc<StoredEntry>> {
-        let stored = self.stored.get_or_insert_default();
-        match entry.is_removal() {
-            true => stored.remove(&entry.entry.key),
-            false => stored.insert(entry.entry.key.clone(), entry),
-        }
-    }
-
-    /// Takes back that an entry was taken in, if there was none before.
-    pub(crate) fn forget(&mut self, key: &EntryKey) {
-        self.stored.as_mut().and_then(|stored| stored.remove(key));
+        let entries = entries.into_iter().map(|entry| Arc::new(StoredEntry::read(entry)));
+        let entries = entries.filter(|entry| !entry.is_removal());
+        self.stored = Some(entries.map(|entry| (entry.entry.key.clone(), entry)).collect());
+        self.built = None;
     }
 
     /// What is stored under a key.
@@ -156,7 +156,7 @@ impl Layers {
 
     /// Whether an entry is in the file, or built in.
     pub(crate) fn fixed_origin(&self, key: &EntryKey) -> Option<Origin> {
-        self.fixed.get(key).map(|(origin, _)| *origin)
+        self.fixed_of(key.kind).get(key).map(|(origin, _)| *origin)
     }
 
     /// Stored entries that have no effect, since the file has one of the same name.
@@ -165,25 +165,21 @@ impl Layers {
         stored.filter(|key| self.fixed_origin(key) == Some(Origin::File))
     }
 
-    /// Everything that does not fit together.
-    pub(crate) fn check(&self) -> Vec<PolicyError> {
-        let mut faults = Faults::default();
-        let merged = self.note_faults(&mut faults);
-        if merged.has_overrides() {
-            // They are held against what the policies are made into.
-            merged.build(self.replicas, &mut faults);
-        }
-        faults.0
-    }
-
-    /// The policies in force.
+    /// The policies in force. What several overrides make together is put together anew for each set that this gives.
     ///
     /// # Errors
     ///
-    /// As [`check`](Self::check).
-    pub(crate) fn build(&self) -> Result<PolicySet, Vec<PolicyError>> {
-        let mut faults = Faults::default();
-        self.build_noting(&mut faults).ok_or(faults.0)
+    /// Everything that does not fit together.
+    pub(crate) fn build(&mut self) -> Result<PolicySet, Vec<PolicyError>> {
+        if self.built.is_none() {
+            let mut faults = Faults::default();
+            self.build_noting(&mut faults);
+            if !faults.0.is_empty() {
+                return Err(faults.0);
+            }
+        }
+        let set = self.built.as_ref().expect("what has no fault makes a set");
+        Ok(set.with_nothing_combined())
     }
 
     /// The entry in force of a key.
@@ -199,7 +195,7 @@ impl Layers {
     ) -> impl Iterator<Item = Listed> + 'a {
         let least = EntryKey { kind, scope: String::new(), name: String::new() };
         let from = if from == Bound::Unbounded { Bound::Included(&least) } else { from };
-        let mut fixed = self.fixed.range((from, Bound::Unbounded)).peekable();
+        let mut fixed = self.fixed_of(kind).range((from, Bound::Unbounded)).peekable();
         let stored = self.stored.as_ref().map(|stored| stored.range((from, Bound::Unbounded)));
         let mut stored = stored.into_iter().flatten().peekable();
         let next = move || {
@@ -226,18 +222,18 @@ impl Layers {
         std::iter::from_fn(next).take_while(move |listed| listed.key.kind == kind)
     }
 
-    fn build_noting(&self, faults: &mut Faults) -> Option<PolicySet> {
-        let set = self.note_faults(faults).build(self.replicas, faults)?;
-        Some(set.with_fingerprint(self.fingerprint))
-    }
-
-    fn note_faults<'a>(&'a self, faults: &mut Faults) -> super::compile::Merged<'a> {
+    fn build_noting(&mut self, faults: &mut Faults) {
         for entry in self.stored.iter().flat_map(BTreeMap::values) {
             if let Err(found) = &entry.parsed {
                 faults.0.extend(found.iter().cloned());
             }
         }
-        merge(&self.built_in, self.stored_entries().as_ref(), &self.file, faults)
+        let merged = merge(&self.built_in, self.stored_entries().as_ref(), &self.file, faults);
+        let Some(set) = merged.build(self.replicas, faults) else { return };
+        let overrides = self.file.overrides.iter().enumerate();
+        let keys = overrides.filter_map(|(at, of)| Some((of.entry_key(&set)?, (Origin::File, at))));
+        self.fixed_overrides = Arc::new(keys.collect());
+        self.built = Some(set.with_fingerprint(self.fingerprint));
     }
 
     fn stored_entries(&self) -> Option<StoredEntries<'_>> {
@@ -247,10 +243,15 @@ impl Layers {
                 Ok(Parsed::Policy(policy)) => entries.policies.push(policy),
                 Ok(Parsed::Plan(plan)) => entries.plans.push(plan),
                 Ok(Parsed::Assignment(assignment)) => entries.assignments.push(assignment),
+                Ok(Parsed::Override(entry)) => entries.overrides.push(entry),
                 Ok(Parsed::Removal) | Err(_) => {}
             }
         }
         Some(entries)
+    }
+
+    fn fixed_of(&self, kind: Kind) -> &Fixed {
+        if kind == Kind::Override { &self.fixed_overrides } else { &self.fixed }
     }
 
     fn index(&mut self) {
@@ -282,7 +283,11 @@ impl Layers {
                 let plan = file.assignments[position].plan.clone();
                 [("plan".to_owned(), plan.into())].into_iter().collect()
             }
-            Kind::Override => toml::Table::new(),
+            Kind::Override => {
+                let entry = &file.overrides[position];
+                let policy = self.built.as_ref().and_then(|set| entry.policy_in(set));
+                entry.fields(policy.map_or(&[], |policy| &policy.key_by))
+            }
         };
         if key.kind == Kind::Policy {
             // As [defaults] of the file say.

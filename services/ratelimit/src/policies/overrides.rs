@@ -1,16 +1,18 @@
 //! Overrides as they are written, and what they say of the policies.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use toml::Value;
+use toml::{Table, Value};
 
 use super::{
     conditions::read_pattern,
     limits::{read_period, read_rate, read_tokens},
-    reader::{Faults, Fields, numbered, wrong_type},
+    period::format,
+    reader::{Faults, Fields, join, numbered, wrong_type},
 };
-use crate::domain::{
-    Numbers, Override, OverrideChange, OverrideFault, OverrideTarget, Pattern, Policy, PolicySet,
+use crate::{
+    domain::{Numbers, Override, OverrideChange, OverrideFault, OverrideTarget, Pattern, Policy, PolicySet},
+    store::catalog::EntryKey,
 };
 
 /// One override. Of what is faulty, and noted as such, the fields are absent.
@@ -23,7 +25,7 @@ pub(super) struct OverrideEntry {
     pub key: Option<KeyEntry>,
     pub numbers: Option<Numbers>,
     /// Whether the numbers were written as a rate.
-    is_rate: bool,
+    pub is_rate: bool,
 }
 
 /// Whom an override is for, as it is written.
@@ -31,8 +33,8 @@ pub(super) struct OverrideEntry {
 pub(super) enum KeyEntry {
     /// A pattern for each attribute, in the order of the policy's key.
     InOrder(Vec<Pattern>),
-    /// By the names of the attributes, each with its path.
-    ByName(Vec<(String, String, Pattern)>),
+    /// By the names of the attributes.
+    ByName(Vec<(String, Pattern)>),
 }
 
 /// Reads one override.
@@ -84,7 +86,7 @@ fn read_key(fields: &mut Fields, faults: &mut Faults) -> Option<KeyEntry> {
             let patterns: Vec<_> = entries
                 .filter_map(|(path, name, value)| {
                     let pattern = read_pattern(&path, value, faults)?;
-                    Some((path, name, pattern))
+                    Some((name, pattern))
                 })
                 .collect();
             (patterns.len() == count).then_some(KeyEntry::ByName(patterns))
@@ -110,9 +112,7 @@ impl OverrideEntry {
         };
         let key = match self.key.as_ref()? {
             KeyEntry::InOrder(patterns) => patterns.clone(),
-            KeyEntry::ByName(entries) => {
-                in_order(entries.clone(), policy, &format!("{}.key", self.path), faults)?
-            }
+            KeyEntry::ByName(entries) => in_order(entries, policy, &format!("{}.key", self.path), faults)?,
         };
         // Numbers that every limit can have, where those that are written were noted as faulty: the rest is checked all the same.
         let numbers = self.numbers.unwrap_or(Numbers { tokens: 1, period: None, burst: None });
@@ -124,11 +124,73 @@ impl OverrideEntry {
         };
         Some(Override { target, numbers })
     }
+
+    /// Notes what is wrong with the override that it [is](Self::resolve).
+    pub(super) fn note(&self, fault: &OverrideFault, faults: &mut Faults) {
+        let is_of_rate = self.is_rate && ["tokens", "period"].contains(&fault.field);
+        let field = if is_of_rate { "rate" } else { fault.field };
+        faults.add(format!("{}.{field}", self.path), fault.description.as_str());
+    }
+
+    /// What it is found by over the API; nothing if the policy is not in `set`, or has a key that cannot be said by the names of attributes.
+    pub(super) fn entry_key(&self, set: &PolicySet) -> Option<EntryKey> {
+        let policy = self.policy_in(set)?;
+        let key = self.key_by_names(&policy.key_by)?;
+        let is_whole = key.len() == policy.key_by.len();
+        let limit = self.limit.as_deref()?;
+        is_whole.then(|| EntryKey::of_override(&policy.namespace, &policy.name, limit, &key))
+    }
+
+    /// What it is stored under.
+    pub(super) fn stored_key(&self) -> Option<EntryKey> {
+        let Some(KeyEntry::ByName(_)) = self.key else { return None };
+        let (namespace, policy, limit) =
+            (self.namespace.as_deref()?, self.policy.as_deref()?, self.limit.as_deref()?);
+        Some(EntryKey::of_override(namespace, policy, limit, &self.key_by_names(&[])?))
+    }
+
+    /// Its patterns by the names of attributes, which are those of `key_by` where it does not name them itself.
+    fn key_by_names(&self, key_by: &[Box<str>]) -> Option<BTreeMap<String, String>> {
+        Some(match self.key.as_ref()? {
+            KeyEntry::InOrder(patterns) => {
+                let names = key_by.iter().map(ToString::to_string);
+                names.zip(patterns.iter().map(ToString::to_string)).collect()
+            }
+            KeyEntry::ByName(entries) => {
+                entries.iter().map(|(name, pattern)| (name.clone(), pattern.to_string())).collect()
+            }
+        })
+    }
+
+    /// The policy that it is for.
+    pub(super) fn policy_in<'s>(&self, set: &'s PolicySet) -> Option<&'s Policy> {
+        set.namespace(self.namespace.as_deref()?)?.policy(self.policy.as_deref()?)
+    }
+
+    /// Its fields, as they would be written for a policy whose key is made of `key_by`.
+    pub(super) fn fields(&self, key_by: &[Box<str>]) -> Table {
+        let mut table = Table::new();
+        for (field, value) in
+            [("namespace", &self.namespace), ("policy", &self.policy), ("limit", &self.limit)]
+        {
+            table.insert(field.to_owned(), value.as_deref().unwrap_or_default().into());
+        }
+        let key = self.key_by_names(key_by).unwrap_or_default().into_iter();
+        let key: Table = key.map(|(attribute, pattern)| (attribute, pattern.into())).collect();
+        table.insert("key".to_owned(), key.into());
+        if let Some(Numbers { tokens, period, burst }) = self.numbers {
+            let number = |number: u64| Value::from(i64::try_from(number).unwrap_or(i64::MAX));
+            table.insert("tokens".to_owned(), number(tokens));
+            table.extend(period.map(|period| ("period".to_owned(), format(period).into())));
+            table.extend(burst.map(|burst| ("burst".to_owned(), number(burst))));
+        }
+        table
+    }
 }
 
 /// Patterns by name in the order of the policy's key.
 fn in_order(
-    mut entries: Vec<(String, String, Pattern)>,
+    entries: &[(String, Pattern)],
     policy: &Policy,
     path: &str,
     faults: &mut Faults,
@@ -140,41 +202,39 @@ fn in_order(
     }
     let mut patterns = Vec::with_capacity(policy.key_by.len());
     for name in &policy.key_by {
-        match entries.iter().position(|(_, of, _)| **of == **name) {
-            Some(place) => patterns.push(entries.swap_remove(place).2),
+        match entries.iter().find(|(of, _)| **of == **name) {
+            Some((_, pattern)) => patterns.push(pattern.clone()),
             None => faults.add(path, format!("says nothing of {name:?}; write \"*\" if any value is meant")),
         }
     }
-    for (path, name, _) in &entries {
+    let is_part = |name: &str| policy.key_by.iter().any(|of| **of == *name);
+    for (name, _) in entries.iter().filter(|(name, _)| !is_part(name)) {
         let key = policy.key_by.join(", ");
-        faults.add(path, format!("{name:?} is no part of the key, which is made of {key}"));
+        faults.add(join(path, name), format!("{name:?} is no part of the key, which is made of {key}"));
     }
-    (entries.is_empty() && patterns.len() == policy.key_by.len()).then_some(patterns)
+    (entries.len() == policy.key_by.len() && patterns.len() == entries.len()).then_some(patterns)
 }
 
-/// Puts overrides into a set, whose targets must differ. Gives nothing if there is any fault.
-pub(super) fn apply(set: PolicySet, entries: &[&OverrideEntry], faults: &mut Faults) -> Option<PolicySet> {
-    if entries.is_empty() {
+/// Puts the overrides of layers into a set, those of a later one in place of those of an earlier one with the same target. Within a layer
+/// targets must differ. Gives nothing if there is any fault.
+pub(super) fn apply(set: PolicySet, layers: &[&[&OverrideEntry]], faults: &mut Faults) -> Option<PolicySet> {
+    let (mut places, mut changes) = (Vec::new(), Vec::new());
+    for entries in layers {
+        let mut targets = HashSet::new();
+        for entry in *entries {
+            let Some(resolved) = entry.resolve(&set, faults) else { continue };
+            if !targets.insert(resolved.target.clone()) {
+                faults.add(entry.path.as_str(), "there is already an override of this limit for this key");
+                continue;
+            }
+            places.push(*entry);
+            changes.push(OverrideChange::Set(resolved));
+        }
+    }
+    if changes.is_empty() && faults.0.is_empty() {
         return Some(set);
     }
-    let mut targets = HashSet::new();
-    let (mut places, mut changes) = (Vec::new(), Vec::new());
-    for entry in entries {
-        let place = (entry.path.clone(), entry.is_rate);
-        let Some(resolved) = entry.resolve(&set, faults) else { continue };
-        if !targets.insert(resolved.target.clone()) {
-            faults.add(place.0, "there is already an override of this limit for this key");
-            continue;
-        }
-        places.push(place);
-        changes.push(OverrideChange::Set(resolved));
-    }
     let (set, found) = set.with_overrides(changes);
-    for OverrideFault { index, field, description } in found {
-        let (path, is_rate) = &places[index];
-        let is_of_rate = *is_rate && ["tokens", "period"].contains(&field);
-        let field = if is_of_rate { "rate" } else { field };
-        faults.add(format!("{path}.{field}"), description);
-    }
+    found.into_iter().for_each(|fault| places[fault.index].note(&fault, faults));
     faults.0.is_empty().then_some(set)
 }

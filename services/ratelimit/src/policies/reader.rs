@@ -185,7 +185,8 @@ pub(super) fn wrong_type<T>(path: &str, must: &str, found: &Value, faults: &mut 
     None
 }
 
-fn join(path: &str, key: &str) -> String {
+/// Path of a key of the table at a path.
+pub(super) fn join(path: &str, key: &str) -> String {
     let bare =
         !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     match (path.is_empty(), bare) {

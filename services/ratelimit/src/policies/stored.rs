@@ -4,6 +4,7 @@ use super::{
     PolicyError,
     file::{AssignmentEntry, Defaults, PlanEntry, PolicyEntry, read_plan, read_policy},
     names::{check_attribute, check_value},
+    overrides::{OverrideEntry, read_override},
     reader::{Faults, Fields},
 };
 use crate::store::catalog::{Entry, EntryKey, Kind};
@@ -23,6 +24,7 @@ pub(super) enum Parsed {
     Policy(PolicyEntry),
     Plan(PlanEntry),
     Assignment(AssignmentEntry),
+    Override(OverrideEntry),
     /// Nothing: the entry is removed.
     Removal,
 }
@@ -52,6 +54,14 @@ impl StoredEntry {
     pub(crate) fn new(entry: Entry, path: &str, fields: toml::Table) -> Result<Self, Vec<PolicyError>> {
         let parsed = parse(&entry.key, path, &entry.key.to_string(), fields)?;
         Ok(Self { entry, parsed: Ok(parsed) })
+    }
+
+    /// The override that it is, if it is one and has no fault.
+    pub(super) fn as_override(&self) -> Option<&OverrideEntry> {
+        match &self.parsed {
+            Ok(Parsed::Override(entry)) => Some(entry),
+            _ => None,
+        }
     }
 
     /// Whether it is the end of one.
@@ -92,8 +102,11 @@ fn parse(key: &EntryKey, path: &str, name: &str, fields: toml::Table) -> Result<
             })
         }
         Kind::Override => {
-            faults.add(path, "this release knows no overrides");
-            return Err(faults.0);
+            let entry = read_override(fields, &mut faults);
+            if faults.0.is_empty() && entry.stored_key().as_ref() != Some(key) {
+                faults.add(path, "is stored under a name that is not made of its policy, limit and key");
+            }
+            Parsed::Override(OverrideEntry { path: name.to_owned(), ..entry })
         }
     };
     if faults.0.is_empty() { Ok(parsed) } else { Err(faults.0) }

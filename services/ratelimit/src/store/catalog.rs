@@ -6,7 +6,7 @@ pub(crate) mod conformance;
 mod postgres;
 mod sqlite;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use garde::Validate;
@@ -16,6 +16,7 @@ use tidegate_migrations::{Dialect, MigrationError};
 use uuid::Uuid;
 
 use self::{postgres::PostgresCatalog, sqlite::SqliteCatalog};
+use crate::key::shortened;
 
 /// Keeps entries, every version of them, and in which order they changed.
 ///
@@ -74,7 +75,7 @@ pub enum Kind {
     Policy,
     /// A plan: its scope is empty.
     Plan,
-    /// Another limit for one key: its scope is the namespace, its name is made of policy, limit and key.
+    /// Other numbers for a limit of a policy: its scope is the namespace, its name is made of policy, limit and key.
     Override,
     /// The plan of a caller: its scope is the attribute, its name the value.
     Assignment,
@@ -124,6 +125,14 @@ impl EntryKey {
     /// Of a plan.
     pub fn plan(name: &str) -> Self {
         Self { kind: Kind::Plan, scope: String::new(), name: name.to_owned() }
+    }
+
+    /// Of other numbers for a limit of a policy, for those whose attributes match the patterns of `key`, by the names of the attributes.
+    /// A name that would be long is its beginning and a digest of all of it.
+    pub fn of_override(namespace: &str, policy: &str, limit: &str, key: &BTreeMap<String, String>) -> Self {
+        let key = serde_json::to_string(key).expect("texts are JSON");
+        let name = shortened(&format!("{policy}/{limit}/{key}")).into_owned();
+        Self { kind: Kind::Override, scope: namespace.to_owned(), name }
     }
 
     /// Of the plan of a caller.

@@ -148,6 +148,11 @@ impl RateLimitService for Told {
         set_assignment(SetAssignmentRequest) -> SetAssignmentResponse;
         delete_assignment(DeleteAssignmentRequest) -> DeleteAssignmentResponse;
         list_assignments(ListAssignmentsRequest) -> ListAssignmentsResponse;
+        set_override(SetOverrideRequest) -> SetOverrideResponse;
+        set_overrides(SetOverridesRequest) -> SetOverridesResponse;
+        get_override(GetOverrideRequest) -> GetOverrideResponse;
+        delete_override(DeleteOverrideRequest) -> DeleteOverrideResponse;
+        list_overrides(ListOverridesRequest) -> ListOverridesResponse;
         list_top_keys(ListTopKeysRequest) -> ListTopKeysResponse;
         list_policy_stats(ListPolicyStatsRequest) -> ListPolicyStatsResponse;
         renew_lease(RenewLeaseRequest) -> RenewLeaseResponse;

@@ -53,6 +53,18 @@ fn a_plan_is_the_same_after_a_round_trip() {
 }
 
 #[test]
+fn an_override_is_the_same_after_a_round_trip() {
+    for text in [
+        "namespace = 'x'\npolicy = 'p'\nlimit = 'free/minute'\nkey = { user = 'ann', path = '/v1/*' }\ntokens = 5\nperiod = '1h'\nburst = 9",
+        "namespace = 'x'\npolicy = 'p'\nlimit = 'minute'\nkey = {}\nrate = '60/min'",
+    ] {
+        let fields = table(text);
+        assert_eq!(of_override(override_of(&fields, None)), fields, "{text}");
+    }
+    assert_eq!(of_override(pb::Override::default()), table("key = {}\ntokens = 0"));
+}
+
+#[test]
 fn what_is_not_said_is_the_default() {
     let policy = policy(&table("name = 'n'\nlimits = [{ name = 'a', limit = 1, period = '1m' }]"), None);
     assert_eq!(policy.enforcement(), pb::Enforcement::Enforce);

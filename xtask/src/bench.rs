@@ -67,7 +67,7 @@ enum Part {
     Speed,
     /// Keys that are denied each time, against admitted ones; counters in Redis.
     Denied,
-    /// 10 to 10,000 policies, 100,000 overrides, 1,000 to 1,000,000 keys.
+    /// 10 to 100,000 policies, 100,000 overrides, 1,000 to 1,000,000 keys.
     Growth,
     /// Memory per key, of the process and of Redis.
     Footprint,

@@ -9,7 +9,6 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use http::StatusCode;
 use serde::Serialize;
 use tidegate_proto::ratelimit::v1::{
     DeleteOverrideRequest, ListOverridesRequest, SetOverridesRequest, delete_override_request,
@@ -17,9 +16,9 @@ use tidegate_proto::ratelimit::v1::{
 use utoipa::ToSchema;
 
 pub(super) use self::body::OverrideAnswer;
-use self::body::{OverrideBody, OverridesBody, TargetBody};
+use self::body::{OverridesBody, TargetBody};
 use super::{
-    entries::{self, call, gone},
+    entries::{call, gone},
     etag, json,
     policies::validate_only,
     problems::CallProblems,

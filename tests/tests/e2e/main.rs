@@ -15,6 +15,7 @@ mod leases;
 mod leases_rest;
 mod never_over_admits;
 mod overrides;
+mod overrides_rest;
 mod policies_command;
 mod policies_database;
 mod policies_reload;

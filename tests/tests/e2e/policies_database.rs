@@ -1,6 +1,7 @@
 //! Policies that are set over the API, by clients of services that share a database.
 
 mod replicas;
+mod size;
 
 use tidegate_proto::ratelimit::v1::{
     Algorithm, Assignment, CreatePlanRequest, CreatePolicyRequest, DeletePlanRequest, DeletePolicyRequest,

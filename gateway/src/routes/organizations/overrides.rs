@@ -68,7 +68,7 @@ pub(crate) async fn set(
     Parameters::of(request.uri(), &mut violations).finish(&mut violations);
     let etag = etag::asked(request.headers(), &mut violations);
     let body = read_body(&app, request, &mut violations).await?;
-    check_id(&id, &mut violations);
+    check_one(&id, &mut violations);
     let mut numbers = Override::default();
     if let Some(mut fields) = object(body, "", &mut violations) {
         numbers = numbers_of(&mut fields, &mut violations);
@@ -76,8 +76,11 @@ pub(crate) async fn set(
     }
     violations.into_result()?;
     let key = vec![KeyEntry { key: ORGANIZATION.to_owned(), value: id }];
-    let asked =
-        SetOverrideRequest { r#override: Some(Override { limit: name, key, ..numbers }), etag, validate_only: false };
+    let asked = SetOverrideRequest {
+        r#override: Some(Override { limit: name, key, ..numbers }),
+        etag,
+        validate_only: false,
+    };
     let send = |mut client: Client, asked| async move { client.set_override(asked).await };
     let set = call(&app, &context, "override", asked, send).await.map_err(in_terms_of_the_path)?;
     let set = set.r#override.unwrap_or_default();
@@ -120,7 +123,7 @@ pub(crate) async fn delete(
     let policy = parameters.text("policy", &mut violations);
     parameters.finish(&mut violations);
     let etag = etag::asked(request.headers(), &mut violations);
-    check_id(&id, &mut violations);
+    check_one(&id, &mut violations);
     violations.into_result()?;
     let asked = DeleteOverrideRequest {
         namespace: namespace.unwrap_or_else(|| NAMESPACE.to_owned()),
@@ -133,6 +136,15 @@ pub(crate) async fn delete(
     let send = |mut client: Client, asked| async move { client.delete_override(asked).await };
     call(&app, &context, "", asked, send).await.map_err(in_terms_of_the_path)?;
     Ok(gone())
+}
+
+/// Refuses what would be for more than one organization.
+fn check_one(id: &str, violations: &mut Violations) {
+    check_id(id, violations);
+    if id.contains('*') {
+        violations
+            .add("id", "must not contain *, which in an override stands for other organizations as well");
+    }
 }
 
 fn numbers_of(fields: &mut Map<String, Value>, violations: &mut Violations) -> Override {

@@ -30,7 +30,8 @@ fn every_field_of_a_wrong_type_or_name_is_told() {
     ], "more": 1});
     body::overrides(faulty, &mut violations);
     body::target(json!({"key": "acme", "tokens": 1}), &mut violations);
-    let mut told: Vec<_> = violations.iter().map(|violation| violation.field.clone()).collect();
+    let problem = violations.into_result().expect_err("it has faults");
+    let mut told: Vec<_> = problem.violations.iter().map(|violation| violation.field.clone()).collect();
     told.sort();
     let fields = ["burst", "key.user", "limit", "namespace", "period", "policy", "rate", "tokens", "tokns"];
     let of_first = fields.map(|field| format!("overrides[0].{field}"));

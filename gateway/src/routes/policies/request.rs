@@ -118,7 +118,12 @@ fn conditions(fields: &mut Fields, violations: &mut Violations) -> Vec<MatchEntr
 }
 
 /// Reads a string, empty if it is absent.
-pub(in crate::routes) fn text(fields: &mut Fields, at: &str, name: &str, violations: &mut Violations) -> String {
+pub(in crate::routes) fn text(
+    fields: &mut Fields,
+    at: &str,
+    name: &str,
+    violations: &mut Violations,
+) -> String {
     match fields.remove(name) {
         None => String::new(),
         Some(Value::String(text)) => text,

@@ -1,8 +1,9 @@
 //! What a check costs when there are many policies, and when there are many keys.
 
 use super::{
-    Bench, footprint, policies,
+    Bench, footprint,
     load::Sample,
+    policies,
     results::{Results, Target},
     server::Server,
     speed::UNARY,

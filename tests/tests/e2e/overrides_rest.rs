@@ -89,14 +89,20 @@ async fn one_limit_of_one_organization_is_set_and_given_back() -> TestResult {
     assert_eq!(set.status, StatusCode::OK, "{}", set.text());
     assert_eq!(limits(&gateway, "acme").await?[0].1, 50, "it is not on that plan");
 
-    let faulty = json!({"limit": 0, "period_seconds": 0, "burst": 3});
-    let refused = ask(&gateway, Method::PUT, "/v1/organizations/acme/limits/hour", "", Some(faulty)).await?;
-    let mut wrong = fields(&refused);
-    wrong.sort();
-    assert_eq!(
-        (refused.status, &wrong[..]),
-        (StatusCode::BAD_REQUEST, &["limit", "period_seconds"].map(str::to_owned)[..])
-    );
+    let path_of_hour = "/v1/organizations/acme/limits/hour";
+    for (faulty, fields_of_it) in [
+        (json!({"limit": 0, "burst": -1, "period": "1m"}), &["burst", "period"][..]),
+        (json!({"limit": 0}), &["limit"]),
+        (json!({"limit": 1, "period_seconds": 0, "burst": 3}), &["period_seconds", "burst"]),
+        (json!({}), &["limit"]),
+    ] {
+        let refused = ask(&gateway, Method::PUT, path_of_hour, "", Some(faulty.clone())).await?;
+        assert_eq!(
+            (refused.status, &fields(&refused)[..]),
+            (StatusCode::BAD_REQUEST, &fields_of_it.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
+            "{faulty}"
+        );
+    }
     let unknown =
         ask(&gateway, Method::PUT, "/v1/organizations/acme/limits/century", "", Some(json!({"limit": 1})))
             .await?;

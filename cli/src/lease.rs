@@ -1,5 +1,6 @@
 //! `tidegate lease`: places of concurrency limits, by hand, in a script, or around a command.
 
+mod admission;
 mod keeper;
 mod run;
 

@@ -1,4 +1,4 @@
-//! A network between a service and a Redis, which loses answers.
+//! A network between a client and a server, mostly a service and its Redis, which loses answers or holds them back.
 
 use std::{
     net::Ipv4Addr,
@@ -11,17 +11,19 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinHandle,
 };
 
 /// The calls that it counts are those of scripts.
 const CALL: &[u8] = b"EVALSHA";
 
-/// A port that leads to a Redis, until this is dropped.
+/// A port that leads to a server, until this is dropped.
 #[derive(Debug)]
 pub struct Relay {
     port: u16,
     losses: Arc<Losses>,
+    is_holding: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
 
@@ -33,22 +35,23 @@ struct Losses {
 }
 
 impl Relay {
-    /// Opens a port that leads to that of a Redis on this machine.
+    /// Opens a port that leads to that of a server on this machine.
     ///
     /// # Errors
     ///
     /// No port is free.
-    pub async fn before(redis: u16) -> anyhow::Result<Self> {
+    pub async fn before(server: u16) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
         let losses = Arc::<Losses>::default();
         let shared = Arc::clone(&losses);
+        let (is_holding, held) = watch::channel(false);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass_on(client, redis, Arc::clone(&shared)));
+                tokio::spawn(pass_on(client, server, Arc::clone(&shared), held.clone()));
             }
         });
-        Ok(Self { port, losses, accepting })
+        Ok(Self { port, losses, is_holding, accepting })
     }
 
     /// Its port on 127.0.0.1.
@@ -61,6 +64,11 @@ impl Relay {
     /// connection is cut.
     pub fn lose(&self, number: u32) {
         self.losses.due.store(number, Ordering::SeqCst);
+    }
+
+    /// Holds answers back, or passes on those that were held and all that come. Requests pass in any case.
+    pub fn hold(&self, answers: bool) {
+        self.is_holding.send_replace(answers);
     }
 
     /// How many answers were lost.
@@ -77,14 +85,24 @@ impl Drop for Relay {
 }
 
 /// Until one side closes the connection, or an answer was lost.
-async fn pass_on(mut client: TcpStream, redis: u16, losses: Arc<Losses>) {
-    let Ok(mut server) = TcpStream::connect((Ipv4Addr::LOCALHOST, redis)).await else { return };
+async fn pass_on(
+    mut client: TcpStream,
+    server: u16,
+    losses: Arc<Losses>,
+    mut is_holding: watch::Receiver<bool>,
+) {
+    let Ok(mut server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else { return };
     client.set_nodelay(true).ok();
     server.set_nodelay(true).ok();
     let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
     let mut is_doomed = false;
     loop {
+        let holds = *is_holding.borrow_and_update();
         let written = tokio::select! {
+            changed = is_holding.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
             read = client.read(&mut asked) => match read {
                 Ok(length @ 1..) => {
                     is_doomed |= losses.meet(calls(&asked[..length]));
@@ -92,7 +110,7 @@ async fn pass_on(mut client: TcpStream, redis: u16, losses: Arc<Losses>) {
                 }
                 _ => return,
             },
-            read = server.read(&mut answered) => match read {
+            read = server.read(&mut answered), if !holds => match read {
                 Ok(1..) if is_doomed => {
                     losses.done.fetch_add(1, Ordering::SeqCst);
                     return;

@@ -6,7 +6,6 @@ use std::{
     io::ErrorKind,
     os::unix::process::ExitStatusExt,
     process::{ExitCode, ExitStatus},
-    time::Duration,
 };
 
 use anyhow::Context;
@@ -16,18 +15,17 @@ use nix::{
     unistd::{Pid, getpgrp, tcgetpgrp},
 };
 use tidegate_chassis::config::HumanDuration;
-use tidegate_proto::ratelimit::v1::{
-    CheckResponse, ReleaseLeaseRequest, rate_limit_service_client::RateLimitServiceClient,
-};
+use tidegate_proto::ratelimit::v1::{ReleaseLeaseRequest, rate_limit_service_client::RateLimitServiceClient};
 use tokio::{
     process::{Child, Command},
     signal::unix::{Signal as Signals, SignalKind, signal},
-    time::{Instant, sleep, sleep_until},
+    time::sleep_until,
 };
 use tonic::transport::Channel;
 
 use super::{
-    UNLIMITED, Wanted, ask,
+    UNLIMITED, Wanted,
+    admission::{Admission, admission},
     keeper::{Held, Lost, keep},
 };
 use crate::{check::Answer, client};
@@ -56,10 +54,6 @@ const NO_SUCH_COMMAND: u8 = 127;
 /// By which the command finds its lease.
 const LEASE_ID: &str = "TIDEGATE_LEASE_ID";
 
-/// Between two tries of `--wait`: a place may come free at any time.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-
 /// Run a command while a lease is held: it is renewed meanwhile, and released in the end.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -81,11 +75,10 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let channel = client::connect(&args.wanted.addr).await?;
     // From now on, so that no signal ends this process while it holds a lease.
     let mut signals = Caught::new()?;
-    let admitted = tokio::select! {
-        admitted = admitted(&channel, &args) => admitted?,
-        caught = signals.next() => return Ok(ExitCode::from(of_signal(caught as i32))),
+    let (decision, asked) = match admission(&channel, &args.wanted, args.wait.get(), &mut signals).await? {
+        Admission::Decided(decision, asked) => (decision, asked),
+        Admission::Caught(caught) => return Ok(ExitCode::from(of_signal(caught as i32))),
     };
-    let (decision, asked) = admitted;
     if !decision.allowed {
         anstream::eprintln!("tidegate: {}", Answer::from(decision).denial());
         return Ok(ExitCode::from(DENIED));
@@ -99,21 +92,6 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let code = supervise(&args.command, &mut signals, Some((&channel, held))).await;
     release(channel, id).await;
     code
-}
-
-/// The decision, and when it was asked for: the first that is no denial, or the last.
-async fn admitted(channel: &Channel, args: &RunArgs) -> anyhow::Result<(CheckResponse, Instant)> {
-    let give_up_at = Instant::now() + args.wait.get();
-    loop {
-        let asked = Instant::now();
-        let decision = ask(channel, args.wanted.request(String::new())).await?;
-        let left = give_up_at.saturating_duration_since(Instant::now());
-        if decision.allowed || left.is_zero() {
-            return Ok((decision, asked));
-        }
-        let pause = Duration::from_millis(decision.retry_after_ms).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        sleep(pause.min(left)).await;
-    }
 }
 
 /// Starts the command, passes signals on to it, ends it if the lease is lost, and answers its exit code.
@@ -167,7 +145,7 @@ async fn end(mut child: Child, Lost { why, expires }: Lost) -> anyhow::Result<Ex
 }
 
 /// What is not released expires.
-async fn release(channel: Channel, lease_id: String) {
+pub(super) async fn release(channel: Channel, lease_id: String) {
     let request = ReleaseLeaseRequest { lease_id };
     if let Err(status) = RateLimitServiceClient::new(channel).release_lease(request).await {
         let why = client::explain(&status);
@@ -176,7 +154,7 @@ async fn release(channel: Channel, lease_id: String) {
 }
 
 /// Signals that would end this process.
-struct Caught {
+pub(super) struct Caught {
     hangup: Signals,
     interrupt: Signals,
     quit: Signals,
@@ -193,7 +171,7 @@ impl Caught {
         })
     }
 
-    async fn next(&mut self) -> Signal {
+    pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.hangup.recv() => Signal::SIGHUP,
             _ = self.interrupt.recv() => Signal::SIGINT,

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use tidegate_tests::{
     eventually::eventually,
     process::Process,
+    redis_server::RedisServer,
+    relay::Relay,
     rpc,
     services::{RateLimitSettings, Service},
     test_result::TestResult,
@@ -39,8 +41,12 @@ async fn service() -> anyhow::Result<Service> {
 
 /// `tidegate lease VERB` for one organization, with more arguments.
 fn lease(service: &Service, verb: &str, more: &[&str]) -> anyhow::Result<Command> {
+    lease_at(service.address(), verb, more)
+}
+
+fn lease_at(address: &str, verb: &str, more: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(tools::binary("tidegate")?);
-    command.args(["lease", verb, "--addr", service.address()]);
+    command.args(["lease", verb, "--addr", address]);
     if verb == "acquire" || verb == "run" {
         command.args(["--namespace", "shop", "-a", "organization=acme"]);
     }
@@ -150,6 +156,42 @@ async fn a_signal_reaches_the_command_and_its_lease_is_released() -> TestResult 
     other.signal("INT")?;
     assert_eq!(other.wait(SOON).await?.code(), Some(130), "that of the signal: {}", other.tail());
     assert_eq!(held(&service).await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_while_the_lease_is_asked_for_leaves_none_behind() -> TestResult {
+    let _turn = turn::shared().await;
+    let service = service().await?;
+    let (_, port) = service.address().rsplit_once(':').context("an address has a port")?;
+    let relay = Relay::before(port.parse()?).await?;
+    relay.hold(true);
+    let address = format!("127.0.0.1:{}", relay.port());
+    let mut asking = Process::spawn("run", &mut lease_at(&address, "run", &["--", "sleep", "60"])?)?;
+    eventually("the lease is granted", SOON, async || Ok(held(&service).await? == 1)).await?;
+    asking.signal("TERM")?;
+    relay.hold(false);
+    assert_eq!(asking.wait(SOON).await?.code(), Some(143), "{}", asking.tail());
+    assert_eq!(held(&service).await?, 0, "{}", asking.tail());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_whose_answer_was_lost_is_given_back() -> TestResult {
+    let _turn = turn::shared().await;
+    let redis = RedisServer::start().await?;
+    let relay = Relay::before(redis.port()).await?;
+    let settings = RateLimitSettings {
+        redis_url: Some(format!("redis://127.0.0.1:{}", relay.port())),
+        policies: Some(POLICIES.to_owned()),
+        ..RateLimitSettings::default()
+    };
+    let service = Service::ratelimit(&settings).await?;
+    assert_eq!(held(&service).await?, 0);
+    relay.lose(1);
+    let (code, started, told) = ended(&mut lease(&service, "run", &["--", "echo", "started"])?).await?;
+    assert_eq!((code, &*started, relay.lost()), (75, "", 1), "{told}");
+    eventually("nothing is held", Duration::from_secs(5), async || Ok(held(&service).await? == 0)).await?;
     Ok(())
 }
 

@@ -15,6 +15,9 @@ use crate::client;
 const TRIES: u32 = 30;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// What a command is given to end whose lease has ended before its time: the place may be another's already.
+const TO_END: Duration = Duration::from_secs(5);
+
 /// A lease that is held.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
@@ -25,11 +28,19 @@ pub(super) struct Held {
     asked: Instant,
 }
 
-/// Why a lease is lost, and until when the place is certainly nobody else's.
+/// Why a lease is lost, and how long its holder may take to end.
 #[derive(Debug)]
 pub(super) struct Lost {
     pub(super) why: String,
-    pub(super) expires: Instant,
+    pub(super) kill_at: Instant,
+}
+
+/// Why a lease was not renewed.
+enum Failure {
+    /// Its place is anybody's.
+    Ended(String),
+    /// The place is certainly nobody else's until it expires.
+    NotRenewed(String),
 }
 
 impl Held {
@@ -64,24 +75,27 @@ pub(super) async fn keep(channel: Channel, mut held: Held) -> Lost {
         sleep_until(held.renew_at()).await;
         match renew(&channel, &held).await {
             Ok(renewed) => held = renewed,
-            Err(why) => return Lost { why, expires: held.expires() },
+            Err(Failure::Ended(why)) => {
+                return Lost { why, kill_at: held.expires().min(Instant::now() + TO_END) };
+            }
+            Err(Failure::NotRenewed(why)) => return Lost { why, kill_at: held.expires() },
         }
     }
 }
 
 /// Tries until it is renewed, is known to have ended, or there is no time left.
-async fn renew(channel: &Channel, held: &Held) -> Result<Held, String> {
+async fn renew(channel: &Channel, held: &Held) -> Result<Held, Failure> {
     let mut last = "no answer in time".to_owned();
     loop {
         let asked = Instant::now();
         match timeout_at(held.give_up_at(), call(channel, &held.id)).await {
             Ok(Ok(Some(lease))) => return Ok(Held::new(lease, asked)),
-            Ok(Ok(None)) => return Err("an answer without a lease".to_owned()),
+            Ok(Ok(None)) => return Err(Failure::NotRenewed("an answer without a lease".to_owned())),
             Ok(Err(status)) if has_ended(&status) => {
-                return Err("it was cleared or has expired".to_owned());
+                return Err(Failure::Ended("it was cleared or has expired".to_owned()));
             }
             Ok(Err(status)) => last = client::explain(&status).to_string(),
-            Err(_elapsed) => return Err(format!("it could not be renewed: {last}")),
+            Err(_elapsed) => return Err(Failure::NotRenewed(format!("it could not be renewed: {last}"))),
         }
         sleep_until(Instant::now() + held.pause()).await;
     }

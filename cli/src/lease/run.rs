@@ -130,14 +130,14 @@ async fn supervise(
     }
 }
 
-/// Ends a command that must not go on: it may leave by itself until the lease expires, and not for longer.
-async fn end(mut child: Child, Lost { why, expires }: Lost) -> anyhow::Result<ExitCode> {
+/// Ends a command that must not go on: it may leave by itself for as long as the keeper says, and not for longer.
+async fn end(mut child: Child, Lost { why, kill_at }: Lost) -> anyhow::Result<ExitCode> {
     anstream::eprintln!("tidegate: the lease is lost ({why}); the command is told to end");
     send(Signal::SIGTERM, &child);
     tokio::select! {
         status = child.wait() => { status?; }
-        () = sleep_until(expires) => {
-            anstream::eprintln!("tidegate: the lease expires, and the command has not ended; it is killed");
+        () = sleep_until(kill_at) => {
+            anstream::eprintln!("tidegate: the command has not ended in time; it is killed");
             child.kill().await?;
         }
     }

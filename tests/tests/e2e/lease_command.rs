@@ -1,9 +1,15 @@
 //! `tidegate lease`: leases from the command line, and commands that run only while one is held.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use serde_json::{Value, json};
+use tidegate_proto::ratelimit::v1::{ResetRequest, reset_request};
 use tidegate_tests::{
     eventually::eventually,
     process::Process,
@@ -237,5 +243,27 @@ async fn a_command_is_ended_when_its_lease_is_lost_and_killed_before_the_place_i
     assert_eq!(unreachable.wait(SOON).await?.code(), Some(124), "{}", unreachable.tail());
     let told = unreachable.stderr();
     assert!(told.contains("could not be renewed") && told.contains("it is killed"), "{told}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_lease_was_cleared_is_killed_long_before_it_would_have_expired() -> TestResult {
+    let _turn = turn::shared().await;
+    let service = service().await?;
+    let folder = tempfile::tempdir()?;
+    let begun = folder.path().join("begun");
+    let stubborn = format!("trap '' TERM; touch {}; while :; do sleep 0.05; done", begun.display());
+    let asked = Instant::now();
+    let cleared = ["--ttl", "15s", "--", "sh", "-c", &stubborn];
+    let mut cleared = Process::spawn("run", &mut lease(&service, "run", &cleared)?)?;
+    appears(&begun).await?;
+    let entry = reset_request::AttributesEntry { key: "organization".into(), value: "acme".into() };
+    let reset = ResetRequest { namespace: "shop".into(), attributes: vec![entry], ..ResetRequest::default() };
+    rpc::client(service.address())?.reset(reset).await?;
+    assert_eq!(cleared.wait(SOON).await?.code(), Some(124), "{}", cleared.tail());
+    // It finds that after 5 s, and gives the command 5 more.
+    assert!(asked.elapsed() < Duration::from_secs(13), "{}", cleared.tail());
+    let told = cleared.stderr();
+    assert!(told.contains("it was cleared") && told.contains("it is killed"), "{told}");
     Ok(())
 }

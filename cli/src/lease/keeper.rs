@@ -15,6 +15,8 @@ use crate::client;
 const TRIES: u32 = 30;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+const NO_ANSWER: &str = "no answer in time";
+
 /// What a command is given to end whose lease has ended before its time: the place may be another's already.
 const TO_END: Duration = Duration::from_secs(5);
 
@@ -64,6 +66,11 @@ impl Held {
         self.asked + self.ttl * 2 / 3
     }
 
+    /// When a try that began at `asked` is given up, so that one which is stuck leaves time for others.
+    fn try_until(&self, asked: Instant) -> Instant {
+        self.give_up_at().min(asked + self.ttl / 10)
+    }
+
     fn pause(&self) -> Duration {
         (self.ttl / TRIES).min(LONGEST_PAUSE)
     }
@@ -85,17 +92,20 @@ pub(super) async fn keep(channel: Channel, mut held: Held) -> Lost {
 
 /// Tries until it is renewed, is known to have ended, or there is no time left.
 async fn renew(channel: &Channel, held: &Held) -> Result<Held, Failure> {
-    let mut last = "no answer in time".to_owned();
+    let mut last = NO_ANSWER.to_owned();
     loop {
         let asked = Instant::now();
-        match timeout_at(held.give_up_at(), call(channel, &held.id)).await {
+        match timeout_at(held.try_until(asked), call(channel, &held.id)).await {
             Ok(Ok(Some(lease))) => return Ok(Held::new(lease, asked)),
             Ok(Ok(None)) => return Err(Failure::NotRenewed("an answer without a lease".to_owned())),
             Ok(Err(status)) if has_ended(&status) => {
                 return Err(Failure::Ended("it was cleared or has expired".to_owned()));
             }
             Ok(Err(status)) => last = client::explain(&status).to_string(),
-            Err(_elapsed) => return Err(Failure::NotRenewed(format!("it could not be renewed: {last}"))),
+            Err(_elapsed) if Instant::now() >= held.give_up_at() => {
+                return Err(Failure::NotRenewed(format!("it could not be renewed: {last}")));
+            }
+            Err(_elapsed) => last = NO_ANSWER.to_owned(),
         }
         sleep_until(Instant::now() + held.pause()).await;
     }
@@ -105,4 +115,57 @@ async fn call(channel: &Channel, id: &str) -> Result<Option<Lease>, Status> {
     let request = RenewLeaseRequest { lease_id: id.to_owned(), ttl_ms: None };
     let answer = RateLimitServiceClient::new(channel.clone()).renew_lease(request).await?;
     Ok(answer.into_inner().lease)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{BufMut, Bytes, BytesMut};
+    use http::{HeaderMap, HeaderValue, Response};
+    use prost::Message;
+    use tidegate_proto::ratelimit::v1::RenewLeaseResponse;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers every call but the first with a lease.
+    async fn serve(listener: TcpListener) {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let mut stuck = None;
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            if stuck.is_none() {
+                stuck = Some((request, respond));
+                continue;
+            }
+            let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+            let mut stream = respond.send_response(head, false).unwrap();
+            stream.send_data(lease(), false).unwrap();
+            let ok = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))]);
+            stream.send_trailers(ok).unwrap();
+        }
+    }
+
+    /// As a message of gRPC: no compression, length, content.
+    fn lease() -> Bytes {
+        let lease = Some(Lease { id: "renewed".to_owned(), expires_after_ms: 6_000 });
+        let content = RenewLeaseResponse { lease }.encode_to_vec();
+        let mut message = BytesMut::new();
+        message.put_u8(0);
+        message.put_u32(u32::try_from(content.len()).unwrap());
+        message.put_slice(&content);
+        message.freeze()
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_stuck_leaves_time_for_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(serve(listener));
+        let channel = client::connect(&address).await.unwrap();
+        let lease = Lease { id: "held".to_owned(), expires_after_ms: 6_000 };
+        let Ok(renewed) = renew(&channel, &Held::new(lease, Instant::now())).await else {
+            panic!("it is not renewed");
+        };
+        assert_eq!(renewed.id, "renewed");
+    }
 }

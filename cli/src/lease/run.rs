@@ -89,9 +89,12 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     };
     let held = Held::new(lease, asked);
     let id = held.id.clone();
-    let code = supervise(&args.command, &mut signals, Some((&channel, held))).await;
+    // After an error the command may still run: its place is nobody else's until the lease expires.
+    let code = supervise(&args.command, &mut signals, Some((&channel, held)))
+        .await
+        .context("how the command ended is not known, so the lease is left to expire")?;
     release(channel, id).await;
-    code
+    Ok(code)
 }
 
 /// Starts the command, passes signals on to it, ends it if the lease is lost, and answers its exit code.

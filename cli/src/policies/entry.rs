@@ -29,7 +29,8 @@ const ORDER: [&str; 14] = [
 /// The same of a limit.
 const ORDER_IN_LIMITS: [&str; 7] = ["name", "algorithm", "rate", "limit", "period", "burst", "lease"];
 
-/// Something that the database can hold. A new kind gets a place here, in [`super::in_force`] and in [`super::apply`].
+/// Something of the database that files are made of and applied to. A new kind gets a place here, in [`super::in_force`] and in
+/// [`super::apply`]. Overrides, which the database holds too, are none: they are worked on over the API.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there are few at a time, and most are policies")]
 pub(super) enum Entry {

@@ -3,8 +3,8 @@
 use anyhow::Context;
 use clap::Args;
 use tidegate_proto::ratelimit::v1::{
-    GetPlanRequest, GetPolicyRequest, ListAssignmentsRequest, ListPlansRequest, ListPoliciesRequest,
-    rate_limit_service_client::RateLimitServiceClient,
+    GetPlanRequest, GetPolicyRequest, ListAssignmentsRequest, ListOverridesRequest, ListPlansRequest,
+    ListPoliciesRequest, Origin, Override, rate_limit_service_client::RateLimitServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -69,6 +69,23 @@ pub(super) async fn assignments(client: &mut Client, attribute: &str) -> anyhow:
         |page_token| ListAssignmentsRequest { attribute: attribute.to_owned(), page_size: PAGE, page_token };
     let assignments = every_page!(client.list_assignments(request) -> assignments);
     Ok(assignments.into_iter().map(Entry::Assignment).collect())
+}
+
+/// Whether any override in force is of the database. The list is read until there is one.
+pub(super) async fn has_stored_overrides(client: &mut Client) -> anyhow::Result<bool> {
+    let is_stored =
+        |found: &Override| found.meta.as_ref().is_some_and(|meta| meta.origin() == Origin::Database);
+    let mut page_token = String::new();
+    loop {
+        let request = ListOverridesRequest { page_size: PAGE, page_token, ..ListOverridesRequest::default() };
+        let page =
+            client.list_overrides(request).await.map_err(|status| client::explain(&status))?.into_inner();
+        page_token = page.next_page_token;
+        let found = page.overrides.iter().any(is_stored);
+        if found || page_token.is_empty() {
+            return Ok(found);
+        }
+    }
 }
 
 /// One policy or plan: what is in force, or a version of it if it is not 0.

@@ -25,7 +25,7 @@ Examples:
   tidegate policies get shop:calls
   tidegate policies get shop:calls --version 7
   tidegate policies get --plan gold
-  tidegate policies get --stored > stored.toml    # all that the database holds, as a file that apply reads";
+  tidegate policies get --stored > stored.toml    # all of the database but overrides, as a file that apply reads";
 
 const HISTORY_EXAMPLES: &str = "\
 Examples:
@@ -58,7 +58,7 @@ pub(crate) struct GetArgs {
     #[command(flatten)]
     which: Option<Which>,
 
-    /// All that the database holds and that is in force.
+    /// All that the database holds and that is in force, but overrides.
     #[arg(long, required_unless_present_any = ["policy", "plan", "assignment"], conflicts_with_all = ["Which", "version"])]
     stored: bool,
 
@@ -189,6 +189,12 @@ pub(super) async fn get(args: GetArgs) -> anyhow::Result<ExitCode> {
         anstream::println!("{text}");
     } else {
         anstream::print!("{}", file(&entries));
+    }
+    if args.stored && in_force::has_stored_overrides(&mut client).await? {
+        anstream::eprintln!(
+            "tidegate: the database holds overrides too, which are not in this output; read and set them over \
+             gRPC (ListOverrides, SetOverrides) or REST (/v1/overrides)"
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
+use tidegate_proto::ratelimit::v1::{Override, SetOverridesRequest, r#override::KeyEntry};
 use tidegate_tests::{
     rpc,
     services::{RateLimitSettings, Service},
@@ -169,6 +170,30 @@ async fn what_get_prints_is_applied_again_and_changes_nothing() -> TestResult {
     {
         assert_eq!(fields(&elsewhere, which)?, fields(&fixture, which)?);
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn get_says_that_overrides_of_the_database_are_not_in_its_output() -> TestResult {
+    let _turn = turn::shared().await;
+    let fixture = Fixture::start().await?;
+    assert_eq!(fixture.run("apply", &[&fixture.file(FILE)?])?.code, Some(0));
+    let without = fixture.run("get", &["--stored"])?;
+    assert_eq!((without.code, &*without.stderr), (Some(0), ""));
+    let of_user = Override {
+        namespace: "shop".to_owned(),
+        policy: "calls".to_owned(),
+        limit: "hour".to_owned(),
+        key: vec![KeyEntry { key: "user".to_owned(), value: "ann".to_owned() }],
+        rate: "9/hour".to_owned(),
+        ..Override::default()
+    };
+    let set = SetOverridesRequest { overrides: vec![of_user], validate_only: false };
+    rpc::client(fixture.service.address())?.set_overrides(set).await?;
+    let with = fixture.run("get", &["--stored"])?;
+    assert_eq!((with.code, &*with.stdout), (Some(0), &*without.stdout));
+    assert!(with.stderr.contains("/v1/overrides"), "{}", with.stderr);
+    assert_eq!(fixture.run("get", &["shop:calls"])?.stderr, "", "it is about all that is stored");
     Ok(())
 }
 

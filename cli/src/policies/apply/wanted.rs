@@ -14,7 +14,10 @@ use crate::policies::{
 
 /// What else a policy file has, and why it is not applied.
 const NOT_APPLIED: [(&str, &str); 3] = [
-    ("overrides", "are not applied; keep them in the policy file of the service"),
+    (
+        "overrides",
+        "are not applied; set them with `PUT /v1/overrides`, or keep them in the policy file of the service",
+    ),
     ("namespaces", "are settings of the policy file of the service, and of nothing else"),
     ("builtin", "is a setting of the policy file of the service, and of nothing else"),
 ];

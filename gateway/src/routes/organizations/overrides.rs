@@ -169,6 +169,8 @@ fn in_terms_of_the_path(mut problem: Box<Problem>) -> Box<Problem> {
             "limit" => "name",
             "tokens" => "limit",
             "period" => "period_seconds",
+            // The policy has another key.
+            "key" => "policy",
             field if field.starts_with("key.") => "id",
             _ => continue,
         };

@@ -6,7 +6,7 @@ use tidegate_chassis::clock::{Clock, Random, uuid_v7};
 
 use crate::{
     policies::{Layers, Origin, PolicyError, StoredEntry, Trial},
-    store::catalog::{CatalogError, Entry, EntryKey},
+    store::catalog::{CatalogError, Entry, EntryKey, Kind},
 };
 
 /// One entry that is to become something else.
@@ -109,6 +109,10 @@ pub(super) fn prepare(
     }
     if !faults.is_empty() {
         return Err(ChangeError::Invalid(faults));
+    }
+    if wishes.iter().any(|wish| wish.key.kind == Kind::Override) {
+        // So that it is known under which names the file has overrides now. What does not fit is told below.
+        drop(layers.build());
     }
     wishes.iter().try_for_each(|wish| expect(layers, wish))?;
     let trial = layers.try_with(&entries).map_err(|faults| refusal(faults, wishes))?;

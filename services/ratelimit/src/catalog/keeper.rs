@@ -10,7 +10,7 @@ use tidegate_chassis::{
 use tokio::{
     sync::{RwLock, mpsc, oneshot},
     task::spawn_blocking,
-    time::{sleep, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -100,8 +100,9 @@ impl Keeper {
 
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>, stop: CancellationToken) {
         let mut commands = Vec::new();
+        // Commands do not put it off, however many there are.
+        let mut next = Instant::now() + self.pause();
         loop {
-            let pause = self.pause();
             let pushed = async {
                 match &self.store {
                     // A database that does not answer has nothing to tell.
@@ -116,13 +117,14 @@ impl Keeper {
                     _ => true,
                 },
                 () = pushed => false,
-                () = sleep(pause), if self.store.is_some() => false,
+                () = sleep_until(next), if self.store.is_some() => false,
             };
             // What was asked before this is answered by this; a database that does not answer is not waited for each time.
-            let mut dirty = match asked && self.failures > 0 {
-                true => false,
-                false => self.catch_up().await.unwrap_or_default(),
-            };
+            let mut dirty = false;
+            if !asked || self.failures == 0 || Instant::now() >= next {
+                dirty = self.catch_up().await.unwrap_or_default();
+                next = Instant::now() + self.pause();
+            }
             let mut due = Due::new();
             for command in commands.drain(..) {
                 dirty |= self.obey(command, &mut due).await;

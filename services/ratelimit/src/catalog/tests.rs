@@ -200,6 +200,7 @@ async fn a_database_that_is_away_changes_nothing_and_is_caught_up_with() {
     let listed = replicas[1].catalog.list(Kind::Policy, Some("test"), "", None, 9).await;
     assert_eq!(listed.len(), 1, "what was last known can be read");
     server.restart().await.expect("back");
+    // Who tries again and again does not keep it from being asked.
     let again = async || Ok(replicas[0].set(policy("p", 3)).await.is_ok());
     eventually("the database is used again", PATIENCE, again).await.expect("in time");
     replicas[1].in_force("test", &["p hour 3/1h"]).await;

@@ -22,6 +22,9 @@ type Answer<T> = Result<T, Status>;
 /// The most overrides that are set at once.
 const MAX_AT_ONCE: usize = 1_000;
 
+/// What PostgreSQL does not hold.
+const NUL: &str = "must not contain U+0000";
+
 impl Entries<'_> {
     pub(super) async fn set_override(
         &self,
@@ -137,6 +140,9 @@ fn key(
         if let Some(first) = key.get(&attribute) {
             violations.add(format!("{path}key.{attribute}"), format!("is there twice, first as {first:?}"));
         }
+        if attribute.contains('\0') || pattern.contains('\0') {
+            violations.add(format!("{path}key"), NUL);
+        }
         key.insert(attribute, pattern);
     }
     key
@@ -153,6 +159,8 @@ fn target(
     for (field, value) in [("namespace", namespace), ("policy", policy), ("limit", limit)] {
         if value.is_empty() {
             violations.add(field, "must be set");
+        } else if value.contains('\0') {
+            violations.add(field, NUL);
         }
     }
     match violations.is_empty() {

@@ -285,8 +285,7 @@ impl Layers {
             }
             Kind::Override => {
                 let entry = &file.overrides[position];
-                let policy = self.built.as_ref().and_then(|set| entry.policy_in(set));
-                entry.fields(policy.map_or(&[], |policy| &policy.key_by))
+                entry.fields(key)
             }
         };
         if key.kind == Kind::Policy {

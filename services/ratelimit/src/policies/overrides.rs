@@ -167,15 +167,16 @@ impl OverrideEntry {
         set.namespace(self.namespace.as_deref()?)?.policy(self.policy.as_deref()?)
     }
 
-    /// Its fields, as they would be written for a policy whose key is made of `key_by`.
-    pub(super) fn fields(&self, key_by: &[Box<str>]) -> Table {
+    /// Its fields, as they would be written over the API, where it is found by `key`.
+    pub(super) fn fields(&self, key: &EntryKey) -> Table {
         let mut table = Table::new();
         for (field, value) in
             [("namespace", &self.namespace), ("policy", &self.policy), ("limit", &self.limit)]
         {
             table.insert(field.to_owned(), value.as_deref().unwrap_or_default().into());
         }
-        let key = self.key_by_names(key_by).unwrap_or_default().into_iter();
+        let own = || self.key_by_names(&[]).unwrap_or_default();
+        let key = key.override_key().unwrap_or_else(own).into_iter();
         let key: Table = key.map(|(attribute, pattern)| (attribute, pattern.into())).collect();
         table.insert("key".to_owned(), key.into());
         if let Some(Numbers { tokens, period, burst }) = self.numbers {

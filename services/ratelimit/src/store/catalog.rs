@@ -135,6 +135,11 @@ impl EntryKey {
         Self { kind: Kind::Override, scope: namespace.to_owned(), name }
     }
 
+    /// The patterns that the name of an override says, by the names of attributes; nothing of a name that is long.
+    pub fn override_key(&self) -> Option<BTreeMap<String, String>> {
+        serde_json::from_str(&self.name[self.name.find("/{")? + 1..]).ok()
+    }
+
     /// Of the plan of a caller.
     pub fn assignment(attribute: &str, value: &str) -> Self {
         Self { kind: Kind::Assignment, scope: attribute.to_owned(), name: value.to_owned() }

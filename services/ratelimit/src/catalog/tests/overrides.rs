@@ -170,6 +170,35 @@ async fn an_override_under_a_name_that_is_not_its_own_is_told() {
     eventually("it is told", PATIENCE, told).await.expect("in time");
 }
 
+#[tokio::test]
+async fn an_override_that_cannot_be_read_is_not_the_end_of_the_one_in_force_and_can_be_replaced() {
+    let (url, _folder) = sqlite();
+    let replica = Replica::start(&url, "").await.expect("started");
+    replica.set(policy("p", 10)).await.expect("set");
+    replica.set(overridden("p", "acme", 5)).await.expect("set");
+    let store = config(&url).open().await.expect("opened");
+    let later = r#"{"namespace":"test","policy":"p","limit":"hour","key":{"organization":"acme"},"tokens":6,"more":1}"#;
+    let garbled = Entry {
+        key: key("p", "acme"),
+        id: uuid::Uuid::nil(),
+        body: Some(later.to_owned()),
+        version: 0,
+        created_us: 1,
+        changed_us: 1,
+    };
+    store.write(2, std::slice::from_ref(&garbled)).await.expect("written");
+    let told = async || Ok(replica.tells("tidegate_ratelimit_catalog_valid") == "0");
+    eventually("it is told", PATIENCE, told).await.expect("in time");
+    assert_eq!(met(&replica.catalog.policies.load(), "acme"), [5]);
+    replica.set(overridden("p", "acme", 7)).await.expect("replaced");
+    assert_eq!(met(&replica.catalog.policies.load(), "acme"), [7]);
+    store.write(4, &[garbled]).await.expect("written");
+    eventually("it is told", PATIENCE, told).await.expect("in time");
+    replica.set(gone(key("p", "acme"))).await.expect("removed");
+    assert_eq!(met(&replica.catalog.policies.load(), "acme"), [10]);
+    assert_eq!(replica.tells("tidegate_ratelimit_catalog_valid"), "1");
+}
+
 #[test]
 fn a_long_key_has_a_short_name_of_its_own() {
     let long = |end: &str| key("p", &format!("{}{end}", "x".repeat(500)));
@@ -183,6 +212,8 @@ fn a_long_key_has_a_short_name_of_its_own() {
 enum Step {
     Set(usize, usize, u32),
     Remove(usize, usize),
+    /// What cannot be read.
+    Garble(usize, usize),
     Policy(usize, u32),
     File(Option<u32>),
 }
@@ -195,6 +226,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (policy.clone(), pattern.clone(), tokens.clone()).prop_map(|(p, o, n)| Step::Set(p, o, n)),
         4 => (policy.clone(), pattern).prop_map(|(p, o)| Step::Remove(p, o)),
+        1 => (policy.clone(), 0..PATTERNS.len()).prop_map(|(p, o)| Step::Garble(p, o)),
         1 => (policy, tokens.clone()).prop_map(|(p, n)| Step::Policy(p, n)),
         1 => proptest::option::of(tokens).prop_map(Step::File),
     ]
@@ -228,32 +260,38 @@ proptest! {
             let wish = match step {
                 Step::Set(p, o, tokens) => overridden(POLICIES[p], PATTERNS[o], tokens),
                 Step::Remove(p, o) => gone(key(POLICIES[p], PATTERNS[o])),
+                Step::Garble(p, o) => wish(key(POLICIES[p], PATTERNS[o]), "later = true"),
                 Step::Policy(p, tokens) => policy(POLICIES[p], tokens),
                 Step::File(tokens) => {
                     let of_file = |tokens| format!(
                         "[[overrides]]\nnamespace = 'test'\npolicy = 'p'\nlimit = 'hour'\nkey = ['acme']\ntokens = {tokens}\n"
                     );
-                    file = tokens.map_or_else(String::new, of_file);
-                    layers.replace_file(file.as_bytes(), "a test").expect("valid");
+                    let before = std::mem::replace(&mut file, tokens.map_or_else(String::new, of_file));
+                    if layers.replace_file(file.as_bytes(), "a test").is_err() {
+                        file.clone_from(&before);
+                    }
                     continue;
                 }
             };
             let written = stored(&wish);
-            match tries_first {
-                true => {
-                    let trial = layers.try_with(std::slice::from_ref(&written)).expect("no fault");
-                    layers.put_tried([Arc::clone(&written)], trial);
-                }
-                false => layers.put([Arc::clone(&written)]),
+            // What is tried and has faults is not put in; what others wrote is, whatever it is.
+            match tries_first.then(|| layers.try_with(std::slice::from_ref(&written))) {
+                Some(Ok(trial)) => layers.put_tried([Arc::clone(&written)], trial),
+                Some(Err(_)) => continue,
+                None => layers.put([Arc::clone(&written)]),
             }
             match wish.fields {
                 Some(_) => drop(kept.insert(wish.key, written)),
                 None => drop(kept.remove(&wish.key)),
             }
-            let mut anew = Layers::built_in(1).with_database();
+            let mut anew = Layers::of_text("", "a test", 1).expect("valid").with_database();
+            anew.put(kept.values().filter(|entry| entry.entry.key.kind == Kind::Policy).cloned());
+            anew.replace_file(file.as_bytes(), "a test").expect("the policies are there");
             anew.put(kept.values().cloned());
-            anew.replace_file(file.as_bytes(), "a test").expect("valid");
-            let (stepwise, anew) = (layers.build().expect("no fault"), anew.build().expect("no fault"));
+            anew.forget_what_is_built();
+            let (stepwise, anew) = (layers.build(), anew.build());
+            prop_assert_eq!(stepwise.is_ok(), anew.is_ok());
+            let (Ok(stepwise), Ok(anew)) = (stepwise, anew) else { continue };
             for organization in ["acme", "acid", "abba", "other"] {
                 prop_assert_eq!(met(&stepwise, organization), met(&anew, organization));
             }

@@ -41,8 +41,11 @@ impl Layers {
     ///
     /// Every fault.
     pub(crate) fn try_with(&mut self, entries: &[Arc<StoredEntry>]) -> Result<Trial, Vec<PolicyError>> {
-        if entries.iter().all(|entry| entry.entry.key.kind == Kind::Override) {
-            return self.try_overrides(entries);
+        // Where nothing is built, what does not fit may be just what is to be replaced.
+        if let Some(set) = &self.built
+            && entries.iter().all(|entry| entry.entry.key.kind == Kind::Override && entry.parsed.is_ok())
+        {
+            return self.try_overrides(set, entries);
         }
         let built = self.built.take();
         let fixed_overrides = Arc::clone(&self.fixed_overrides);
@@ -67,12 +70,15 @@ impl Layers {
         self.fixed_overrides = trial.fixed_overrides;
     }
 
-    fn try_overrides(&mut self, entries: &[Arc<StoredEntry>]) -> Result<Trial, Vec<PolicyError>> {
-        let set = self.build()?;
+    fn try_overrides(
+        &self,
+        set: &PolicySet,
+        entries: &[Arc<StoredEntry>],
+    ) -> Result<Trial, Vec<PolicyError>> {
         let mut faults = Faults::default();
         let (mut changes, mut places) = (Vec::new(), Vec::new());
         for entry in entries {
-            let change = self.change_of(&set, entry, &mut faults).flatten();
+            let change = self.change_of(set, entry, &mut faults).flatten();
             places.extend(change.as_ref().map(|_| entry));
             changes.extend(change);
         }
@@ -94,7 +100,8 @@ impl Layers {
         faults: &mut Faults,
     ) -> Option<Option<OverrideChange>> {
         let key = &entry.entry.key;
-        if key.kind != Kind::Override {
+        // One that cannot be read is told when everything is put together; it is not the end of what was there.
+        if key.kind != Kind::Override || entry.parsed.is_err() {
             return None;
         }
         if self.fixed_overrides.contains_key(key) {
@@ -105,8 +112,14 @@ impl Layers {
             (Some(new), _) => new.resolve(set, faults).map(|set| Some(OverrideChange::Set(set))),
             (None, Some(before)) => before.map(|before| Some(OverrideChange::Remove(before.target))),
             // The end of one that is not known.
-            (None, None) => entry.is_removal().then_some(None),
+            (None, None) => Some(None),
         }
+    }
+
+    /// So that everything is put together anew.
+    #[cfg(test)]
+    pub(crate) fn forget_what_is_built(&mut self) {
+        self.built = None;
     }
 
     fn put_one(&mut self, entry: Arc<StoredEntry>) -> Option<Arc<StoredEntry>> {

@@ -6,9 +6,9 @@
 -- KEYS     per check: its idempotency record if it has one, then its cells
 -- ARGV[1]  the layouts of the batch: how many I4; of each its number of rules B and per rule kind B,
 --          capacity I4 and three parameters I8 (docs/reference/redis.md)
--- ARGV[2]  the checks: how many I4; of each flags B (1 charge, 2 idempotency, 4 lease) and number of cells B;
+-- ARGV[2]  the checks: how many I4; of each flags B (1 charge, 2 idempotency, 4 lease) and number of cells I4;
 --          with idempotency the digest c16 and how long to remember it I8 (ms); with a lease its id c8 and
---          how long it lasts I8 (us); per cell its layout I2 (from 1), cost I4 and whether it is enforced B
+--          how long it lasts I8 (us); per cell its layout I4 (from 1), cost I4 and whether it is enforced B
 --
 -- Answers one string of I8: the time at which all of it was decided, then per check its status and, per rule,
 -- remaining, retry after and reset after in microseconds; with a lease the id of the one that is held c8, zeros

@@ -37,12 +37,14 @@ pub(super) fn explained(error: &RedisError) -> String {
     advice.map_or_else(|| text.clone(), |(_, advice)| format!("{text}: {advice}"))
 }
 
-const ADVICE: [(&str, &str); 7] = [
+const ADVICE: [(&str, &str); 8] = [
     ("UnknownIssuer", THEIRS),
     // An authority of the same name, with another key.
     ("BadSignature", THEIRS),
     ("not valid for name", "the certificate of Redis does not name the host that the URL names"),
-    ("Expired", "the certificate of Redis has expired"),
+    // What Redis says of ours, and what we say of that of Redis.
+    ("CertificateExpired", "store.redis.tls_cert has expired"),
+    ("certificate expired", "the certificate of Redis has expired"),
     ("CertificateRequired", "Redis asks for a certificate: set store.redis.tls_cert and tls_key"),
     ("UnknownCA", OURS),
     ("DecryptError", OURS),

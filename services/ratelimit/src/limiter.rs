@@ -1,5 +1,6 @@
 //! The use case: which limits apply to a request, and what the store says to them.
 
+mod asked;
 mod degraded;
 mod descriptors;
 mod digest;
@@ -20,9 +21,8 @@ use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use tidegate_chassis::clock::{Clock, Random};
 
-use self::digest::digest;
-use self::request_limit::RequestLimits;
 pub use self::verdict::{LimitVerdict, Reason, Verdict};
+use self::{asked::Asked, digest::digest, request_limit::RequestLimits};
 pub use self::{
     descriptors::Descriptor,
     error::CheckError,
@@ -35,8 +35,7 @@ pub use self::{
 };
 use crate::{
     domain::{
-        Attributes, BundleLimit, CellCheck, Check, Decision, Derived, Enforcement, Idempotency, Match,
-        PolicySet,
+        Attributes, BundleLimit, CellCheck, Check, Decision, Enforcement, Idempotency, Match, PolicySet,
     },
     key::{KeyForm, record_key},
     store::{CellReset, CounterStore, MemoryStore, StoreError},
@@ -77,12 +76,6 @@ pub struct LimiterSettings {
 }
 
 type Matches<'p> = SmallVec<[Match<'p>; 4]>;
-
-/// What applies to a question, and by which attributes its subjects are told apart.
-struct Asked<'p, 'a, A: ?Sized> {
-    matches: Matches<'p>,
-    attributes: Derived<'p, 'a, A>,
-}
 
 impl Limiter {
     /// Decides by `policies`, which may be swapped at any time. A shared store has a clock of its own. Ids of leases come from
@@ -146,8 +139,10 @@ impl Limiter {
         if let Some(limiter) = self.at_once() {
             return limiter.check(policies, &question);
         }
-        let asked = self.asked(policies, &question)?;
-        let check = self.store_check(&asked, &question, None)?;
+        let mut asked = Asked::new(&question);
+        self.find(policies, &question, &mut asked)?;
+        let mut check = self.store_check(&asked, &question);
+        self.take_lease(&asked.matches, &mut check, None)?;
         self.decide(&asked, &check).await
     }
 
@@ -215,8 +210,9 @@ impl Limiter {
     where
         A: Attributes + ?Sized + Sync,
     {
-        let asked = self.asked(policies, &question)?;
-        let check = self.store_check(&asked, &Question { dry_run: true, ..question }, None)?;
+        let mut asked = Asked::new(&question);
+        self.find(policies, &question, &mut asked)?;
+        let check = self.store_check(&asked, &Question { dry_run: true, ..question });
         if check.cells.is_empty() {
             return Ok(Verdict::unlimited(self.clock.now_us()));
         }
@@ -241,7 +237,8 @@ impl Limiter {
         A: Attributes + ?Sized + Sync,
     {
         let question = Question { namespace, attributes, cost: 1, dry_run: true, idempotency_key: "" };
-        let asked = self.asked(policies, &question)?;
+        let mut asked = Asked::new(&question);
+        self.find(policies, &question, &mut asked)?;
         let mut cells = Vec::new();
         let mut cleared = Vec::new();
         for found in limited(&asked.matches) {
@@ -270,40 +267,6 @@ impl Limiter {
     }
 
     #[inline]
-    fn asked<'p, 'a, A>(
-        &self,
-        policies: &'p PolicySet,
-        question: &Question<'a, A>,
-    ) -> Result<Asked<'p, 'a, A>, CheckError>
-    where
-        A: Attributes + ?Sized + Sync,
-    {
-        let mut matches = Matches::new();
-        if !self.settings.enabled {
-            return Ok(Asked { matches, attributes: Derived::new(question.attributes, &[]) });
-        }
-        let namespace = policies
-            .namespace(question.namespace)
-            .ok_or_else(|| CheckError::NamespaceNotFound(question.namespace.to_owned()))?;
-        let attributes = Derived::new(question.attributes, &namespace.settings().derivations);
-        if namespace.exempts(&attributes) {
-            return Ok(Asked { matches, attributes });
-        }
-        namespace.matching(&attributes, question.cost, &mut matches)?;
-        for found in matches.iter().filter(|found| found.policy.enforcement == Enforcement::Enforce) {
-            let bundle = found.bundle;
-            if question.cost > bundle.min_capacity {
-                return Err(CheckError::CostAboveCapacity {
-                    cost: question.cost,
-                    limit: Arc::clone(&bundle.limits[bundle.min_capacity_limit].full_name),
-                    capacity: bundle.min_capacity,
-                });
-            }
-        }
-        Ok(Asked { matches, attributes })
-    }
-
-    #[inline]
     fn key_form(&self) -> KeyForm {
         match &self.counters {
             Counters::Memory(_) => KeyForm::Internal,
@@ -316,12 +279,9 @@ impl Limiter {
         &self,
         Asked { matches, attributes }: &Asked<'p, '_, A>,
         question: &Question<'_, A>,
-        ttl_us: Option<u64>,
-    ) -> Result<Check<'p>, CheckError> {
+    ) -> Check<'p> {
         let mut cells = SmallVec::<[CellCheck<'p>; 2]>::new();
-        let mut counts_leases = false;
         for found in limited(matches) {
-            counts_leases |= found.bundle.lease_us.is_some();
             cells.push(CellCheck {
                 key: self.key_form().cell(found, attributes),
                 layout: &found.bundle.layout,
@@ -338,11 +298,21 @@ impl Limiter {
             }),
             Some(_) | None => None,
         };
-        let mut check = Check { cells, charge: !question.dry_run, idempotency, lease: None };
-        if counts_leases && check.charge {
+        Check { cells, charge: !question.dry_run, idempotency, lease: None }
+    }
+
+    /// Has a check that is charged take a lease of the concurrency limits among what it is about.
+    #[inline]
+    fn take_lease(
+        &self,
+        matches: &Matches<'_>,
+        check: &mut Check<'_>,
+        ttl_us: Option<u64>,
+    ) -> Result<(), CheckError> {
+        if check.charge && limited(matches).any(|found| found.bundle.lease_us.is_some()) {
             check.lease = Some(leases::lease(&check.cells, matches, ttl_us, &self.random)?);
         }
-        Ok(check)
+        Ok(())
     }
 }
 
@@ -375,8 +345,10 @@ impl AtOnce<'_> {
     where
         A: Attributes + ?Sized + Sync,
     {
-        let asked = self.limiter.asked(policies, question)?;
-        let check = self.limiter.store_check(&asked, question, None)?;
+        let mut asked = Asked::new(question);
+        self.limiter.find(policies, question, &mut asked)?;
+        let mut check = self.limiter.store_check(&asked, question);
+        self.limiter.take_lease(&asked.matches, &mut check, None)?;
         if check.cells.is_empty() {
             return Ok(Verdict::unlimited(self.now_us));
         }

@@ -2,7 +2,7 @@
 
 use tidegate_chassis::clock::Random;
 
-use super::{CheckError, Counters, LeaseToken, Limiter, Matches, Question, Verdict, limited};
+use super::{Asked, CheckError, Counters, LeaseToken, Limiter, Matches, Question, Verdict, limited};
 use crate::{
     domain::{Attributes, CellCheck, Enforcement, HeldLease, Lease, LeaseId, PolicySet, Rule},
     store::{CellLease, CounterStore},
@@ -34,14 +34,16 @@ impl Limiter {
     where
         A: Attributes + ?Sized + Sync,
     {
-        let asked = self.asked(policies, &question)?;
+        let mut asked = Asked::new(&question);
+        self.find(policies, &question, &mut asked)?;
         let takes_none =
             asked.matches.iter().all(|found| !found.bundle.unlimited && found.bundle.lease_us.is_none());
         let namespace = policies.namespace(question.namespace).filter(|_| self.settings.enabled);
         if takes_none && namespace.is_some_and(|namespace| !namespace.exempts(&asked.attributes)) {
             return Err(CheckError::NoConcurrencyLimit);
         }
-        let check = self.store_check(&asked, &question, ttl_us)?;
+        let mut check = self.store_check(&asked, &question);
+        self.take_lease(&asked.matches, &mut check, ttl_us)?;
         let verdict = self.decide(&asked, &check).await?;
         // What was admitted before and is not held any more is no lease.
         let has_ended = verdict.replayed && check.lease.is_some() && verdict.lease.is_none();

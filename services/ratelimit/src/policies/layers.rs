@@ -81,11 +81,11 @@ impl Layers {
         Self::new(nothing, 0, replicas)
     }
 
-    /// A policy file on top of what is built in. Whether its parts fit together is told by [`check`](Self::check).
+    /// A policy file on top of what is built in.
     ///
     /// # Errors
     ///
-    /// Every fault of a field.
+    /// Every fault of a field, and of what its parts say of each other.
     pub(crate) fn of_text(text: &str, origin: &str, replicas: u32) -> Result<Self, PolicyErrors> {
         let mut faults = Faults::default();
         match read(text, &mut faults) {

@@ -15,13 +15,14 @@ mod shape;
 mod sharded;
 
 use std::{
-    hash::Hasher,
+    hash::{BuildHasher, Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
+use hashbrown::DefaultHashBuilder;
 use smallvec::SmallVec;
 
 use self::{
@@ -225,13 +226,14 @@ pub(super) struct PolicyOverrides {
 #[derive(Debug)]
 struct Combined {
     bundles: Grown<Combination, Option<Bundle>>,
+    hasher: DefaultHashBuilder,
     /// Those of all policies of the set.
     count: CombinedCount,
 }
 
 impl Combined {
     fn counted_in(count: &CombinedCount) -> Self {
-        Self { bundles: Grown::default(), count: Arc::clone(count) }
+        Self { bundles: Grown::default(), hasher: DefaultHashBuilder::default(), count: Arc::clone(count) }
     }
 }
 
@@ -260,7 +262,9 @@ impl PolicyOverrides {
         let values: SmallVec<[&str; 8]> = policy.key_values(attributes).collect();
         let mut variants = SmallVec::<[&Variant; 4]>::new();
         let mut covered = 0;
-        for Entry { says, .. } in self.shapes.iter().filter_map(|shape| shape.find(&values)) {
+        let searches: SmallVec<[_; 4]> = self.shapes.iter().map(|shape| shape.search(&values)).collect();
+        let found = self.shapes.iter().zip(searches);
+        for Entry { says, .. } in found.filter_map(|(shape, search)| shape.finish(search?, &values)) {
             // One whose limits are all replaced by more specific ones has no say, and makes no combination of its own.
             if says.touches & !covered != 0 {
                 covered |= says.covers;
@@ -274,8 +278,8 @@ impl PolicyOverrides {
             }
             _ => {
                 let numbers: SmallVec<[u64; 4]> = variants.iter().map(|variant| variant.number).collect();
-                let hash = hash_of(&numbers, plan);
-                let Combined { bundles, count } = &*self.combined;
+                let Combined { bundles, hasher, count } = &*self.combined;
+                let hash = hasher.hash_one((&numbers, plan));
                 bundles.get_or_make(&(numbers, plan), hash, || {
                     count.fetch_add(1, Ordering::Relaxed);
                     overridden(policy, base, &variants)
@@ -314,7 +318,7 @@ impl PolicyOverrides {
         let old = self.shapes[place].remove(&key);
         let said = old.as_ref().map_or(&[][..], |old| &old.says.replacements);
         let says = self.variant(entry::with(said, &self.known, policy, &limit, numbers));
-        self.shapes[place].insert(&key, |key| Entry { key, says });
+        self.shapes[place].insert(&key, says);
         self.combined = Arc::new(Combined::counted_in(&self.combined.count));
     }
 
@@ -324,7 +328,7 @@ impl PolicyOverrides {
         let rest = entry::without(&old.says.replacements, &target.limit);
         if !rest.is_empty() {
             let says = self.variant(rest);
-            self.shapes[place].insert(&target.key, |key| Entry { key, says });
+            self.shapes[place].insert(&target.key, says);
         }
         if self.shapes[place].is_empty() {
             self.shapes.remove(place);
@@ -334,14 +338,18 @@ impl PolicyOverrides {
 
     /// The variant that says this; made if there is none.
     fn variant(&mut self, replacements: Box<[Replacement]>) -> Arc<Variant> {
-        if let Some(variant) = self.variants.find(&replacements, |of| of.replacements == replacements) {
+        let mut hasher = self.variants.hasher();
+        replacements.hash(&mut hasher);
+        let hash = hasher.finish();
+        let there = self.variants.search(hash).finish(|of| of.replacements == replacements);
+        if let Some(variant) = there {
             return Arc::clone(variant);
         }
         // Those that nothing but a set of variants holds are of no entry any more.
         self.variants.retain_if_full(|variant| Arc::strong_count(variant) > 1);
         self.made += 1;
         let variant = Arc::new(Variant::new(self.made, replacements, &self.known));
-        self.variants.insert(Arc::clone(&variant));
+        self.variants.insert(hash, Arc::clone(&variant));
         variant
     }
 
@@ -370,13 +378,6 @@ fn overridden(policy: &Policy, base: &Bundle, variants: &[&Variant]) -> Option<B
     let limits: Vec<_> = limits.collect();
     let plan = || Plan::new(&base.plan, &limits, base.replicas);
     is_changed.then(|| Bundle::new(&policy.namespace, &policy.name, &policy.key_by, &plan()))
-}
-
-fn hash_of(numbers: &[u64], plan: usize) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    numbers.iter().for_each(|number| hasher.write_u64(*number));
-    hasher.write_usize(plan);
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -78,6 +79,30 @@ struct Watched {
     metrics: WatchMetrics,
     /// So that each fault is told once.
     seen: Seen,
+    /// As it was when it was looked at last without a change having been told.
+    stamp: Option<Stamp>,
+    /// Whether it was read since, a while after it had become so.
+    is_settled: bool,
+}
+
+/// What the file system tells of a file. Whoever changes the content changes it, but within one tick of the file system's clock.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    length: u64,
+    /// Seconds and nanoseconds of the last change, which nobody can set back.
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let data = fs::metadata(path).ok()?;
+        Some(Self {
+            file: (data.dev(), data.ino()),
+            length: data.size(),
+            changed: (data.ctime(), data.ctime_nsec()),
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +114,14 @@ enum Seen {
 impl Watched {
     fn new(path: &Path, before: u128, apply: Apply, metrics: &Metrics) -> Self {
         let metrics = WatchMetrics::register(metrics);
-        Self { path: path.to_owned(), apply, metrics, seen: Seen::Text(before) }
+        Self {
+            path: path.to_owned(),
+            apply,
+            metrics,
+            seen: Seen::Text(before),
+            stamp: None,
+            is_settled: false,
+        }
     }
 
     async fn run(mut self, stop: CancellationToken) {
@@ -99,14 +131,17 @@ impl Watched {
         let mut poll = interval(POLL_EVERY);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let look = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = poll.tick() => {}
-                Some(()) = changes.recv() => settle(&mut changes).await,
-            }
+                _ = poll.tick() => Self::look_unless_settled,
+                Some(()) = changes.recv() => {
+                    settle(&mut changes).await;
+                    Self::look
+                }
+            };
             // Reading and indexing a large file takes longer than a runtime thread may be held.
             let look = tokio::task::spawn_blocking(move || {
-                self.look();
+                look(&mut self);
                 self
             });
             match look.await {
@@ -117,6 +152,17 @@ impl Watched {
                 }
             }
         }
+    }
+
+    /// Looks at the file unless nothing can have changed: reading a large one takes the time of some checks.
+    fn look_unless_settled(&mut self) {
+        let stamp = Stamp::of(&self.path);
+        let is_same = stamp.is_some() && stamp == self.stamp;
+        if is_same && self.is_settled {
+            return;
+        }
+        (self.stamp, self.is_settled) = (stamp, is_same);
+        self.look();
     }
 
     /// Looks at the file, and acts if it is not what it was.

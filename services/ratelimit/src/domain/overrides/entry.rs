@@ -1,14 +1,11 @@
 //! Overrides that are for the same subjects, and what overrides say whoever they are for.
 
-use std::{
-    cmp::Reverse,
-    hash::{Hash, Hasher},
-    sync::Arc,
-};
+use std::{cmp::Reverse, sync::Arc};
 
 use super::{
     Grown, KnownLimits, Numbers, Override, OverrideTarget,
     known::{bundle_of, split},
+    shape::Key,
 };
 use crate::domain::{Bundle, Pattern, Policy};
 
@@ -16,14 +13,8 @@ use crate::domain::{Bundle, Pattern, Policy};
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     /// As the entry's shape writes it.
-    pub(super) key: Arc<[u8]>,
+    pub(super) key: Key,
     pub(super) says: Arc<Variant>,
-}
-
-impl Hash for Entry {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key.hash(state);
-    }
 }
 
 /// What the overrides with one key say. Those that say the same share it: however many subjects have other limits, they have few
@@ -40,12 +31,6 @@ pub(super) struct Variant {
     pub(super) covers: u64,
     /// What it makes of the limits of each plan, by the plan's position.
     pub(super) bundles: Grown<usize, Option<Bundle>>,
-}
-
-impl Hash for Variant {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.replacements.hash(state);
-    }
 }
 
 /// Other numbers for one limit, on one plan or on all.

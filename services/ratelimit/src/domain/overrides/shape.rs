@@ -2,19 +2,20 @@
 
 use std::{
     cmp::{Ordering, Reverse},
+    hash::{Hash, Hasher},
     sync::Arc,
 };
 
 use smallvec::SmallVec;
 
-use super::{Entry, sharded::Sharded};
+use super::{
+    Entry, Variant,
+    sharded::{Search, Sharded},
+};
 use crate::domain::Pattern;
 
-/// The texts of a key, each after its length: so no two keys of a shape are the same.
-type Key = SmallVec<[u8; 64]>;
-
-/// Bytes of a length.
-const LENGTH: usize = 4;
+/// The texts of a key, each after its length: so no two keys of a shape are the same. Most lie where their entry does.
+pub(super) type Key = SmallVec<[u8; 40]>;
 
 /// The entries of one shape. Copies share what they hold.
 #[derive(Clone, Debug)]
@@ -87,48 +88,69 @@ impl Shape {
         self.entries.iter().map(|entry| (self.patterns(&entry.key), entry))
     }
 
-    /// The entry for a subject with these values, of which there are as many as attributes in the key.
+    /// Begins to look for the entry of a subject with these values, of which there are as many as attributes in the key. Nothing if none can
+    /// be for it.
     #[inline]
-    pub(super) fn find(&self, values: &[&str]) -> Option<&Entry> {
-        let mut key = Key::new();
+    pub(super) fn search(&self, values: &[&str]) -> Option<Search<'_, Entry>> {
+        let mut hasher = self.entries.hasher();
         for (part, value) in self.parts.iter().zip(values) {
-            push(&mut key, part.text(value)?);
+            part.text(value)?.hash(&mut hasher);
         }
-        self.entries.find(&key[..], |entry| *entry.key == key[..])
+        Some(self.entries.search(hasher.finish()))
+    }
+
+    /// The entry of a subject with these values, for which `search` was begun.
+    #[inline]
+    pub(super) fn finish<'s>(&self, search: Search<'s, Entry>, values: &[&str]) -> Option<&'s Entry> {
+        search.finish(|entry| {
+            let mut rest = &entry.key[..];
+            let mut parts = self.parts.iter().zip(values);
+            parts.all(|(part, value)| part.text(value).is_some_and(|text| pop(&mut rest) == text.as_bytes()))
+        })
     }
 
     /// Takes the entry with this key of its shape out, if there is one.
     pub(super) fn remove(&mut self, key: &[Pattern]) -> Option<Entry> {
+        let hash = self.hash(key);
         let key = encoded(key);
-        self.entries.remove(&key[..], |entry| *entry.key == key[..])
+        self.entries.remove(hash, |entry| entry.key == key)
     }
 
     /// Puts an entry in for a key of this shape that has none.
-    pub(super) fn insert(&mut self, key: &[Pattern], entry: impl FnOnce(Arc<[u8]>) -> Entry) {
-        self.entries.insert(entry(Arc::from(&encoded(key)[..])));
+    pub(super) fn insert(&mut self, key: &[Pattern], says: Arc<Variant>) {
+        self.entries.insert(self.hash(key), Entry { key: encoded(key), says });
+    }
+
+    /// As [`search`](Self::search) computes it of the values that this key is for.
+    fn hash(&self, key: &[Pattern]) -> u64 {
+        let mut hasher = self.entries.hasher();
+        key.iter().for_each(|pattern| pattern.text().hash(&mut hasher));
+        hasher.finish()
     }
 
     fn patterns(&self, mut key: &[u8]) -> Box<[Pattern]> {
-        let mut next = || {
-            let (length, rest) = key.split_first_chunk::<LENGTH>().expect("a key has a length for each part");
-            let length = usize::try_from(u32::from_le_bytes(*length)).expect("it was the length of a text");
-            let (text, rest) = rest.split_at(length);
-            key = rest;
-            std::str::from_utf8(text).expect("it was a text")
-        };
-        self.parts.iter().map(|part| part.pattern(next())).collect()
+        let mut text = || std::str::from_utf8(pop(&mut key)).expect("it was a text");
+        self.parts.iter().map(|part| part.pattern(text())).collect()
     }
 }
 
 fn encoded(key: &[Pattern]) -> Key {
     let mut bytes = Key::new();
-    key.iter().for_each(|pattern| push(&mut bytes, pattern.text()));
+    for pattern in key {
+        let text = pattern.text();
+        let length = u32::try_from(text.len()).expect("no attribute has 4 GiB");
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+    }
     bytes
 }
 
+/// Takes the next text off the rest of a key.
 #[inline]
-fn push(key: &mut Key, text: &str) {
-    let length = u32::try_from(text.len()).expect("no attribute has 4 GiB");
-    key.extend_from_slice(&length.to_le_bytes());
-    key.extend_from_slice(text.as_bytes());
+fn pop<'k>(rest: &mut &'k [u8]) -> &'k [u8] {
+    let (length, behind) = rest.split_first_chunk().expect("a key has a length for each part");
+    let length = usize::try_from(u32::from_le_bytes(*length)).expect("it was the length of a text");
+    let (text, behind) = behind.split_at(length);
+    *rest = behind;
+    text
 }

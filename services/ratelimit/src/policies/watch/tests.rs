@@ -77,6 +77,30 @@ fn a_new_content_is_put_in_force_with_the_next_version() {
 }
 
 #[test]
+fn a_file_that_rests_is_read_twice_and_any_change_makes_it_be_read() {
+    let watching = Watching::new("cost > 1");
+    let mut watched = watching.watched();
+    let is_settled_after_looks = |watched: &mut Watched| {
+        [(); 3].map(|()| {
+            watched.look_unless_settled();
+            watched.is_settled
+        })
+    };
+    assert_eq!(is_settled_after_looks(&mut watched), [false, true, true]);
+    fs::write(watching.path(), text("cost > 2")).expect("written");
+    assert_eq!(is_settled_after_looks(&mut watched), [false, true, true]);
+    assert_eq!(watching.in_force(), ("cost > 2".to_owned(), 2));
+    let other = watching.folder.path().join("other.toml");
+    fs::write(&other, text("cost > 3")).expect("written");
+    fs::rename(other, watching.path()).expect("moved");
+    assert_eq!(is_settled_after_looks(&mut watched), [false, true, true]);
+    assert_eq!(watching.in_force(), ("cost > 3".to_owned(), 3));
+    fs::remove_file(watching.path()).expect("removed");
+    assert_eq!(is_settled_after_looks(&mut watched), [false, false, false]);
+    assert!(watching.tells(&reloads("unreadable", 1)));
+}
+
+#[test]
 fn a_content_that_is_the_same_changes_nothing() {
     let watching = Watching::new("cost > 1");
     let mut watched = watching.watched();

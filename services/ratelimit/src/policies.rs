@@ -3,6 +3,7 @@
 mod compile;
 mod conditions;
 mod derivations;
+mod document;
 mod file;
 pub mod import;
 mod layers;
@@ -20,7 +21,11 @@ use std::{fmt, fs, ops::Deref, path::Path};
 
 use siphasher::sip128::SipHasher24;
 
-use self::{file::PolicyFile, reader::Faults};
+use self::{
+    document::{Document, PIECE},
+    file::PolicyFile,
+    reader::Faults,
+};
 use crate::domain::PolicySet;
 
 pub(crate) use conditions::MAX_LEVELS;
@@ -156,8 +161,18 @@ fn read_built_in() -> PolicyFile {
 }
 
 fn read(text: &str, faults: &mut Faults) -> Option<PolicyFile> {
-    match text.parse::<toml::Table>() {
-        Ok(table) => Some(PolicyFile::read(table, faults)),
+    if let Some(document) = Document::in_pieces(text, PIECE) {
+        let mut noted = Faults::default();
+        if let Ok(file) = PolicyFile::read(document, &mut noted) {
+            faults.0.append(&mut noted.0);
+            return Some(file);
+        }
+    }
+    match text.parse() {
+        Ok(table) => {
+            let whole = Document::whole(table);
+            Some(PolicyFile::read(whole, faults).expect("a document that is a tree has no pieces"))
+        }
         Err(error) => {
             let at = error.span().map_or(0, |span| span.start);
             faults.add(place_after(text.get(..at).unwrap_or(text)), error.message().replace('\n', "; "));

@@ -27,7 +27,7 @@ pub(super) fn read_condition_table(table: Fields, faults: &mut Faults) -> Vec<Co
     for (path, attribute, value) in table.entries() {
         check_attribute(&path, &attribute, faults);
         let values = match value {
-            Value::Array(values) => numbered(&path, values),
+            Value::Array(values) => numbered(&path, 0, values),
             Value::String(_) => vec![(path.clone(), value)],
             other => {
                 wrong_type::<()>(&path, "a string or a list of strings", &other, faults);

@@ -177,7 +177,7 @@ pub(super) fn read_exemptions(fields: &mut Fields, faults: &mut Faults) -> Box<[
     let path = fields.path_of("exempt");
     let list = match fields.value("exempt") {
         None => return Box::default(),
-        Some(Value::Array(list)) => numbered(&path, list),
+        Some(Value::Array(list)) => numbered(&path, 0, list),
         // One table alone is most of what people need.
         Some(table @ Value::Table(_)) => vec![(path.clone(), table)],
         Some(other) => {

@@ -8,6 +8,7 @@ use toml::Value;
 use super::{
     conditions::{read_conditions, read_descriptor, read_key_by, read_replaces, read_when},
     derivations::{read_derivations, read_exemptions},
+    document::{Document, Unfit},
     limits::read_limits,
     names::{check_attribute, check_namespace, check_value, read_name},
     overrides::{OverrideEntry, read_override},
@@ -89,23 +90,28 @@ pub(super) struct AssignmentEntry {
 
 impl PolicyFile {
     /// Reads every field and notes every fault.
-    pub(super) fn read(table: toml::Table, faults: &mut Faults) -> Self {
-        let mut root = Fields::new("", table);
+    ///
+    /// # Errors
+    ///
+    /// Only of a document in pieces: one of them is no TOML. What was noted then is not all.
+    pub(super) fn read(mut document: Document<'_>, faults: &mut Faults) -> Result<Self, Unfit> {
+        let root = &mut document.root;
         let builtin = root.boolean("builtin", faults).unwrap_or(true);
         let defaults = root.table("defaults", faults).map(|fields| read_defaults(fields, faults));
         let defaults = defaults.unwrap_or_default();
-        let plans = root.tables("plans", faults).unwrap_or_default();
-        let policies = root.tables("policies", faults).unwrap_or_default();
+        let plans = document.each("plans", faults, |fields, faults| PlanEntry {
+            source: fields.json(),
+            ..read_plan(fields, faults)
+        })?;
+        let policies = document.each("policies", faults, |fields, faults| PolicyEntry {
+            source: fields.json(),
+            ..read_policy(fields, defaults, faults)
+        })?;
+        let root = &mut document.root;
         let file = Self {
             builtin,
-            plans: plans
-                .into_iter()
-                .map(|fields| PlanEntry { source: fields.json(), ..read_plan(fields, faults) })
-                .collect(),
-            policies: policies
-                .into_iter()
-                .map(|fields| PolicyEntry { source: fields.json(), ..read_policy(fields, defaults, faults) })
-                .collect(),
+            plans,
+            policies,
             assignments: root.table("assignments", faults).map_or_else(Vec::new, |fields| {
                 let attributes = fields.entries();
                 attributes.flat_map(|entry| read_assignments(entry, faults)).collect()
@@ -113,12 +119,10 @@ impl PolicyFile {
             namespaces: root.table("namespaces", faults).map_or_else(Vec::new, |fields| {
                 fields.entries().filter_map(|entry| read_namespace(entry, faults)).collect()
             }),
-            overrides: root.tables("overrides", faults).map_or_else(Vec::new, |tables| {
-                tables.into_iter().map(|fields| read_override(fields, faults)).collect()
-            }),
+            overrides: document.each("overrides", faults, read_override)?,
         };
-        root.finish(faults);
-        file
+        document.root.finish(faults);
+        Ok(file)
     }
 }
 

@@ -75,7 +75,7 @@ fn read_key(fields: &mut Fields, faults: &mut Faults) -> Option<KeyEntry> {
     match fields.value("key")? {
         Value::Array(values) => {
             let count = values.len();
-            let values = numbered(&path, values).into_iter();
+            let values = numbered(&path, 0, values).into_iter();
             let patterns: Vec<_> =
                 values.filter_map(|(path, value)| read_pattern(&path, value, faults)).collect();
             (patterns.len() == count).then_some(KeyEntry::InOrder(patterns))

@@ -117,7 +117,7 @@ impl Fields {
     pub(super) fn list(&mut self, key: &'static str, faults: &mut Faults) -> Option<Vec<(String, Value)>> {
         let path = self.path_of(key);
         match self.value(key)? {
-            Value::Array(values) => Some(numbered(&path, values)),
+            Value::Array(values) => Some(numbered(&path, 0, values)),
             other => wrong_type(&path, "a list", &other, faults),
         }
     }
@@ -165,9 +165,9 @@ pub(super) fn table(path: &str, value: Value, faults: &mut Faults) -> Option<Fie
     }
 }
 
-/// Gives each element its path.
-pub(super) fn numbered(path: &str, values: Vec<Value>) -> Vec<(String, Value)> {
-    values.into_iter().enumerate().map(|(index, value)| (format!("{path}[{index}]"), value)).collect()
+/// Gives each element its path, of which the first is the one at position `first` of the list.
+pub(super) fn numbered(path: &str, first: usize, values: Vec<Value>) -> Vec<(String, Value)> {
+    (first..).zip(values).map(|(index, value)| (format!("{path}[{index}]"), value)).collect()
 }
 
 /// Notes that `found` is not what it `must` be.

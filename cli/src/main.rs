@@ -9,6 +9,7 @@ mod completions;
 mod decision;
 mod lease;
 mod migrate;
+mod overrides;
 mod policies;
 mod table;
 mod top;
@@ -32,6 +33,7 @@ Examples:
   tidegate policies validate policies.toml
   tidegate policies apply policies.toml --dry-run       what would change in a running service
   tidegate policies import --from limitador limits.yaml
+  tidegate overrides set default:organization minute -k organization=acme --rate 50/min
   tidegate migrate --database-url postgres://…          bring the tables up to date
   tidegate bench --rate 10000                           latency at a fixed arrival rate
   tidegate completions bash > /etc/bash_completion.d/tidegate
@@ -57,6 +59,9 @@ enum Command {
     /// Work with policy files, and with the policies of a running service.
     #[command(subcommand)]
     Policies(policies::PoliciesCommand),
+    /// Give a limit other numbers for some of its callers, in a running service.
+    #[command(subcommand)]
+    Overrides(overrides::OverridesCommand),
     Top(top::TopArgs),
     Migrate(migrate::MigrateArgs),
     Bench(bench::BenchArgs),
@@ -80,6 +85,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Lease(command) => lease::run(command),
         Command::Policies(command) => policies::run(command),
+        Command::Overrides(command) => overrides::run(command),
         Command::Top(args) => top::run(&args),
         Command::Migrate(args) => migrate::run(args),
         Command::Bench(args) => bench::run(args),

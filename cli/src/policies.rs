@@ -1,12 +1,13 @@
 //! `tidegate policies`: policy files, and the policies of a running service.
 
 mod apply;
-mod change;
-mod entry;
+pub(crate) mod change;
+pub(crate) mod entry;
 mod import;
-mod in_force;
+pub(crate) mod in_force;
 mod show;
-mod which;
+pub(crate) mod shown;
+pub(crate) mod which;
 
 use std::{
     path::{Path, PathBuf},
@@ -59,7 +60,10 @@ pub(crate) fn run(command: PoliciesCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn in_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+/// Runs what speaks with a service.
+pub(crate) fn in_runtime(
+    command: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
@@ -103,6 +107,7 @@ fn validate(file: &Path) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn count(number: usize, one: &str, many: &str) -> String {
+/// As `1 policy`, `2 policies`.
+pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }

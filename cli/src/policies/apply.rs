@@ -1,9 +1,10 @@
 //! `tidegate policies apply`: what a file says is put into the database.
 
 mod change;
+mod step;
 mod wanted;
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, fs, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args;
@@ -11,7 +12,8 @@ use owo_colors::OwoColorize;
 use serde::Serialize;
 
 use self::{
-    change::{Act, Change, changes},
+    change::{Act, Change, Pending, changes},
+    step::steps,
     wanted::{Fault, Wanted},
 };
 use super::{
@@ -25,11 +27,11 @@ Examples:
   tidegate policies apply policies.toml --dry-run    what would change
   tidegate policies apply policies.toml
 
-The file has [[plans]], [[policies]] and [assignments.ATTRIBUTE] as a policy file has them, and [defaults] for its policies.
+The file has [[plans]], [[policies]], [assignments.ATTRIBUTE] and [[overrides]] as a policy file has them, and [defaults].
 What it does not name stays as it is. Applied again it changes nothing.
 Exit code: 0 all of it is in force (or could be, with --dry-run), 1 not: what is wrong and what was changed is told.";
 
-/// Create or change policies, plans and assignments of the database as a file says.
+/// Create or change policies, plans, assignments and overrides of the database as a file says.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ApplyArgs {
@@ -47,6 +49,9 @@ pub(crate) struct ApplyArgs {
     #[arg(long)]
     json: bool,
 }
+
+/// So many overrides are shown of those that one thing is done with. As JSON all of them are.
+const SHOWN_OVERRIDES: usize = 20;
 
 /// A change as `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -70,14 +75,16 @@ pub(super) async fn run(args: ApplyArgs) -> anyhow::Result<ExitCode> {
     if !faults.is_empty() {
         return Ok(refused(&name, &faults));
     }
-    let changes = match changes(wanted.entries(), &in_force) {
+    let changes = match changes(wanted.entries(&in_force), &in_force) {
         Ok(changes) => changes,
         Err(faults) => return Ok(refused(&name, &faults)),
     };
     // All that can be told beforehand is told before anything changes.
+    let pending = Pending::of(&changes);
+    let looked_at: Vec<_> = changes.iter().filter_map(|change| change.to_look_at(&pending)).collect();
     let mut faults = Vec::new();
-    for change in &changes {
-        faults.extend(change.look(&mut client, &changes).await?.err());
+    for step in steps(looked_at.iter().map(AsRef::as_ref)) {
+        faults.extend(step.attempt(&mut client, true).await?.err());
     }
     if !faults.is_empty() {
         return Ok(refused(&name, &faults.concat()));
@@ -93,20 +100,23 @@ pub(super) async fn run(args: ApplyArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let pending: Vec<_> = changes.iter().filter(|change| change.act != Act::Nothing).collect();
-    for (made, change) in pending.iter().enumerate() {
-        let left = format!(
-            "{made} of {} made; {} and what comes after it are not",
-            count(pending.len(), "change", "changes"),
-            change.entry.key()
-        );
-        match change.attempt(&mut client, false).await {
-            Ok(Ok(())) => {}
+    let mut made = 0;
+    for step in steps(pending.iter().copied()) {
+        let left = || {
+            format!(
+                "{made} of {} made; {} and what comes after it are not",
+                count(pending.len(), "change", "changes"),
+                step.first().entry.key()
+            )
+        };
+        match step.attempt(&mut client, false).await {
+            Ok(Ok(())) => made += step.len(),
             Ok(Err(faults)) => {
                 faults.iter().for_each(|fault| anstream::eprintln!("{name}: {fault}"));
-                anstream::eprintln!("{left}");
+                anstream::eprintln!("{}", left());
                 return Ok(ExitCode::FAILURE);
             }
-            Err(error) => return Err(error.context(left)),
+            Err(error) => return Err(error.context(left())),
         }
     }
     anstream::eprintln!("{created} created, {updated} updated, {unchanged} unchanged");
@@ -119,6 +129,14 @@ async fn known(client: &mut Client, wanted: &Wanted) -> anyhow::Result<Vec<Entry
     entries.extend(in_force::policies(client, "").await?);
     for attribute in wanted.assigned_attributes() {
         entries.extend(in_force::assignments(client, attribute).await?);
+    }
+    if let Some(namespaces) = wanted.overridden_namespaces() {
+        if namespaces.is_empty() {
+            entries.extend(in_force::overrides(client, "", "").await?);
+        }
+        for namespace in namespaces {
+            entries.extend(in_force::overrides(client, namespace, "").await?);
+        }
     }
     Ok(entries)
 }
@@ -138,11 +156,24 @@ fn show(changes: &[Change], json: bool) -> anyhow::Result<()> {
         anstream::println!("{}", serde_json::to_string_pretty(&shown)?);
         return Ok(());
     }
+    let mut overrides = BTreeMap::<_, usize>::new();
     for change in changes {
+        if matches!(change.entry, Entry::Override(_)) {
+            let count = overrides.entry(change.act.word()).or_default();
+            *count += 1;
+            if *count > SHOWN_OVERRIDES {
+                continue;
+            }
+        }
         let ChangeShown { entry, change, removed, added } = ChangeShown::new(change);
         anstream::println!("{change:9}  {entry}");
         removed.iter().for_each(|line| anstream::println!("  {}", format!("- {line}").red()));
         added.iter().for_each(|line| anstream::println!("  {}", format!("+ {line}").green()));
+    }
+    for (word, number) in overrides {
+        if let Some(more) = number.checked_sub(SHOWN_OVERRIDES).filter(|more| *more > 0) {
+            anstream::println!("{word:9}  {}", count(more, "more override", "more overrides"));
+        }
     }
     Ok(())
 }
@@ -154,11 +185,11 @@ impl ChangeShown {
         let without = |lines: &[String], others: &[String]| {
             lines.iter().filter(|line| !others.contains(line)).cloned().collect()
         };
-        let (word, removed, added) = match change.act {
-            Act::Create => ("create", Vec::new(), after),
-            Act::Update { .. } => ("update", without(&before, &after), without(&after, &before)),
-            Act::Nothing => ("unchanged", Vec::new(), Vec::new()),
+        let (removed, added) = match change.act {
+            Act::Create => (Vec::new(), after),
+            Act::Update { .. } => (without(&before, &after), without(&after, &before)),
+            Act::Nothing => (Vec::new(), Vec::new()),
         };
-        Self { entry: change.entry.key().to_string(), change: word, removed, added }
+        Self { entry: change.entry.key().to_string(), change: change.act.word(), removed, added }
     }
 }

@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 use tidegate_proto::ratelimit::v1::{
-    DeleteAssignmentRequest, DeletePlanRequest, DeletePolicyRequest, RollbackPolicyRequest,
+    DeleteAssignmentRequest, DeleteOverrideRequest, DeletePlanRequest, DeletePolicyRequest,
+    RollbackPolicyRequest, delete_override_request,
 };
 
 use super::{
     entry::{Entry, Key},
-    in_force::Service,
+    in_force::{Client, Service},
     which::{Which, policy},
 };
 use crate::client;
@@ -61,22 +62,31 @@ pub(crate) struct RollbackArgs {
     condition: Condition,
 }
 
+/// When a change is made.
 #[derive(Debug, Args)]
-struct Condition {
+pub(crate) struct Condition {
     /// Do it only if the entry still has this etag.
     #[arg(long, default_value = "", hide_default_value = true)]
-    etag: String,
+    pub(crate) etag: String,
 
     /// Find out only whether it could be done.
     #[arg(long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// Deletes an entry.
 pub(super) async fn delete(args: DeleteArgs) -> anyhow::Result<ExitCode> {
     let key = args.which.key()?;
-    let mut client = args.service.connect().await?;
-    let Condition { etag, dry_run: validate_only } = args.condition;
+    delete_entry(&mut args.service.connect().await?, key, args.condition).await
+}
+
+/// Deletes what is found by a key, and says so.
+pub(crate) async fn delete_entry(
+    client: &mut Client,
+    key: Key,
+    condition: Condition,
+) -> anyhow::Result<ExitCode> {
+    let Condition { etag, dry_run: validate_only } = condition;
     let deleted = match key.clone() {
         Key::Policy(namespace, name) => {
             let request = DeletePolicyRequest { namespace, name, etag, validate_only };
@@ -88,6 +98,12 @@ pub(super) async fn delete(args: DeleteArgs) -> anyhow::Result<ExitCode> {
         Key::Assignment(attribute, value) => {
             let request = DeleteAssignmentRequest { attribute, value, etag, validate_only };
             client.delete_assignment(request).await.map(drop)
+        }
+        Key::Override(namespace, policy, limit, key) => {
+            let key = key.into_iter().map(|(key, value)| delete_override_request::KeyEntry { key, value });
+            let key = key.collect();
+            let request = DeleteOverrideRequest { namespace, policy, limit, key, etag, validate_only };
+            client.delete_override(request).await.map(drop)
         }
     };
     deleted.map_err(|status| client::explain(&status))?;

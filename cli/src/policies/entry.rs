@@ -1,10 +1,13 @@
-//! Policies, plans and assignments: their names, and how they are written.
+//! Policies, plans, assignments and overrides: their names, and how they are written.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use prost_types::Timestamp;
-use tidegate_proto::ratelimit::v1::{Assignment, EntryMeta, Origin, Plan, Policy};
-use tidegate_ratelimit::messages::{of_plan, of_policy, plan, policy};
+use tidegate_proto::ratelimit::v1::{Assignment, EntryMeta, Origin, Override, Plan, Policy};
+use tidegate_ratelimit::{
+    messages::{of_override, of_plan, of_policy, plan, policy},
+    policies::spelt_out,
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use toml::{Table, Value};
 
@@ -29,24 +32,30 @@ const ORDER: [&str; 14] = [
 /// The same of a limit.
 const ORDER_IN_LIMITS: [&str; 7] = ["name", "algorithm", "rate", "limit", "period", "burst", "lease"];
 
+/// The same of an override.
+const ORDER_IN_OVERRIDES: [&str; 8] =
+    ["namespace", "policy", "limit", "key", "rate", "tokens", "period", "burst"];
+
 /// Something of the database that files are made of and applied to. A new kind gets a place here, in [`super::in_force`] and in
-/// [`super::apply`]. Overrides, which the database holds too, are none: they are worked on over the API.
+/// [`super::apply`].
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there are few at a time, and most are policies")]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     Plan(Plan),
     Policy(Policy),
     Assignment(Assignment),
+    Override(Override),
 }
 
 /// What an entry is found by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub(crate) enum Key {
     Plan(String),
     /// Namespace and name.
     Policy(String, String),
     /// Attribute and value.
     Assignment(String, String),
+    /// Namespace, policy, limit, and patterns by the names of attributes.
+    Override(String, String, String, BTreeMap<String, String>),
 }
 
 impl fmt::Display for Key {
@@ -55,51 +64,73 @@ impl fmt::Display for Key {
             Self::Plan(name) => write!(f, "plan {name}"),
             Self::Policy(namespace, name) => write!(f, "policy {namespace}:{name}"),
             Self::Assignment(attribute, value) => write!(f, "assignment {attribute}={value}"),
+            Self::Override(namespace, policy, limit, key) => {
+                let of = if key.is_empty() { "" } else { " of " };
+                write!(f, "override {namespace}:{policy} {limit}{of}{}", patterns(key))
+            }
         }
     }
 }
 
 impl Entry {
     /// What it is found by.
-    pub(super) fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> Key {
         match self {
             Self::Plan(plan) => Key::Plan(plan.name.clone()),
             Self::Policy(policy) => Key::Policy(policy.namespace.clone(), policy.name.clone()),
             Self::Assignment(assignment) => {
                 Key::Assignment(assignment.attribute.clone(), assignment.value.clone())
             }
+            Self::Override(set) => {
+                let key = set.key.iter().map(|of| (of.key.clone(), of.value.clone())).collect();
+                Key::Override(set.namespace.clone(), set.policy.clone(), set.limit.clone(), key)
+            }
         }
     }
 
     /// What the service says of it.
-    pub(super) fn meta(&self) -> EntryMeta {
+    pub(crate) fn meta(&self) -> EntryMeta {
         let meta = match self {
             Self::Plan(plan) => &plan.meta,
             Self::Policy(policy) => &policy.meta,
             Self::Assignment(assignment) => &assignment.meta,
+            Self::Override(set) => &set.meta,
         };
         meta.clone().unwrap_or_default()
     }
 
-    /// Its fields as the service would tell them if it were stored: what is written in several ways is the same.
-    pub(super) fn fields(&self) -> Table {
+    /// Its fields as the service would tell them if it were stored: what is written in several ways is the same, but for the numbers of
+    /// overrides.
+    pub(crate) fn fields(&self) -> Table {
         match self {
             Self::Plan(known) => of_plan(plan(&of_plan(known.clone()), None)),
             Self::Policy(known) => of_policy(policy(&of_policy(known.clone()), None)),
             Self::Assignment(known) => {
                 [("plan".to_owned(), Value::from(known.plan.clone()))].into_iter().collect()
             }
+            Self::Override(known) => of_override(known.clone()),
         }
     }
 
+    /// Whether it says the same as another one.
+    pub(crate) fn says_as(&self, other: &Self) -> bool {
+        let (own, others) = (self.fields(), other.fields());
+        if own == others {
+            return true;
+        }
+        let is_override = matches!((self, other), (Self::Override(_), Self::Override(_)));
+        is_override && spelt_out(own).is_some_and(|own| spelt_out(others) == Some(own))
+    }
+
     /// Its lines in a policy file, without the header.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if let Self::Assignment(Assignment { value, plan, .. }) = self {
             lines.push(assigned(value, plan));
             return lines;
         }
-        for (name, value) in ordered(&self.fields(), &ORDER) {
+        let order = if matches!(self, Self::Override(_)) { &ORDER_IN_OVERRIDES[..] } else { &ORDER };
+        for (name, value) in ordered(&self.fields(), order) {
             match value {
                 Value::Array(limits) if name == "limits" => {
                     lines.push("limits = [".to_owned());
@@ -115,13 +146,14 @@ impl Entry {
 }
 
 /// Entries as a policy file, with what the service says of each.
-pub(super) fn file(entries: &[Entry]) -> String {
+pub(crate) fn file(entries: &[Entry]) -> String {
     let mut text = String::new();
     let mut attribute_before = None;
     for entry in entries {
         let header = match entry {
             Entry::Plan(_) => Some("[[plans]]".to_owned()),
             Entry::Policy(_) => Some("[[policies]]".to_owned()),
+            Entry::Override(_) => Some("[[overrides]]".to_owned()),
             Entry::Assignment(assignment) => {
                 let attribute = Some(&assignment.attribute);
                 let begins = attribute_before != attribute;
@@ -158,7 +190,7 @@ fn said(meta: &EntryMeta) -> String {
 }
 
 /// Where an entry comes from.
-pub(super) fn origin(meta: &EntryMeta) -> &'static str {
+pub(crate) fn origin(meta: &EntryMeta) -> &'static str {
     match meta.origin() {
         Origin::Unspecified => "unspecified",
         Origin::Builtin => "builtin",
@@ -168,13 +200,13 @@ pub(super) fn origin(meta: &EntryMeta) -> &'static str {
 }
 
 /// RFC 3339, UTC, whole seconds; empty if it is not known.
-pub(super) fn when(time: Option<&Timestamp>) -> String {
+pub(crate) fn when(time: Option<&Timestamp>) -> String {
     let time = time.and_then(|time| OffsetDateTime::from_unix_timestamp(time.seconds).ok());
     time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
 /// Limits of an entry in few words.
-pub(super) fn limits(fields: &Table) -> String {
+pub(crate) fn limits(fields: &Table) -> String {
     if fields.get("unlimited").and_then(Value::as_bool).unwrap_or_default() {
         return "unlimited".to_owned();
     }
@@ -197,6 +229,12 @@ pub(super) fn limits(fields: &Table) -> String {
         }
     };
     limits.filter_map(Value::as_table).map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// Patterns of an override in a line.
+pub(crate) fn patterns(key: &BTreeMap<String, String>) -> String {
+    let patterns: Vec<_> = key.iter().map(|(attribute, pattern)| format!("{attribute}={pattern}")).collect();
+    patterns.join(", ")
 }
 
 fn ordered<'t>(table: &'t Table, order: &[&str]) -> Vec<(&'t str, &'t Value)> {

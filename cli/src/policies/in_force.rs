@@ -3,8 +3,9 @@
 use anyhow::Context;
 use clap::Args;
 use tidegate_proto::ratelimit::v1::{
-    GetPlanRequest, GetPolicyRequest, ListAssignmentsRequest, ListOverridesRequest, ListPlansRequest,
-    ListPoliciesRequest, Origin, Override, rate_limit_service_client::RateLimitServiceClient,
+    GetOverrideRequest, GetPlanRequest, GetPolicyRequest, ListAssignmentsRequest, ListOverridesRequest,
+    ListPlansRequest, ListPoliciesRequest, get_override_request,
+    rate_limit_service_client::RateLimitServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -15,18 +16,18 @@ use crate::client;
 const PAGE: i32 = 100;
 
 /// The generated client.
-pub(super) type Client = RateLimitServiceClient<Channel>;
+pub(crate) type Client = RateLimitServiceClient<Channel>;
 
 /// Where the service is.
 #[derive(Debug, Args)]
-pub(super) struct Service {
+pub(crate) struct Service {
     /// gRPC address of the rate-limit service; with https:// it is spoken to over TLS.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     addr: String,
 }
 
 impl Service {
-    pub(super) async fn connect(&self) -> anyhow::Result<Client> {
+    pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
         Ok(RateLimitServiceClient::new(client::connect(&self.addr).await?))
     }
 }
@@ -49,14 +50,14 @@ macro_rules! every_page {
 }
 
 /// All plans by name.
-pub(super) async fn plans(client: &mut Client) -> anyhow::Result<Vec<Entry>> {
+pub(crate) async fn plans(client: &mut Client) -> anyhow::Result<Vec<Entry>> {
     let request = |page_token| ListPlansRequest { page_size: PAGE, page_token };
     let plans = every_page!(client.list_plans(request) -> plans);
     Ok(plans.into_iter().map(Entry::Plan).collect())
 }
 
 /// The policies of a namespace, or all if it is empty, by namespace and name.
-pub(super) async fn policies(client: &mut Client, namespace: &str) -> anyhow::Result<Vec<Entry>> {
+pub(crate) async fn policies(client: &mut Client, namespace: &str) -> anyhow::Result<Vec<Entry>> {
     let request =
         |page_token| ListPoliciesRequest { namespace: namespace.to_owned(), page_size: PAGE, page_token };
     let policies = every_page!(client.list_policies(request) -> policies);
@@ -64,32 +65,31 @@ pub(super) async fn policies(client: &mut Client, namespace: &str) -> anyhow::Re
 }
 
 /// The assignments of an attribute, or all if it is empty, by attribute and value.
-pub(super) async fn assignments(client: &mut Client, attribute: &str) -> anyhow::Result<Vec<Entry>> {
+pub(crate) async fn assignments(client: &mut Client, attribute: &str) -> anyhow::Result<Vec<Entry>> {
     let request =
         |page_token| ListAssignmentsRequest { attribute: attribute.to_owned(), page_size: PAGE, page_token };
     let assignments = every_page!(client.list_assignments(request) -> assignments);
     Ok(assignments.into_iter().map(Entry::Assignment).collect())
 }
 
-/// Whether any override in force is of the database. The list is read until there is one.
-pub(super) async fn has_stored_overrides(client: &mut Client) -> anyhow::Result<bool> {
-    let is_stored =
-        |found: &Override| found.meta.as_ref().is_some_and(|meta| meta.origin() == Origin::Database);
-    let mut page_token = String::new();
-    loop {
-        let request = ListOverridesRequest { page_size: PAGE, page_token, ..ListOverridesRequest::default() };
-        let page =
-            client.list_overrides(request).await.map_err(|status| client::explain(&status))?.into_inner();
-        page_token = page.next_page_token;
-        let found = page.overrides.iter().any(is_stored);
-        if found || page_token.is_empty() {
-            return Ok(found);
-        }
-    }
+/// The overrides of a policy, or of a namespace if that is empty, or all if both are, by namespace, policy, limit and key.
+pub(crate) async fn overrides(
+    client: &mut Client,
+    namespace: &str,
+    policy: &str,
+) -> anyhow::Result<Vec<Entry>> {
+    let request = |page_token| ListOverridesRequest {
+        namespace: namespace.to_owned(),
+        policy: policy.to_owned(),
+        page_size: PAGE,
+        page_token,
+    };
+    let overrides = every_page!(client.list_overrides(request) -> overrides);
+    Ok(overrides.into_iter().map(Entry::Override).collect())
 }
 
-/// One policy or plan: what is in force, or a version of it if it is not 0.
-pub(super) async fn one(client: &mut Client, key: &Key, version: u64) -> anyhow::Result<Entry> {
+/// One entry: what is in force, or, of all but assignments, a version of it if it is not 0.
+pub(crate) async fn one(client: &mut Client, key: &Key, version: u64) -> anyhow::Result<Entry> {
     let found = match key.clone() {
         Key::Policy(namespace, name) => {
             let answer = client.get_policy(GetPolicyRequest { namespace, name, version }).await;
@@ -103,6 +103,12 @@ pub(super) async fn one(client: &mut Client, key: &Key, version: u64) -> anyhow:
             let key = Key::Assignment(attribute.clone(), value);
             let found = assignments(client, &attribute).await?.into_iter().find(|entry| entry.key() == key);
             return found.with_context(|| format!("there is no {key}"));
+        }
+        Key::Override(namespace, policy, limit, key) => {
+            let key = key.into_iter().map(|(key, value)| get_override_request::KeyEntry { key, value });
+            let request = GetOverrideRequest { namespace, policy, limit, key: key.collect(), version };
+            let answer = client.get_override(request).await;
+            answer.map(|answer| answer.into_inner().r#override.map(Entry::Override))
         }
     };
     found.map_err(|status| client::explain(&status))?.with_context(|| format!("an answer without {key}"))

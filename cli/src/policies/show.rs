@@ -1,15 +1,16 @@
 //! `tidegate policies list`, `get` and `history`: what is in force, and what was.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use clap::Args;
 use serde::Serialize;
-use tidegate_proto::ratelimit::v1::{EntryMeta, ListPolicyVersionsRequest, PolicyVersion};
+use tidegate_proto::ratelimit::v1::{ListPolicyVersionsRequest, PolicyVersion};
 use toml::{Table, Value};
 
 use super::{
     entry::{Entry, Key, file, limits, origin, when},
     in_force::{self, Client, Service},
+    shown::{Shown, provenance},
     which::{Which, policy},
 };
 use crate::{client, table};
@@ -25,7 +26,7 @@ Examples:
   tidegate policies get shop:calls
   tidegate policies get shop:calls --version 7
   tidegate policies get --plan gold
-  tidegate policies get --stored > stored.toml    # all of the database but overrides, as a file that apply reads";
+  tidegate policies get --stored > stored.toml    # all of the database, as a file that apply reads";
 
 const HISTORY_EXAMPLES: &str = "\
 Examples:
@@ -58,7 +59,7 @@ pub(crate) struct GetArgs {
     #[command(flatten)]
     which: Option<Which>,
 
-    /// All that the database holds and that is in force, but overrides.
+    /// All that the database holds and that is in force.
     #[arg(long, required_unless_present_any = ["policy", "plan", "assignment"], conflicts_with_all = ["Which", "version"])]
     stored: bool,
 
@@ -91,31 +92,17 @@ pub(crate) struct HistoryArgs {
     json: bool,
 }
 
-/// An entry as `--json` prints it: its fields as in a policy file, and what the service says of it.
+/// A policy, and how many overrides it has.
 #[derive(Debug, Serialize)]
-struct Shown {
+struct PolicyShown {
     #[serde(flatten)]
-    fields: Table,
-    meta: Meta,
-}
-
-#[derive(Debug, Serialize)]
-struct Meta {
-    origin: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<u64>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    etag: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    created_at: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    updated_at: String,
-    hides_database_entry: bool,
+    policy: Shown,
+    overrides: usize,
 }
 
 #[derive(Debug, Serialize)]
 struct AllShown {
-    policies: Vec<Shown>,
+    policies: Vec<PolicyShown>,
     plans: Vec<Shown>,
     assignments: Vec<Shown>,
 }
@@ -138,21 +125,28 @@ pub(super) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
         plans = in_force::plans(&mut client).await?;
         assignments = in_force::assignments(&mut client, "").await?;
     }
+    let overrides = count_by_policy(&in_force::overrides(&mut client, &args.namespace, "").await?);
+    let overrides = |policy: &Entry| overrides.get(&policy.key()).copied().unwrap_or_default();
     if args.json {
         let shown = |entries: &[Entry]| entries.iter().map(Shown::new).collect();
+        let policies = policies
+            .iter()
+            .map(|policy| PolicyShown { policy: Shown::new(policy), overrides: overrides(policy) });
         let all =
-            AllShown { policies: shown(&policies), plans: shown(&plans), assignments: shown(&assignments) };
+            AllShown { policies: policies.collect(), plans: shown(&plans), assignments: shown(&assignments) };
         anstream::println!("{}", serde_json::to_string_pretty(&all)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut shown =
-        table::new(&["namespace", "policy", "key", "limits", "enforcement", "origin", "version"], [6]);
+    let header = ["namespace", "policy", "key", "limits", "overrides", "enforcement", "origin", "version"];
+    let mut shown = table::new(&header, [4, 7]);
     for entry in &policies {
         let Key::Policy(namespace, name) = entry.key() else { continue };
         let fields = entry.fields();
         let (key, enforcement) = (subject(&fields), text(&fields, "enforcement"));
         let (origin, version) = provenance(&entry.meta());
-        shown.add_row([namespace, name, key, limits(&fields), enforcement, origin, version]);
+        let overrides = Some(overrides(entry)).filter(|count| *count != 0);
+        let overrides = overrides.map(|count| count.to_string()).unwrap_or_default();
+        shown.add_row([namespace, name, key, limits(&fields), overrides, enforcement, origin, version]);
     }
     anstream::println!("{shown}");
     for (kind, entries) in [("plan", &plans), ("assignment", &assignments)] {
@@ -169,6 +163,17 @@ pub(super) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
         anstream::println!("\n{shown}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How many overrides each policy has.
+fn count_by_policy(overrides: &[Entry]) -> BTreeMap<Key, usize> {
+    let mut counts = BTreeMap::new();
+    for entry in overrides {
+        if let Entry::Override(of) = entry {
+            *counts.entry(Key::Policy(of.namespace.clone(), of.policy.clone())).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// Prints entries as a policy file.
@@ -190,12 +195,6 @@ pub(super) async fn get(args: GetArgs) -> anyhow::Result<ExitCode> {
     } else {
         anstream::print!("{}", file(&entries));
     }
-    if args.stored && in_force::has_stored_overrides(&mut client).await? {
-        anstream::eprintln!(
-            "tidegate: the database holds overrides too, which are not in this output; read and set them over \
-             gRPC (ListOverrides, SetOverrides) or REST (/v1/overrides)"
-        );
-    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -204,6 +203,7 @@ async fn stored(client: &mut Client) -> anyhow::Result<Vec<Entry>> {
     let mut entries = in_force::plans(client).await?;
     entries.extend(in_force::policies(client, "").await?);
     entries.extend(in_force::assignments(client, "").await?);
+    entries.extend(in_force::overrides(client, "", "").await?);
     entries.retain(|entry| origin(&entry.meta()) == "database");
     Ok(entries)
 }
@@ -254,30 +254,6 @@ async fn versions(client: &mut Client, args: &HistoryArgs) -> anyhow::Result<Vec
     }
 }
 
-impl Shown {
-    fn new(entry: &Entry) -> Self {
-        let mut fields = entry.fields();
-        if let Key::Assignment(attribute, value) = entry.key() {
-            fields.insert("attribute".to_owned(), attribute.into());
-            fields.insert("value".to_owned(), value.into());
-        }
-        Self { fields, meta: Meta::new(&entry.meta()) }
-    }
-}
-
-impl Meta {
-    fn new(meta: &EntryMeta) -> Self {
-        Self {
-            origin: origin(meta),
-            version: (meta.version != 0).then_some(meta.version),
-            etag: meta.etag.clone(),
-            created_at: when(meta.create_time.as_ref()),
-            updated_at: when(meta.update_time.as_ref()),
-            hides_database_entry: meta.hides_database_entry,
-        }
-    }
-}
-
 impl VersionShown {
     fn new(version: &PolicyVersion) -> Self {
         Self {
@@ -304,12 +280,6 @@ fn subject(fields: &Table) -> String {
         (levels, _) if !levels.is_empty() => levels.join(" / "),
         (_, attributes) => attributes.join(", "),
     }
-}
-
-fn provenance(meta: &EntryMeta) -> (String, String) {
-    let hides = if meta.hides_database_entry { ", hides one of the database" } else { "" };
-    let version = if meta.version == 0 { String::new() } else { meta.version.to_string() };
-    (format!("{}{hides}", origin(meta)), version)
 }
 
 fn text(fields: &Table, name: &str) -> String {

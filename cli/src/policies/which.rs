@@ -41,7 +41,7 @@ impl Which {
 }
 
 /// The name of a policy. Neither namespace nor name has a colon in it.
-pub(super) fn policy(text: &str) -> anyhow::Result<Key> {
+pub(crate) fn policy(text: &str) -> anyhow::Result<Key> {
     let (namespace, name) = text.split_once(':').context("write NAMESPACE:NAME, as default:organization")?;
     ensure!(!namespace.is_empty() && !name.is_empty(), "write NAMESPACE:NAME, as default:organization");
     Ok(Key::Policy(namespace.to_owned(), name.to_owned()))

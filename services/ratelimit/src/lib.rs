@@ -15,9 +15,9 @@ mod service;
 pub mod store;
 mod usage;
 
-/// Policies and plans as messages, and as the tables of policy files: for who speaks of a file with a running service.
+/// Policies, plans and overrides as messages, and as the tables of policy files: for who speaks of a file with a running service.
 pub mod messages {
-    pub use crate::grpc::fields::{of_plan, of_policy, plan, policy};
+    pub use crate::grpc::fields::{of_override, of_plan, of_policy, override_of, plan, policy};
 }
 
 pub use config::{CONFIG_DEFAULTS, Config, ENV_ALIASES, FOREIGN_ENV};

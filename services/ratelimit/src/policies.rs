@@ -30,6 +30,7 @@ use crate::domain::PolicySet;
 
 pub(crate) use conditions::MAX_LEVELS;
 pub(crate) use layers::{Layers, Listed, Origin, Trial};
+pub use overrides::spelt_out;
 pub(crate) use stored::StoredEntry;
 pub use summary::PolicySummary;
 pub(crate) use watch::PolicyWatch;

@@ -1,9 +1,10 @@
-//! `tidegate policies`: the policies of a running service from the command line.
+//! `tidegate policies` and `tidegate overrides`: what a running service goes by, from the command line.
+
+mod overrides;
 
 use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
-use tidegate_proto::ratelimit::v1::{Override, SetOverridesRequest, r#override::KeyEntry};
 use tidegate_tests::{
     rpc,
     services::{RateLimitSettings, Service},
@@ -18,6 +19,13 @@ name = "fixed"
 namespace = "own"
 key_by = ["user"]
 limits = [{ name = "hour", limit = 5, period = "1h" }]
+
+[[overrides]]
+namespace = "own"
+policy = "fixed"
+limit = "hour"
+key = ["ann"]
+rate = "9/hour"
 "#;
 
 const FILE: &str = r#"
@@ -69,8 +77,13 @@ impl Fixture {
     }
 
     fn run(&self, verb: &str, more: &[&str]) -> anyhow::Result<Ended> {
+        self.run_of("policies", verb, more)
+    }
+
+    /// Of another noun than policies.
+    fn run_of(&self, noun: &str, verb: &str, more: &[&str]) -> anyhow::Result<Ended> {
         let mut command = Command::new(tools::binary("tidegate")?);
-        command.args(["policies", verb, "--addr", self.service.address()]).args(more);
+        command.args([noun, verb, "--addr", self.service.address()]).args(more);
         let output = command.output()?;
         Ok(Ended {
             code: output.status.code(),
@@ -86,7 +99,11 @@ impl Fixture {
     }
 
     fn json(&self, verb: &str, more: &[&str]) -> anyhow::Result<Value> {
-        let ended = self.run(verb, &[more, &["--json"]].concat())?;
+        self.json_of("policies", verb, more)
+    }
+
+    fn json_of(&self, noun: &str, verb: &str, more: &[&str]) -> anyhow::Result<Value> {
+        let ended = self.run_of(noun, verb, &[more, &["--json"]].concat())?;
         anyhow::ensure!(ended.code == Some(0), "{ended:?}");
         Ok(serde_json::from_str(&ended.stdout)?)
     }
@@ -174,30 +191,6 @@ async fn what_get_prints_is_applied_again_and_changes_nothing() -> TestResult {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn get_says_that_overrides_of_the_database_are_not_in_its_output() -> TestResult {
-    let _turn = turn::shared().await;
-    let fixture = Fixture::start().await?;
-    assert_eq!(fixture.run("apply", &[&fixture.file(FILE)?])?.code, Some(0));
-    let without = fixture.run("get", &["--stored"])?;
-    assert_eq!((without.code, &*without.stderr), (Some(0), ""));
-    let of_user = Override {
-        namespace: "shop".to_owned(),
-        policy: "calls".to_owned(),
-        limit: "hour".to_owned(),
-        key: vec![KeyEntry { key: "user".to_owned(), value: "ann".to_owned() }],
-        rate: "9/hour".to_owned(),
-        ..Override::default()
-    };
-    let set = SetOverridesRequest { overrides: vec![of_user], validate_only: false };
-    rpc::client(fixture.service.address())?.set_overrides(set).await?;
-    let with = fixture.run("get", &["--stored"])?;
-    assert_eq!((with.code, &*with.stdout), (Some(0), &*without.stdout));
-    assert!(with.stderr.contains("/v1/overrides"), "{}", with.stderr);
-    assert_eq!(fixture.run("get", &["shop:calls"])?.stderr, "", "it is about all that is stored");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn every_fault_of_a_file_is_named_and_nothing_is_changed() -> TestResult {
     let _turn = turn::shared().await;
     let fixture = Fixture::start().await?;
@@ -253,7 +246,12 @@ async fn every_fault_of_a_file_is_named_and_nothing_is_changed() -> TestResult {
 
     // The service's own file goes first.
     let own = fixture.applied(&fixture.file(OWN)?, &[])?;
-    assert_eq!(own, [("policy own:fixed".to_owned(), "unchanged".to_owned())]);
+    let unchanged = ["policy own:fixed", "override own:fixed hour of user=ann"];
+    assert_eq!(own, unchanged.map(|entry| (entry.to_owned(), "unchanged".to_owned())));
+    let other = fixture.run("apply", &[&fixture.file(&OWN.replace("9/hour", "8/hour"))?])?;
+    assert_eq!(other.code, Some(1));
+    let told = "overrides[0]: override own:fixed hour of user=ann is in the policy file";
+    assert!(other.stderr.contains(told), "{}", other.stderr);
     let other = fixture.run("apply", &[&fixture.file(&OWN.replace("limit = 5", "limit = 9"))?])?;
     assert_eq!(other.code, Some(1));
     assert!(other.stderr.contains("policies[0]: policy own:fixed is in the policy file"), "{}", other.stderr);

@@ -1,27 +1,22 @@
 //! What has to be done so that a file is in force.
 
-use tidegate_proto::ratelimit::v1::{
-    Assignment, CreatePlanRequest, CreatePolicyRequest, Origin, SetAssignmentRequest, UpdatePlanRequest,
-    UpdatePolicyRequest,
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
 };
-use tonic_types::StatusExt;
+
+use tidegate_proto::ratelimit::v1::{Assignment, Origin};
 
 use super::wanted::{Fault, Placed};
-use crate::{
-    client,
-    policies::{
-        entry::{Entry, Key},
-        in_force::Client,
-    },
-};
+use crate::policies::entry::{Entry, Key};
 
 /// A plan that every service has.
 const BUILT_IN: &str = "free";
 
 /// One entry, and what is to be done with it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Change {
-    path: String,
+    pub(super) path: String,
     pub(super) entry: Entry,
     /// What is in force now.
     pub(super) before: Option<Entry>,
@@ -39,19 +34,31 @@ pub(super) enum Act {
     Nothing,
 }
 
+impl Act {
+    /// The word for it.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update { .. } => "update",
+            Self::Nothing => "unchanged",
+        }
+    }
+}
+
 /// Compares what is wanted with what is in force.
 ///
 /// # Errors
 ///
 /// Entries of the service's own file are in the way.
 pub(super) fn changes(wanted: Vec<Placed>, in_force: &[Entry]) -> Result<Vec<Change>, Vec<Fault>> {
+    let known: BTreeMap<_, _> = in_force.iter().map(|entry| (entry.key(), entry)).collect();
     let mut faults = Vec::new();
     let mut changes = Vec::with_capacity(wanted.len());
     for Placed { path, entry } in wanted {
         let key = entry.key();
-        let before = in_force.iter().find(|known| known.key() == key).cloned();
+        let before = known.get(&key).copied().cloned();
         let act = match &before {
-            Some(known) if known.fields() == entry.fields() => Act::Nothing,
+            Some(known) if known.says_as(&entry) => Act::Nothing,
             Some(known) => match known.meta().origin() {
                 Origin::Database => Act::Update { etag: known.meta().etag },
                 Origin::File => {
@@ -68,9 +75,27 @@ pub(super) fn changes(wanted: Vec<Placed>, in_force: &[Entry]) -> Result<Vec<Cha
     if faults.is_empty() { Ok(changes) } else { Err(faults) }
 }
 
+/// What others may need and is about to be changed.
+#[derive(Debug)]
+pub(super) struct Pending {
+    keys: BTreeSet<Key>,
+    has_plans: bool,
+}
+
+impl Pending {
+    /// What of `changes` others may need.
+    pub(super) fn of(changes: &[Change]) -> Self {
+        let pending = changes.iter().filter(|change| change.act != Act::Nothing);
+        let keys = pending.map(|change| change.entry.key());
+        let keys: BTreeSet<_> = keys.filter(|key| matches!(key, Key::Plan(_) | Key::Policy(..))).collect();
+        let has_plans = keys.iter().any(|key| matches!(key, Key::Plan(_)));
+        Self { keys, has_plans }
+    }
+}
+
 impl Change {
     /// Whether it can only be made after another one, so that the service cannot tell beforehand.
-    fn needs_another(&self, changes: &[Self]) -> bool {
+    fn needs_another(&self, pending: &Pending) -> bool {
         let needed = match &self.entry {
             Entry::Plan(_) => Vec::new(),
             Entry::Policy(policy) => {
@@ -81,104 +106,25 @@ impl Change {
                 plans.into_iter().flatten().map(Key::Plan).chain(replaced).collect()
             }
             Entry::Assignment(assignment) => vec![Key::Plan(assignment.plan.clone())],
+            // Of a policy that takes its plan from the caller, a limit of any plan.
+            Entry::Override(_) if pending.has_plans => return true,
+            Entry::Override(set) => vec![Key::Policy(set.namespace.clone(), set.policy.clone())],
         };
-        let others = changes.iter().filter(|other| other.act != Act::Nothing);
-        others.map(|other| other.entry.key()).any(|other| needed.contains(&other))
+        needed.iter().any(|needed| pending.keys.contains(needed))
     }
 
-    /// Finds out whether it could be made, as far as the service can tell before the others are made.
-    ///
-    /// # Errors
-    ///
-    /// As [`attempt`](Self::attempt).
-    pub(super) async fn look(
-        &self,
-        client: &mut Client,
-        changes: &[Self],
-    ) -> anyhow::Result<Result<(), Vec<Fault>>> {
-        if !self.needs_another(changes) {
-            return self.attempt(client, true).await;
+    /// What of it the service can be asked about before the others are made; nothing if it is not to be made.
+    pub(super) fn to_look_at(&self, pending: &Pending) -> Option<Cow<'_, Self>> {
+        if self.act == Act::Nothing {
+            return None;
+        }
+        if !self.needs_another(pending) {
+            return Some(Cow::Borrowed(self));
         }
         // Of others the fields have been checked here.
-        let Entry::Assignment(assignment) = self.entry.clone() else { return Ok(Ok(())) };
+        let Entry::Assignment(assignment) = self.entry.clone() else { return None };
         let entry = Entry::Assignment(Assignment { plan: BUILT_IN.to_owned(), ..assignment });
-        let (path, act) = (self.path.clone(), self.act.clone());
-        Self { path, entry, before: None, act }.attempt(client, true).await
-    }
-
-    /// Makes it, or finds out only whether it could be made. What the service finds wrong is in the inner result.
-    ///
-    /// # Errors
-    ///
-    /// The service did not say.
-    pub(super) async fn attempt(
-        &self,
-        client: &mut Client,
-        validate_only: bool,
-    ) -> anyhow::Result<Result<(), Vec<Fault>>> {
-        let etag = match &self.act {
-            Act::Nothing => return Ok(Ok(())),
-            Act::Create => None,
-            Act::Update { etag } => Some(etag.clone()),
-        };
-        let answer = match (self.entry.clone(), etag) {
-            (Entry::Plan(plan), None) => {
-                let request = CreatePlanRequest { plan: Some(plan), validate_only };
-                client.create_plan(request).await.map(drop)
-            }
-            (Entry::Plan(plan), Some(etag)) => {
-                let request = UpdatePlanRequest { plan: Some(plan), etag, validate_only };
-                client.update_plan(request).await.map(drop)
-            }
-            (Entry::Policy(policy), None) => {
-                let request = CreatePolicyRequest { policy: Some(policy), validate_only };
-                client.create_policy(request).await.map(drop)
-            }
-            (Entry::Policy(policy), Some(etag)) => {
-                let request = UpdatePolicyRequest { policy: Some(policy), etag, validate_only };
-                client.update_policy(request).await.map(drop)
-            }
-            (Entry::Assignment(assignment), etag) => {
-                let etag = etag.unwrap_or_default();
-                let request = SetAssignmentRequest { assignment: Some(assignment), etag, validate_only };
-                client.set_assignment(request).await.map(drop)
-            }
-        };
-        match answer {
-            Ok(()) => Ok(Ok(())),
-            Err(status) if client::reason(&status).is_some() => Ok(Err(self.faults(&status))),
-            Err(status) => Err(client::explain(&status)),
-        }
-    }
-
-    /// What the service finds wrong, where it stands in the file.
-    fn faults(&self, status: &tonic::Status) -> Vec<Fault> {
-        let field = match self.entry {
-            Entry::Plan(_) => "plan",
-            Entry::Policy(_) => "policy",
-            Entry::Assignment(_) => "assignment",
-        };
-        let reason = client::reason(status).unwrap_or_default();
-        let details = status.get_error_details();
-        let violations = details.bad_request().map(|bad| &bad.field_violations[..]).unwrap_or_default();
-        let fault = |field: String, description: String| Fault { path: field, description };
-        let changed = matches!(&*reason, "ETAG_MISMATCH" | "ENTRY_EXISTS" | "CONCURRENT_CHANGES");
-        if violations.is_empty() || changed {
-            let again =
-                if changed { "; somebody changed it meanwhile: look, and apply the file again" } else { "" };
-            let description = format!("{reason}: {}{again}", status.message());
-            return vec![fault(format!("{} ({})", self.path, self.entry.key()), description)];
-        }
-        let placed = violations.iter().map(|violation| {
-            let inside =
-                violation.field.strip_prefix(field).filter(|rest| rest.is_empty() || rest.starts_with('.'));
-            let path = match inside {
-                Some(rest) => format!("{}{rest}", self.path),
-                None => format!("{}: {}", self.path, violation.field),
-            };
-            fault(path, violation.description.clone())
-        });
-        placed.collect()
+        Some(Cow::Owned(Self { path: self.path.clone(), entry, before: None, act: self.act.clone() }))
     }
 }
 

@@ -1,11 +1,18 @@
 //! What a file asks for, read and checked as a whole with what is in force.
 
-use std::{collections::BTreeSet, fmt};
+mod overrides;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use anyhow::Context;
 use tidegate_proto::ratelimit::v1::{Assignment, Origin};
 use tidegate_ratelimit::{messages, policies};
 use toml::{Table, Value};
+
+use self::overrides::KeyNames;
 
 use crate::policies::{
     ONE_REPLICA,
@@ -13,11 +20,7 @@ use crate::policies::{
 };
 
 /// What else a policy file has, and why it is not applied.
-const NOT_APPLIED: [(&str, &str); 3] = [
-    (
-        "overrides",
-        "are not applied; set them with `PUT /v1/overrides`, or keep them in the policy file of the service",
-    ),
+const NOT_APPLIED: [(&str, &str); 2] = [
     ("namespaces", "are settings of the policy file of the service, and of nothing else"),
     ("builtin", "is a setting of the policy file of the service, and of nothing else"),
 ];
@@ -43,7 +46,7 @@ impl fmt::Display for Fault {
 /// What a file asks for.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    /// Plans, policies and defaults of the file.
+    /// Plans, policies, overrides and defaults of the file.
     table: Table,
     /// Attribute, value and plan, each where it stands.
     assignments: Vec<(String, Assignment)>,
@@ -82,32 +85,51 @@ impl Wanted {
         self.assignments.iter().map(|(_, assignment)| &*assignment.attribute).collect()
     }
 
+    /// The namespaces in which it may change what overrides have to fit; all of them if there are none in the set. Nothing if it changes no
+    /// limits and sets no overrides.
+    pub(super) fn overridden_namespaces(&self) -> Option<BTreeSet<&str>> {
+        let of = |list: &str| {
+            let entries = self.tables(list);
+            entries.filter_map(|(_, entry)| entry.get("namespace")?.as_str()).collect::<BTreeSet<_>>()
+        };
+        let mut namespaces = of("policies").into_iter().chain(of("overrides")).collect::<BTreeSet<_>>();
+        namespaces.remove("");
+        // A plan is of no namespace.
+        match self.tables("plans").next() {
+            Some(_) => Some(BTreeSet::new()),
+            None => Some(namespaces).filter(|namespaces| !namespaces.is_empty()),
+        }
+    }
+
     /// Everything that is wrong with what would be in force: with the fields of the file, and with what its entries and those of the
     /// service say of each other. It is the check of the service itself, of a file that has it all.
     pub(super) fn check(&self, in_force: &[Entry]) -> Vec<Fault> {
         let mut whole = self.table.clone();
-        let own = self.names();
-        let mut added = Vec::new();
+        let mut own = self.names();
+        let mut faults = Vec::new();
+        let overrides = self.overrides(in_force, &mut faults);
+        own.extend(overrides.iter().map(|placed| placed.entry.key()));
+        let mut added = BTreeMap::new();
         for entry in in_force.iter().filter(|entry| entry.meta().origin() != Origin::Builtin) {
             let list = match entry {
                 Entry::Plan(_) => "plans",
                 Entry::Policy(_) => "policies",
+                Entry::Override(_) => "overrides",
                 Entry::Assignment(_) => continue,
             };
             let list = (list, whole.entry(list).or_insert_with(|| Value::Array(Vec::new())));
             if let (name, Value::Array(entries)) = list
                 && !own.contains(&entry.key())
             {
-                added.push((format!("{name}[{}]", entries.len()), entry.key()));
+                added.insert(format!("{name}[{}]", entries.len()), entry.key());
                 entries.push(entry.fields().into());
             }
         }
-        let mut faults = Vec::new();
         if let Err(found) = policies::parse(&whole.to_string(), "", ONE_REPLICA) {
             let fault = |found: &policies::PolicyError| {
-                let of_service = added.iter().find_map(|(path, key)| {
-                    let rest = found.path.strip_prefix(path.as_str())?;
-                    Some(format!("{key}{rest}"))
+                let of_service = found.path.find(']').and_then(|at| {
+                    let (place, rest) = found.path.split_at(at + 1);
+                    Some(format!("{}{rest}", added.get(place)?))
                 });
                 let path = of_service.unwrap_or_else(|| found.path.clone());
                 Fault { path, description: found.description.clone() }
@@ -125,7 +147,7 @@ impl Wanted {
     }
 
     /// The entries, in an order in which none needs one that comes after it. They have been checked.
-    pub(super) fn entries(&self) -> Vec<Placed> {
+    pub(super) fn entries(&self, in_force: &[Entry]) -> Vec<Placed> {
         let plans = self.tables("plans").map(|(path, table)| {
             let entry = Entry::Plan(messages::plan(table, None));
             Placed { path, entry }
@@ -141,7 +163,18 @@ impl Wanted {
             path: path.clone(),
             entry: Entry::Assignment(assignment.clone()),
         });
-        plans.chain(replaced_first(policies.collect())).chain(assignments).collect()
+        let overrides = self.overrides(in_force, &mut Vec::new());
+        plans.chain(replaced_first(policies.collect())).chain(assignments).chain(overrides).collect()
+    }
+
+    /// The overrides of the file. Notes those that can be set in the policy file of a service only.
+    fn overrides(&self, in_force: &[Entry], faults: &mut Vec<Fault>) -> Vec<Placed> {
+        let names = KeyNames::of(self.tables("policies").map(|(_, policy)| policy), in_force);
+        let overrides = self.tables("overrides").map(|(path, table)| {
+            let set = names.by_names(&path, table, faults);
+            Placed { path, entry: Entry::Override(set) }
+        });
+        overrides.collect()
     }
 
     fn tables(&self, list: &str) -> impl Iterator<Item = (String, &Table)> {

@@ -1,4 +1,4 @@
-use tidegate_ratelimit::policies::parse;
+use tidegate_ratelimit::{messages::override_of, policies::parse};
 
 use super::*;
 
@@ -38,6 +38,23 @@ on_limit = { upgrade_plan = "gold" }
 [assignments.organization]
 acme = "gold"
 "a\"b \\ c\u0007" = "gold"
+
+# database, version 9, etag 9, since 2025-01-01T00:00:00Z
+[[overrides]]
+namespace = "shop/eu"
+policy = "calls"
+limit = "hour"
+key = { user = "trial-*" }
+rate = "9/hour"
+
+# database, version 9, etag 9, since 2025-01-01T00:00:00Z
+[[overrides]]
+namespace = "shop/eu"
+policy = "calls"
+limit = "hour"
+key = { user = 'a"b \ c' }
+tokens = 7
+period = "2h"
 "#;
 
 fn tables(file: &Table, kind: &str) -> Vec<Table> {
@@ -59,12 +76,16 @@ fn entries() -> Vec<Entry> {
         plan: "gold".into(),
         meta: None,
     };
+    let of_override = |table: &Table| Entry::Override(override_of(table, meta(Origin::Database, 9)));
+    let overrides = tables(&file, "overrides");
     vec![
         Entry::Plan(plan(&tables(&file, "plans")[0], meta(Origin::Builtin, 0))),
         Entry::Policy(policy(&policies[0], meta(Origin::Database, 7))),
         Entry::Policy(policy(&policies[1], meta(Origin::File, 0))),
         Entry::Assignment(assignment("acme")),
         Entry::Assignment(assignment("a\"b \\ c\u{7}")),
+        of_override(&overrides[0]),
+        of_override(&overrides[1]),
     ]
 }
 
@@ -85,6 +106,8 @@ fn an_entry_is_named_and_told_in_few_words() {
         "policy shop/eu:by-plan",
         "assignment organization=acme",
         "assignment organization=a\"b \\ c\u{7}",
+        "override shop/eu:calls hour of user=trial-*",
+        "override shop/eu:calls hour of user=a\"b \\ c",
     ];
     assert_eq!(named, expected);
     let told: Vec<_> = entries[..3].iter().map(|entry| limits(&entry.fields())).collect();

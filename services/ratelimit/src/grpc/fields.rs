@@ -68,7 +68,7 @@ pub(super) fn of_assignment(assignment: pb::Assignment) -> Table {
 }
 
 /// The fields of an override. What is not set is left to the reader to be missed.
-pub(super) fn of_override(set: pb::Override) -> Table {
+pub fn of_override(set: pb::Override) -> Table {
     let mut table = Table::new();
     for (field, text) in [("namespace", set.namespace), ("policy", set.policy), ("limit", set.limit)] {
         put(&mut table, field, !text.is_empty(), text);
@@ -131,7 +131,7 @@ pub(super) fn assignment(key: &EntryKey, fields: &Table, meta: Option<pb::EntryM
 }
 
 /// The override that fields make.
-pub(super) fn override_of(fields: &Table, meta: Option<pb::EntryMeta>) -> pb::Override {
+pub fn override_of(fields: &Table, meta: Option<pb::EntryMeta>) -> pb::Override {
     let pattern = |(attribute, pattern): (&String, &Value)| pb::r#override::KeyEntry {
         key: attribute.clone(),
         value: pattern.as_str().unwrap_or_default().to_owned(),

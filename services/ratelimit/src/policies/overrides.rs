@@ -56,6 +56,15 @@ pub(super) fn read_override(mut fields: Fields, faults: &mut Faults) -> Override
     entry
 }
 
+/// The fields of an override as those of one in the policy file are told: tokens and a period in place of a rate, and the period in one
+/// of the ways to write it. So what says the same looks the same. Nothing if a field is faulty, or the key is not by the names of attributes.
+pub fn spelt_out(fields: Table) -> Option<Table> {
+    let mut faults = Faults::default();
+    let entry = read_override(Fields::new("", fields), &mut faults);
+    let key = entry.stored_key()?;
+    faults.0.is_empty().then(|| entry.fields(&key))
+}
+
 fn read_numbers(fields: &mut Fields, faults: &mut Faults) -> Option<Numbers> {
     let (has_period, has_burst) = (fields.has("period"), fields.has("burst"));
     let (tokens, period) = match read_rate(fields, "tokens", faults) {

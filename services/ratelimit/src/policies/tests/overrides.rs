@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use super::{limits_met, one, read};
-use crate::policies::parse;
+use crate::policies::{parse, spelt_out};
 
 /// A policy by two attributes that takes its plan from a third.
 const SHOP: &str = "
@@ -227,4 +227,23 @@ fn a_limit_may_be_written_as_a_rate(#[case] limit: &str, #[case] met: &str) {
 fn a_faulty_rate_is_refused(#[case] limit: &str, #[case] fault: &str) {
     let text = one(&format!("key_by = []\nlimits = [{{ name = 'minute', {limit} }}]"));
     assert_eq!(faults(&text), [format!("policies[0].limits[0].{fault}")]);
+}
+
+#[test]
+fn overrides_that_say_the_same_are_spelt_out_the_same() {
+    let told = |key: &str, numbers: &str| {
+        let text = format!("namespace = 'test'\npolicy = 'one'\nlimit = 'minute'\nkey = {key}\n{numbers}");
+        spelt_out(text.parse().expect("TOML"))
+    };
+    let key = "{ user = 'ann', path = '/v1/*' }";
+    let as_rate = told(key, "rate = '60/min'\nburst = 90");
+    let expected = "namespace = 'test'\npolicy = 'one'\nlimit = 'minute'\nkey = { path = '/v1/*', user = 'ann' }\ntokens = 60\nperiod = '1m'\nburst = 90";
+    assert_eq!(as_rate, Some(expected.parse().expect("TOML")));
+    assert_eq!(told(key, "burst = 90\ntokens = 60\nperiod = '60s'"), as_rate);
+    for other in ["tokens = 60\nburst = 90", "rate = '60/min'", "rate = '60/2m'\nburst = 90"] {
+        assert!(told(key, other).is_some() && told(key, other) != as_rate, "{other}");
+    }
+    assert_ne!(told("{ user = 'ann', path = '/v1' }", "rate = '60/min'\nburst = 90"), as_rate);
+    assert_eq!(told("['ann', '/v1/*']", "tokens = 60"), None, "it does not say which attributes");
+    assert_eq!(told(key, "tokens = 0"), None);
 }

@@ -212,7 +212,7 @@ mod tests {
     /// Hashes of which many share a shard, a slot, or everything.
     fn hash_of(key: u16) -> u64 {
         let key = u64::from(key);
-        (key % 3) << 32 | (key % 7) * 500
+        ((key % 3) << 32) | ((key % 7) * 500)
     }
 
     proptest! {

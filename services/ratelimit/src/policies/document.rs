@@ -23,8 +23,15 @@ pub(super) struct Document<'t> {
     pieces: Pieces<'t>,
 }
 
-/// Of lists that are written as `[[name]]`: some elements a piece.
-type Pieces<'t> = BTreeMap<&'static str, Vec<&'t str>>;
+/// Of the lists that are written as `[[name]]`.
+type Pieces<'t> = BTreeMap<&'static str, List<'t>>;
+
+#[derive(Default)]
+struct List<'t> {
+    elements: usize,
+    /// Some elements each.
+    pieces: Vec<&'t str>,
+}
 
 /// What is in pieces is no TOML, or not together with the rest.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,14 +57,15 @@ impl<'t> Document<'t> {
         faults: &mut Faults,
         mut read: impl FnMut(Fields, &mut Faults) -> T,
     ) -> Result<Vec<T>, Unfit> {
-        let Some(pieces) = self.pieces.remove(key) else {
+        let Some(List { elements, pieces }) = self.pieces.remove(key) else {
             let tables = self.root.tables(key, faults).unwrap_or_default();
             return Ok(tables.into_iter().map(|fields| read(fields, faults)).collect());
         };
         if self.root.value(key).is_some() {
             return Err(Unfit);
         }
-        let (mut all, mut count) = (Vec::new(), 0);
+        // What grows step by step is copied, and leaves holes in memory.
+        let (mut all, mut count) = (Vec::with_capacity(elements), 0);
         for piece in pieces {
             let mut tree: Table = piece.parse().map_err(|_| Unfit)?;
             let Some(Value::Array(values)) = tree.remove(key).filter(|_| tree.is_empty()) else {
@@ -76,11 +84,15 @@ impl<'t> Document<'t> {
 /// Cuts a text where elements of [`LISTS`] begin: what is in none of them, and the pieces of each.
 fn cut(text: &str, piece: usize) -> Option<(String, Pieces<'_>)> {
     let (mut rest, mut pieces) = (String::new(), Pieces::new());
-    let mut put = |list: Option<&'static str>, text| match list {
-        Some(list) => pieces.entry(list).or_default().push(text),
+    let mut put = |list: Option<&'static str>, elements, text| match list {
+        Some(list) => {
+            let list = pieces.entry(list).or_default();
+            list.elements += elements;
+            list.pieces.push(text);
+        }
         None => rest.push_str(text),
     };
-    let (mut start, mut list) = (0, None);
+    let (mut start, mut elements, mut list) = (0, 0, None);
     for Header { at, is_list, first, is_whole } in headers(text) {
         let first = first?;
         let known = LISTS.into_iter().find(|known| *known == first);
@@ -92,11 +104,12 @@ fn cut(text: &str, piece: usize) -> Option<(String, Pieces<'_>)> {
             None => None,
         };
         if next != list || at - start >= piece {
-            put(list, &text[start..at]);
-            (start, list) = (at, next);
+            put(list, elements, &text[start..at]);
+            (start, elements, list) = (at, 0, next);
         }
+        elements += 1;
     }
-    put(list, &text[start..]);
+    put(list, elements, &text[start..]);
     Some((rest, pieces))
 }
 

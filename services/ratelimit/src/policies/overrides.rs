@@ -1,7 +1,11 @@
 //! Overrides as they are written, and what they say of the policies.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    hash::Hash,
+};
 
+use siphasher::sip128::{Hasher128, SipHasher24};
 use toml::{Table, Value};
 
 use super::{
@@ -227,24 +231,28 @@ fn in_order(
 
 /// Puts the overrides of layers into a set, those of a later one in place of those of an earlier one with the same target. Within a layer
 /// targets must differ. Gives nothing if there is any fault.
-pub(super) fn apply(set: PolicySet, layers: &[&[&OverrideEntry]], faults: &mut Faults) -> Option<PolicySet> {
-    let (mut places, mut changes) = (Vec::new(), Vec::new());
+pub(super) fn apply(
+    mut set: PolicySet,
+    layers: &[&[&OverrideEntry]],
+    faults: &mut Faults,
+) -> Option<PolicySet> {
     for entries in layers {
-        let mut targets = HashSet::new();
-        for entry in *entries {
-            let Some(resolved) = entry.resolve(&set, faults) else { continue };
-            if !targets.insert(resolved.target.clone()) {
+        // There may be very many: each is put in as soon as it is known, and nothing but a number is kept of its target.
+        let (mut targets, mut places) = (HashSet::new(), Vec::new());
+        let changes = entries.iter().filter_map(|entry| {
+            let resolved = entry.resolve(&set, faults)?;
+            let mut hasher = SipHasher24::new();
+            resolved.target.hash(&mut hasher);
+            if !targets.insert(hasher.finish128().as_u128()) {
                 faults.add(entry.path.as_str(), "there is already an override of this limit for this key");
-                continue;
+                return None;
             }
-            places.push(*entry);
-            changes.push(OverrideChange::Set(resolved));
-        }
+            places.push(entry);
+            Some(OverrideChange::Set(resolved))
+        });
+        let (next, found) = set.with_overrides(changes);
+        found.into_iter().for_each(|fault| places[fault.index].note(&fault, faults));
+        set = next;
     }
-    if changes.is_empty() && faults.0.is_empty() {
-        return Some(set);
-    }
-    let (set, found) = set.with_overrides(changes);
-    found.into_iter().for_each(|fault| places[fault.index].note(&fault, faults));
     faults.0.is_empty().then_some(set)
 }

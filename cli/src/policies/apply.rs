@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use self::{
     change::{Act, Change, Pending, changes},
-    step::steps,
+    step::{Step, steps},
     wanted::{Fault, Wanted},
 };
 use super::{
@@ -102,21 +102,15 @@ pub(super) async fn run(args: ApplyArgs) -> anyhow::Result<ExitCode> {
     let pending: Vec<_> = changes.iter().filter(|change| change.act != Act::Nothing).collect();
     let mut made = 0;
     for step in steps(pending.iter().copied()) {
-        let left = || {
-            format!(
-                "{made} of {} made; {} and what comes after it are not",
-                count(pending.len(), "change", "changes"),
-                step.first().entry.key()
-            )
-        };
+        let left = |is_known| left(&step, made, pending.len(), is_known);
         match step.attempt(&mut client, false).await {
             Ok(Ok(())) => made += step.len(),
             Ok(Err(faults)) => {
                 faults.iter().for_each(|fault| anstream::eprintln!("{name}: {fault}"));
-                anstream::eprintln!("{}", left());
+                anstream::eprintln!("{}", left(true));
                 return Ok(ExitCode::FAILURE);
             }
-            Err(error) => return Err(error.context(left())),
+            Err(error) => return Err(error.context(left(false))),
         }
     }
     anstream::eprintln!("{created} created, {updated} updated, {unchanged} unchanged");
@@ -139,6 +133,22 @@ async fn known(client: &mut Client, wanted: &Wanted) -> anyhow::Result<Vec<Entry
         }
     }
     Ok(entries)
+}
+
+/// What was made of all changes before this step, and what became of this one: whether that is known.
+fn left(step: &Step<'_>, made: usize, all: usize, is_known: bool) -> String {
+    let all = count(all, "change", "changes");
+    let first = step.first().entry.key();
+    if is_known {
+        return format!("{made} of {all} made; {first} and what comes after it are not");
+    }
+    let more = match step.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {} with it", count(more, "more override", "more overrides")),
+    };
+    format!(
+        "{made} of {all} made; whether {first}{more} is made is not known, what comes after is not; apply the file again"
+    )
 }
 
 fn refused(name: &str, faults: &[Fault]) -> ExitCode {
@@ -191,5 +201,41 @@ impl ChangeShown {
             Act::Nothing => (Vec::new(), Vec::new()),
         };
         Self { entry: change.entry.key().to_string(), change: change.act.word(), removed, added }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_proto::ratelimit::v1::Override;
+
+    use super::*;
+
+    #[test]
+    fn what_became_of_the_changes_is_told_as_far_as_it_is_known() {
+        let of_override = |at: usize| Change {
+            path: format!("overrides[{at}]"),
+            entry: Entry::Override(Override {
+                namespace: "shop".into(),
+                policy: "calls".into(),
+                limit: format!("limit{at}"),
+                ..Override::default()
+            }),
+            before: None,
+            act: Act::Create,
+        };
+        let changes: Vec<_> = (0..3).map(of_override).collect();
+        let (all, one) = (steps(&changes), steps(&changes[2..]));
+        let key = changes[0].entry.key();
+        assert_eq!(
+            left(&all[0], 4, 7, true),
+            format!("4 of 7 changes made; {key} and what comes after it are not")
+        );
+        let told = left(&all[0], 4, 7, false);
+        assert!(
+            told.contains(&format!("whether {key} and 2 more overrides with it is made is not known")),
+            "{told}"
+        );
+        let told = left(&one[0], 0, 1, false);
+        assert!(told.contains(&format!("whether {} is made is not known", changes[2].entry.key())), "{told}");
     }
 }

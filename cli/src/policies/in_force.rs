@@ -28,7 +28,7 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
-        Ok(RateLimitServiceClient::new(client::connect(&self.addr).await?))
+        Ok(RateLimitServiceClient::new(client::connect_for_changes(&self.addr).await?))
     }
 }
 

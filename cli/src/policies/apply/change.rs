@@ -27,7 +27,7 @@ pub(super) struct Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Act {
     Create,
-    /// Only if it is still what it was compared with.
+    /// Only if it is still what it was compared with; of an override, which has no condition, whatever it is now.
     Update {
         etag: String,
     },

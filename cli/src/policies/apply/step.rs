@@ -7,6 +7,7 @@ use tidegate_proto::ratelimit::v1::{
     CreatePlanRequest, CreatePolicyRequest, Override, SetAssignmentRequest, SetOverridesRequest,
     UpdatePlanRequest, UpdatePolicyRequest,
 };
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::{
@@ -114,13 +115,13 @@ impl<'c> Step<'c> {
         };
         match answer {
             Ok(()) => Ok(Ok(())),
-            Err(status) if client::reason(&status).is_some() => Ok(Err(self.faults(&status))),
+            Err(status) if is_refusal(&status) => Ok(Err(self.faults(&status))),
             Err(status) => Err(client::explain(&status)),
         }
     }
 
     /// What the service finds wrong, where it stands in the file.
-    fn faults(&self, status: &tonic::Status) -> Vec<Fault> {
+    fn faults(&self, status: &Status) -> Vec<Fault> {
         let reason = client::reason(status).unwrap_or_default();
         let details = status.get_error_details();
         let violations = details.bad_request().map(|bad| &bad.field_violations[..]).unwrap_or_default();
@@ -156,6 +157,12 @@ impl<'c> Step<'c> {
         };
         (rest.is_empty() || rest.starts_with('.')).then(|| format!("{}{rest}", change.path))
     }
+}
+
+/// Whether the service says that it did nothing. A database that did not answer it in time may have done what it was asked for.
+fn is_refusal(status: &Status) -> bool {
+    let is_open = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled, Code::Internal, Code::Unknown];
+    client::reason(status).is_some() && !is_open.contains(&status.code())
 }
 
 fn overridden(change: &Change) -> Option<&Override> {

@@ -37,6 +37,9 @@ use super::{Bundle, Limit, LimitError, LimitSpec, Pattern, Period, Plan, Policy,
 /// The most shapes of patterns among the overrides of one policy, since each costs every check a look-up.
 const MAX_SHAPES: usize = 64;
 
+/// So many shapes are searched at the same time.
+const AT_ONCE: usize = 4;
+
 /// Other numbers for one limit of the subjects that match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
@@ -262,13 +265,15 @@ impl PolicyOverrides {
         let values: SmallVec<[&str; 8]> = policy.key_values(attributes).collect();
         let mut variants = SmallVec::<[&Variant; 4]>::new();
         let mut covered = 0;
-        let searches: SmallVec<[_; 4]> = self.shapes.iter().map(|shape| shape.search(&values)).collect();
-        let found = self.shapes.iter().zip(searches);
-        for Entry { says, .. } in found.filter_map(|(shape, search)| shape.finish(search?, &values)) {
-            // One whose limits are all replaced by more specific ones has no say, and makes no combination of its own.
-            if says.touches & !covered != 0 {
-                covered |= says.covers;
-                variants.push(says);
+        for shapes in self.shapes.chunks(AT_ONCE) {
+            let searches: SmallVec<[_; AT_ONCE]> = shapes.iter().map(|shape| shape.search(&values)).collect();
+            let found = shapes.iter().zip(searches);
+            for Entry { says, .. } in found.filter_map(|(shape, search)| shape.finish(search?, &values)) {
+                // One whose limits are all replaced by more specific ones has no say, and makes no combination of its own.
+                if says.touches & !covered != 0 {
+                    covered |= says.covers;
+                    variants.push(says);
+                }
             }
         }
         let made = match variants[..] {

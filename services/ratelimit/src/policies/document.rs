@@ -180,6 +180,11 @@ mod tests {
     #[case::nothing_but_a_list("[[plans]]\n[[plans]]\nname = 'p'\n[[plans]]")]
     #[case::a_list_that_nobody_knows("[[rules]]\na = 1\n[[policies]]\n[rules.b]\n")]
     #[case::lists_that_are_no_sections("plans = [{ name = 'a' }, 3]\n[[overrides]]\n[namespaces.'a.b']\n")]
+    #[case::a_mark_of_the_byte_order("\u{feff}[[plans]]\nname = 'p'\n[[plans]]\n")]
+    #[case::an_indented_header("  [[plans]]\n  name = 'p'\n\t[[ plans ]] # q\n\tname = 'q'")]
+    #[case::a_table_of_several_lines(
+        "[[policies]]\nplan = {\n  attribute = 'a',\n\n  default = [\n['x']],\n}\n[[policies]]\n"
+    )]
     #[case::lines_of_windows(
         "[[plans]]\r\nname = 'p'\r\n[[plans]]\r\nname = 'q'\r\n[assignments.a]\r\nb = 'p'\r\n"
     )]

@@ -285,7 +285,7 @@ impl Layers {
             }
             Kind::Override => {
                 let entry = &file.overrides[position];
-                entry.fields(key)
+                entry.fields(key, self.built.as_ref().and_then(|set| entry.policy_in(set)))
             }
         };
         if key.kind == Kind::Policy {

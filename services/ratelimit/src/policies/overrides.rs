@@ -66,7 +66,7 @@ pub fn spelt_out(fields: Table) -> Option<Table> {
     let mut faults = Faults::default();
     let entry = read_override(Fields::new("", fields), &mut faults);
     let key = entry.stored_key()?;
-    faults.0.is_empty().then(|| entry.fields(&key))
+    faults.0.is_empty().then(|| entry.fields(&key, None))
 }
 
 fn read_numbers(fields: &mut Fields, faults: &mut Faults) -> Option<Numbers> {
@@ -180,15 +180,17 @@ impl OverrideEntry {
         set.namespace(self.namespace.as_deref()?)?.policy(self.policy.as_deref()?)
     }
 
-    /// Its fields, as they would be written over the API, where it is found by `key`.
-    pub(super) fn fields(&self, key: &EntryKey) -> Table {
+    /// Its fields, as they would be written over the API, where it is found by `key`. Patterns in the order of the policy's key have names by
+    /// that of `policy`, if they cannot be read in `key`.
+    pub(super) fn fields(&self, key: &EntryKey, policy: Option<&Policy>) -> Table {
         let mut table = Table::new();
         for (field, value) in
             [("namespace", &self.namespace), ("policy", &self.policy), ("limit", &self.limit)]
         {
             table.insert(field.to_owned(), value.as_deref().unwrap_or_default().into());
         }
-        let own = || self.key_by_names(&[]).unwrap_or_default();
+        let key_by = policy.map_or(&[][..], |policy| &policy.key_by);
+        let own = || self.key_by_names(key_by).unwrap_or_default();
         let key = key.override_key().unwrap_or_else(own).into_iter();
         let key: Table = key.map(|(attribute, pattern)| (attribute, pattern.into())).collect();
         table.insert("key".to_owned(), key.into());

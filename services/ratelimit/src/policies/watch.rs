@@ -79,9 +79,9 @@ struct Watched {
     metrics: WatchMetrics,
     /// So that each fault is told once.
     seen: Seen,
-    /// As it was when it was looked at last without a change having been told.
+    /// As it was when it was looked at last, unless a change was told since.
     stamp: Option<Stamp>,
-    /// Whether it was read since, a while after it had become so.
+    /// Whether it was read a while after it had become so.
     is_settled: bool,
 }
 
@@ -95,8 +95,9 @@ struct Stamp {
 }
 
 impl Stamp {
+    /// Of the file as it is opened: where files come over a network, whoever does not open one may be told how it was a minute ago.
     fn of(path: &Path) -> Option<Self> {
-        let data = fs::metadata(path).ok()?;
+        let data = fs::File::open(path).and_then(|file| file.metadata()).ok()?;
         Some(Self {
             file: (data.dev(), data.ino()),
             length: data.size(),
@@ -136,7 +137,7 @@ impl Watched {
                 _ = poll.tick() => Self::look_unless_settled,
                 Some(()) = changes.recv() => {
                     settle(&mut changes).await;
-                    Self::look
+                    Self::look_after_change
                 }
             };
             // Reading and indexing a large file takes longer than a runtime thread may be held.
@@ -161,7 +162,13 @@ impl Watched {
         if is_same && self.is_settled {
             return;
         }
-        (self.stamp, self.is_settled) = (stamp, is_same);
+        self.look();
+        self.stamp = stamp;
+        self.is_settled = is_same && matches!(self.seen, Seen::Text(_));
+    }
+
+    fn look_after_change(&mut self) {
+        self.stamp = None;
         self.look();
     }
 

@@ -1,6 +1,5 @@
 use tidegate_chassis::error::{Violations, status};
 use tidegate_proto::ratelimit::v1::{Assignment, r#override::KeyEntry};
-use tonic::Code;
 
 use super::*;
 
@@ -69,4 +68,14 @@ fn what_the_service_finds_wrong_is_told_where_it_stands_in_the_file() {
         "overrides[5] (override shop:calls minute of user=0005 and 3 more overrides)"
     );
     assert!(refused[0].description.contains("apply the file again"), "{}", refused[0].description);
+}
+
+#[test]
+fn what_a_service_did_that_does_not_know_is_not_known() {
+    let of = |code, reason| is_refusal(&status(code, reason, "it said so", None));
+    assert!(of(Code::InvalidArgument, "INVALID_REQUEST"));
+    assert!(of(Code::Aborted, "CONCURRENT_CHANGES"));
+    assert!(!of(Code::Unavailable, "DATABASE_UNAVAILABLE"));
+    assert!(!is_refusal(&Status::cancelled("Timeout expired")));
+    assert!(!is_refusal(&Status::invalid_argument("said by somebody on the way")));
 }

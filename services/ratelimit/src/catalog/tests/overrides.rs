@@ -207,6 +207,19 @@ fn a_long_key_has_a_short_name_of_its_own() {
     assert_eq!(key("p", "a\"b").name, r#"p/hour/{"organization":"a\"b"}"#);
 }
 
+#[test]
+fn a_long_key_in_the_order_of_the_policy_is_told_by_the_names_of_attributes() {
+    let long = "x".repeat(500);
+    let text = format!(
+        "[[policies]]\nname = 'p'\nnamespace = 'test'\nkey_by = ['organization']\n\
+         limits = [{{ name = 'hour', limit = 10, period = '1h' }}]\n\
+         [[overrides]]\nnamespace = 'test'\npolicy = 'p'\nlimit = 'hour'\nkey = ['{long}']\ntokens = 7\n"
+    );
+    let layers = Layers::of_text(&text, "policies.toml", 1).expect("it has no fault");
+    let listed = layers.get(&key("p", &long)).expect("it is in force");
+    assert_eq!(listed.fields["key"]["organization"].as_str(), Some(&*long));
+}
+
 /// What is done to layers.
 #[derive(Clone, Debug)]
 enum Step {

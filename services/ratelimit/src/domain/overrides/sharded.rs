@@ -7,7 +7,7 @@ use std::{
 
 use hashbrown::DefaultHashBuilder;
 
-/// Slots of a shard at most: a shard is what a change has to copy.
+/// Slots of a shard, unless hashes are very much alike: a shard is what a change has to copy.
 const MOST_SLOTS: usize = 512;
 
 /// A set in shards, each an open-addressed table with linear probing. Copies share what they hold.
@@ -17,7 +17,7 @@ const MOST_SLOTS: usize = 512;
 #[derive(Clone, Debug)]
 pub(super) struct Sharded<T> {
     hasher: DefaultHashBuilder,
-    /// A power of two of them, all with the same power of two of slots, at least one of which is free.
+    /// A power of two of them, all with the same power of two of slots. Half of all slots are free, and one in each shard.
     shards: Vec<Arc<[Slot<T>]>>,
     len: usize,
 }
@@ -131,7 +131,12 @@ impl<T: Clone> Sharded<T> {
     /// Takes out what `keep` does not want, if the next item would make the set grow.
     pub(super) fn retain_if_full(&mut self, keep: impl Fn(&T) -> bool) {
         if self.is_full() {
+            let before = self.len;
             self.rebuild(self.shards.len(), self.slots(), keep);
+            // Or every few items would make everything be filed again.
+            if 8 * self.len > 7 * before {
+                self.grow();
+            }
         }
     }
 
@@ -148,7 +153,10 @@ impl<T: Clone> Sharded<T> {
 
     fn grow(&mut self) {
         let (shards, slots) = (self.shards.len(), self.slots());
-        let (shards, slots) = if slots < MOST_SLOTS { (shards, 2 * slots) } else { (2 * shards, slots) };
+        // More shards do not part hashes that are alike, however many there are.
+        let is_uneven = 8 * self.len < shards * slots;
+        let larger_shards = slots < MOST_SLOTS || is_uneven;
+        let (shards, slots) = if larger_shards { (shards, 2 * slots) } else { (2 * shards, slots) };
         self.rebuild(shards, slots, |_| true);
     }
 
@@ -246,6 +254,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn hashes_may_be_alike() {
+        let mut set = Sharded::default();
+        (0..600).for_each(|key: u64| set.insert(7, key));
+        (0..600).for_each(|key: u64| set.insert(key << 40, key));
+        let found = |hash, key| set.search(hash).finish(|other| *other == key).copied();
+        assert!((0..600).all(|key| found(7, key) == Some(key) && found(key << 40, key) == Some(key)));
+        assert!(set.slots() * set.shards.len() <= 1 << 16);
+    }
+
+    #[test]
+    fn a_sweep_that_frees_little_makes_it_grow() {
+        let mut set = Sharded::default();
+        (0..256).for_each(|key: u64| set.insert(key, key));
+        let full = set.slots() * set.shards.len();
+        set.retain_if_full(|key| *key > 0);
+        assert_eq!((set.iter().count(), set.slots() * set.shards.len()), (255, 2 * full));
     }
 
     #[test]

@@ -76,28 +76,51 @@ fn a_new_content_is_put_in_force_with_the_next_version() {
     assert!(watching.tells(VALID) && watching.tells(&reloads("applied", 1)));
 }
 
+/// Whether the file was read in each of three looks, one after the other.
+fn reads(watched: &mut Watched) -> [bool; 3] {
+    [(); 3].map(|()| {
+        let seen = std::mem::replace(&mut watched.seen, Seen::Text(0));
+        watched.look_unless_settled();
+        let is_read = watched.seen != Seen::Text(0);
+        if !is_read {
+            watched.seen = seen;
+        }
+        is_read
+    })
+}
+
 #[test]
 fn a_file_that_rests_is_read_twice_and_any_change_makes_it_be_read() {
     let watching = Watching::new("cost > 1");
     let mut watched = watching.watched();
-    let is_settled_after_looks = |watched: &mut Watched| {
-        [(); 3].map(|()| {
-            watched.look_unless_settled();
-            watched.is_settled
-        })
-    };
-    assert_eq!(is_settled_after_looks(&mut watched), [false, true, true]);
-    fs::write(watching.path(), text("cost > 2")).expect("written");
-    assert_eq!(is_settled_after_looks(&mut watched), [false, true, true]);
-    assert_eq!(watching.in_force(), ("cost > 2".to_owned(), 2));
+    assert_eq!(reads(&mut watched), [true, true, false]);
+    fs::write(watching.path(), text("cost > 22")).expect("written");
+    assert_eq!(reads(&mut watched), [true, true, false]);
+    assert_eq!(watching.in_force().0, "cost > 22");
     let other = watching.folder.path().join("other.toml");
-    fs::write(&other, text("cost > 3")).expect("written");
+    fs::write(&other, text("cost > 33")).expect("written");
     fs::rename(other, watching.path()).expect("moved");
-    assert_eq!(is_settled_after_looks(&mut watched), [false, true, true]);
-    assert_eq!(watching.in_force(), ("cost > 3".to_owned(), 3));
-    fs::remove_file(watching.path()).expect("removed");
-    assert_eq!(is_settled_after_looks(&mut watched), [false, false, false]);
-    assert!(watching.tells(&reloads("unreadable", 1)));
+    assert_eq!(reads(&mut watched), [true, true, false]);
+    assert_eq!(watching.in_force().0, "cost > 33");
+    watched.look_after_change();
+    assert_eq!(reads(&mut watched), [true, true, false], "a change was told");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_read_as_soon_as_it_can() {
+    let watching = Watching::new("cost > 1");
+    let mut watched = watching.watched();
+    let aside = watching.folder.path().join("aside.toml");
+    fs::rename(watching.path(), &aside).expect("moved");
+    // It can be opened, not read.
+    fs::create_dir(watching.path()).expect("made");
+    assert_eq!(reads(&mut watched), [true, true, true]);
+    fs::remove_dir(watching.path()).expect("removed");
+    assert_eq!(reads(&mut watched), [true, true, true]);
+    fs::write(aside.as_path(), text("cost > 22")).expect("written");
+    fs::rename(aside, watching.path()).expect("moved");
+    assert_eq!(reads(&mut watched), [true, true, false]);
+    assert_eq!(watching.in_force().0, "cost > 22");
 }
 
 #[test]

@@ -57,6 +57,22 @@ pub mod envoy {
     }
 }
 
+/// The keys service.
+pub mod keys {
+    /// Version 1.
+    #[expect(
+        missing_docs,
+        unused_qualifications,
+        clippy::all,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "generated code"
+    )]
+    pub mod v1 {
+        include!("generated/tidegate.keys.v1.rs");
+    }
+}
+
 /// The rate-limit service.
 pub mod ratelimit {
     /// Version 1.

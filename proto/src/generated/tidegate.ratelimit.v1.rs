@@ -1258,6 +1258,20 @@ pub struct CheckRequest {
     /// namespace and for the subject that the first matching policy counts.
     #[prost(string, tag = "5")]
     pub idempotency_key: ::prost::alloc::string::String,
+    /// The API key that the request came with; empty means none. It is accepted or denied in the same decision as the limits, and gives the
+    /// check these attributes, whatever the caller says of them: `organization`, `plan`, `api_key` (the lineage of the key) and
+    /// `environment`. Limits of the key itself and the monthly quota of its organization are decided with those of policies. At most 512
+    /// bytes; a longer one is nobody's.
+    #[prost(string, tag = "6")]
+    pub api_key: ::prost::alloc::string::String,
+    /// From where the request came, for API keys that may be used from some networks only: an address, as "203.0.113.7".
+    #[prost(string, tag = "7")]
+    pub client_ip: ::prost::alloc::string::String,
+    /// Scopes that the API key must have: names, `and`, `or` and parentheses, as "invoices:read and (invoices:write or admin)"; names that
+    /// follow each other are joined by `and`. A key that has "invoices:*" has every scope that begins with "invoices:". At most 1,024
+    /// bytes, and 64 names; empty means none.
+    #[prost(string, tag = "8")]
+    pub required_scopes: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `CheckRequest`.
 pub mod check_request {
@@ -1305,6 +1319,54 @@ pub struct CheckResponse {
     /// answer is `replayed`, it is the lease that was taken then; absent if that has ended.
     #[prost(message, optional, tag = "9")]
     pub lease: ::core::option::Option<Lease>,
+    /// Whose the API key is. Absent if the check names none, or nobody has it.
+    #[prost(message, optional, tag = "10")]
+    pub key: ::core::option::Option<KeyIdentity>,
+}
+/// Whose an API key is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct KeyIdentity {
+    /// Id of the key: a UUIDv7.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// What the key has in common with those it was rotated from and to.
+    #[prost(string, tag = "2")]
+    pub lineage_id: ::prost::alloc::string::String,
+    /// Its name.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// "live" or "test".
+    #[prost(string, tag = "4")]
+    pub environment: ::prost::alloc::string::String,
+    /// What it may do.
+    #[prost(string, repeated, tag = "5")]
+    pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// When it expires, Unix milliseconds; 0 for never.
+    #[prost(uint64, tag = "6")]
+    pub expires_at_ms: u64,
+    /// What its owner remembers of it.
+    #[prost(message, repeated, tag = "7")]
+    pub metadata: ::prost::alloc::vec::Vec<key_identity::MetadataEntry>,
+    /// Its organization.
+    #[prost(string, tag = "8")]
+    pub organization_id: ::prost::alloc::string::String,
+    /// Name of the organization.
+    #[prost(string, tag = "9")]
+    pub organization_name: ::prost::alloc::string::String,
+    /// Plan of the organization.
+    #[prost(string, tag = "10")]
+    pub plan: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `KeyIdentity`.
+pub mod key_identity {
+    /// One entry of the map; the last of a repeated key counts.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct MetadataEntry {
+        #[prost(string, tag = "1")]
+        pub key: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub value: ::prost::alloc::string::String,
+    }
 }
 /// Places of concurrency limits that somebody holds.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1444,6 +1506,23 @@ pub struct FieldViolation {
     /// What is wrong with it.
     #[prost(string, tag = "2")]
     pub description: ::prost::alloc::string::String,
+}
+/// What has changed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FenceOrganizationRequest {
+    /// The organization: a UUIDv7.
+    #[prost(string, tag = "1")]
+    pub organization_id: ::prost::alloc::string::String,
+    /// Its generation from now on.
+    #[prost(uint64, tag = "2")]
+    pub generation: u64,
+}
+/// Where it is known.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FenceOrganizationResponse {
+    /// Whether it is known to the shared store, and so to every replica; not if counters live in the memory of each replica.
+    #[prost(bool, tag = "1")]
+    pub shared: bool,
 }
 /// What to look at.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1816,6 +1895,20 @@ pub enum Code {
     /// Denied by a concurrency limit: too many leases are held. One may be released at any time; they
     /// have expired after `retry_after_ms`.
     ConcurrencyExceeded = 5,
+    /// Denied: nobody has the API key.
+    KeyNotFound = 6,
+    /// Denied: the API key was revoked, or rotated.
+    KeyRevoked = 7,
+    /// Denied: the time of the API key is over.
+    KeyExpired = 8,
+    /// Denied: the API key is switched off.
+    KeyDisabled = 9,
+    /// Denied: the API key may not be used from `client_ip`, or that is not known.
+    IpForbidden = 10,
+    /// Denied: the API key has not the scopes that are required.
+    ScopeMissing = 11,
+    /// Denied: the organization of the API key is suspended.
+    OrganizationSuspended = 12,
 }
 impl Code {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1830,6 +1923,13 @@ impl Code {
             Self::QuotaExceeded => "CODE_QUOTA_EXCEEDED",
             Self::StoreUnavailable => "CODE_STORE_UNAVAILABLE",
             Self::ConcurrencyExceeded => "CODE_CONCURRENCY_EXCEEDED",
+            Self::KeyNotFound => "CODE_KEY_NOT_FOUND",
+            Self::KeyRevoked => "CODE_KEY_REVOKED",
+            Self::KeyExpired => "CODE_KEY_EXPIRED",
+            Self::KeyDisabled => "CODE_KEY_DISABLED",
+            Self::IpForbidden => "CODE_IP_FORBIDDEN",
+            Self::ScopeMissing => "CODE_SCOPE_MISSING",
+            Self::OrganizationSuspended => "CODE_ORGANIZATION_SUSPENDED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1841,6 +1941,13 @@ impl Code {
             "CODE_QUOTA_EXCEEDED" => Some(Self::QuotaExceeded),
             "CODE_STORE_UNAVAILABLE" => Some(Self::StoreUnavailable),
             "CODE_CONCURRENCY_EXCEEDED" => Some(Self::ConcurrencyExceeded),
+            "CODE_KEY_NOT_FOUND" => Some(Self::KeyNotFound),
+            "CODE_KEY_REVOKED" => Some(Self::KeyRevoked),
+            "CODE_KEY_EXPIRED" => Some(Self::KeyExpired),
+            "CODE_KEY_DISABLED" => Some(Self::KeyDisabled),
+            "CODE_IP_FORBIDDEN" => Some(Self::IpForbidden),
+            "CODE_SCOPE_MISSING" => Some(Self::ScopeMissing),
+            "CODE_ORGANIZATION_SUSPENDED" => Some(Self::OrganizationSuspended),
             _ => None,
         }
     }
@@ -3022,6 +3129,41 @@ pub mod rate_limit_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Makes a change of an organization or its API keys take effect on the next check, on every replica that counts in the same
+        /// store: what a replica remembers of a generation below this one is asked again before it is acted on. A fence never goes
+        /// back. The keys service calls it after each such change, before it answers.
+        ///
+        /// Errors: INVALID_REQUEST, STORE_UNAVAILABLE: the replica that was asked knows, the others learn it from the feed of the keys
+        /// service.
+        pub async fn fence_organization(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FenceOrganizationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FenceOrganizationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidegate.ratelimit.v1.RateLimitService/FenceOrganization",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tidegate.ratelimit.v1.RateLimitService",
+                        "FenceOrganization",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3350,6 +3492,19 @@ pub mod rate_limit_service_server {
             request: tonic::Request<super::ListOverridesRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListOverridesResponse>,
+            tonic::Status,
+        >;
+        /// Makes a change of an organization or its API keys take effect on the next check, on every replica that counts in the same
+        /// store: what a replica remembers of a generation below this one is asked again before it is acted on. A fence never goes
+        /// back. The keys service calls it after each such change, before it answers.
+        ///
+        /// Errors: INVALID_REQUEST, STORE_UNAVAILABLE: the replica that was asked knows, the others learn it from the feed of the keys
+        /// service.
+        async fn fence_organization(
+            &self,
+            request: tonic::Request<super::FenceOrganizationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FenceOrganizationResponse>,
             tonic::Status,
         >;
     }
@@ -4834,6 +4989,52 @@ pub mod rate_limit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListOverridesSvc(inner);
+                        let codec = crate::codec::ServerCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidegate.ratelimit.v1.RateLimitService/FenceOrganization" => {
+                    #[allow(non_camel_case_types)]
+                    struct FenceOrganizationSvc<T: RateLimitService>(pub Arc<T>);
+                    impl<
+                        T: RateLimitService,
+                    > tonic::server::UnaryService<super::FenceOrganizationRequest>
+                    for FenceOrganizationSvc<T> {
+                        type Response = super::FenceOrganizationResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FenceOrganizationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RateLimitService>::fence_organization(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FenceOrganizationSvc(inner);
                         let codec = crate::codec::ServerCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -23,6 +23,7 @@
 //! ```
 
 mod accept;
+pub mod auth;
 pub mod breaker;
 pub mod clock;
 pub mod config;

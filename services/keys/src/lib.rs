@@ -1,0 +1,7 @@
+//! The keys service: organizations, who belongs to them, and API keys.
+//!
+//! `grpc` translates, the use cases decide what becomes of rows, `domain` is what the rows mean, `store` keeps them. Arrows run
+//! `main → service → grpc → use cases → domain ← store`.
+
+pub mod domain;
+pub mod store;

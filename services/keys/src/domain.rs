@@ -15,7 +15,7 @@ mod user;
 pub use self::{
     api_key::{ApiKey, Environment, KeyLimit, KeySecret, RevokeReason},
     credits::{CreditAccount, LedgerEntry, LedgerKind},
-    event::{Action, Event, Outcome},
+    event::{Action, ActorType, Event, Outcome, ResourceType},
     id::{FamilyId, InvitationId, KeyId, LineageId, OrganizationId, ServiceTokenId, UserId},
     organization::{Invitation, Membership, Organization, OrganizationStatus},
     session::{EndReason, PasswordReset, RefreshFamily, RefreshToken},

@@ -29,8 +29,9 @@ pub trait KeysStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Conflict`] if a row is not there in the version that is named, or one of version 0 is there already;
-    /// [`StoreError::Taken`] if a value that no two rows may have is there. After `Unavailable` it may have been written.
+    /// [`StoreError::Conflict`] if a row is not there in the version that is named, or one of version 0 is there already, or what a
+    /// row belongs to is not there; [`StoreError::Taken`] if a value that no two rows may have is there, and of an idempotency key before
+    /// anything else. After `Unavailable` it may have been written.
     async fn write(&self, write: &Write) -> Result<u64, StoreError>;
 
     /// An organization.
@@ -118,12 +119,8 @@ pub trait KeysStore: Send + Sync + 'static {
     /// All hashes by which keys are found, in their order; the first `limit` after the cursor.
     async fn key_hashes(&self, after: Option<[u8; 32]>, limit: u32) -> Result<Vec<[u8; 32]>, StoreError>;
     /// Keys of all organizations that expire before `before_us` and were not announced, revoked or expired (at `now_us`).
-    async fn expiring_keys(
-        &self,
-        now_us: u64,
-        before_us: u64,
-        limit: u32,
-    ) -> Result<Vec<ApiKey>, StoreError>;
+    async fn expiring_keys(&self, now_us: u64, before_us: u64, limit: u32)
+    -> Result<Vec<ApiKey>, StoreError>;
 
     /// How a key was used from one day (`YYYY-MM-DD`) to another, both included: by day, then outcome.
     async fn usage(
@@ -149,11 +146,13 @@ pub trait KeysStore: Send + Sync + 'static {
         organization: OrganizationId,
         id: Uuid,
     ) -> Result<Option<LedgerEntry>, StoreError>;
-    /// The movements of a lineage, in the order of time, then id.
+    /// The movements of a lineage, in the order of time, then id; the first `limit` after the cursor.
     async fn ledger(
         &self,
         organization: OrganizationId,
         lineage: LineageId,
+        after: Option<(u64, Uuid)>,
+        limit: u32,
     ) -> Result<Vec<LedgerEntry>, StoreError>;
 
     /// A service token.
@@ -171,7 +170,7 @@ pub trait KeysStore: Send + Sync + 'static {
     /// All keys that sign tokens, the newest first.
     async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError>;
 
-    /// What was answered to a request with an idempotency key, unless that is over at `now_us`.
+    /// What was answered to a request with an idempotency key, unless that is over at `now_us`; then the key is free again.
     async fn idempotent(
         &self,
         caller: &str,
@@ -181,8 +180,8 @@ pub trait KeysStore: Send + Sync + 'static {
 
     /// The revision of the feed now: 0 at first.
     async fn revision(&self) -> Result<u64, StoreError>;
-    /// What the feed says after a revision, in order; at most `limit` entries, but those of one revision all or none. And the oldest
-    /// revision after which the feed is still complete.
+    /// What the feed says after a revision, in order: at most `limit` entries, but those of one revision all or none, and those of
+    /// the first even if they are more. And the oldest revision after which the feed is still complete.
     async fn feed(&self, after: u64, limit: u32) -> Result<Feed, StoreError>;
     /// Waits until the store tells that the feed has grown. It may tell too often, or never: so it is asked as well, now and then.
     async fn pushed(&self);
@@ -203,7 +202,8 @@ pub trait KeysStore: Send + Sync + 'static {
 /// What is to become of the database, as one transaction.
 #[derive(Clone, Debug, Default)]
 pub struct Write {
-    /// When it is done: Unix microseconds, for the feed and as times of change.
+    /// When it is done: Unix microseconds. For the feed, for what is over by then, and as [`ApiKey::changed_us`],
+    /// [`Organization::changed_us`] and [`User::changed_us`], whatever the rows themselves say.
     pub at_us: u64,
     /// Rows, in an order in which each may refer to those before it.
     pub changes: Vec<Change>,

@@ -18,10 +18,10 @@ pub struct Event {
     pub outcome: Outcome,
     /// Who did it: id of an account, name of a service; empty if nobody is known.
     pub actor: String,
-    /// `user`, `service`, `system` or `anonymous`.
-    pub actor_type: &'static str,
-    /// To what: its type, as `api_key`.
-    pub resource_type: &'static str,
+    /// What it is that did it.
+    pub actor_type: ActorType,
+    /// To what: its type.
+    pub resource_type: ResourceType,
     /// To what: its id.
     pub resource_id: String,
     /// From where, if it is known.
@@ -36,26 +36,15 @@ pub struct Event {
     pub at_us: u64,
 }
 
-/// What came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was done.
-    Success,
-    /// It failed, as a login with a wrong password.
-    Failure,
-    /// It was refused.
-    Denied,
-}
-
-macro_rules! actions {
-    ($($(#[$doc:meta])* $name:ident = $word:literal),+ $(,)?) => {
-        /// What can be done.
+macro_rules! words {
+    ($(#[$about:meta])* $type:ident: $($(#[$doc:meta])* $name:ident = $word:literal),+ $(,)?) => {
+        $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Action {
+        pub enum $type {
             $($(#[$doc])* $name),+
         }
 
-        impl Action {
+        impl $type {
             /// Every one.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
@@ -70,7 +59,56 @@ macro_rules! actions {
     };
 }
 
-actions!(
+words!(
+    /// What came of it.
+    Outcome:
+    /// It was done.
+    Success = "success",
+    /// It failed, as a login with a wrong password.
+    Failure = "failure",
+    /// It was refused.
+    Denied = "denied",
+);
+
+words!(
+    /// What it is that does something.
+    ActorType:
+    /// An account.
+    User = "user",
+    /// A backend, or another service of Tidegate.
+    Service = "service",
+    /// This service by itself, as what is done at its time.
+    System = "system",
+    /// Nobody who is known.
+    Anonymous = "anonymous",
+);
+
+words!(
+    /// To what something is done.
+    ResourceType:
+    /// An organization.
+    Organization = "organization",
+    /// An account.
+    User = "user",
+    /// What came of one login: the id is that of the family of refresh tokens.
+    Session = "session",
+    /// A membership: the id is that of the account.
+    Membership = "membership",
+    /// An invitation.
+    Invitation = "invitation",
+    /// An API key.
+    ApiKey = "api_key",
+    /// An account of credits: the id is that of the lineage.
+    Credits = "credits",
+    /// A service token.
+    ServiceToken = "service_token",
+    /// A key that signs tokens.
+    SigningKey = "signing_key",
+);
+
+words!(
+    /// What can be done.
+    Action:
     /// An account and its organization were made.
     SignUp = "signup",
     /// Somebody logged in, or failed to.

@@ -104,7 +104,9 @@ mod tests {
 
     #[rstest]
     fn what_is_no_address_is_refused(
-        #[values("", "@", "a@", "@b", "a b@c.d", ".a@b.c", "a..b@c.d", "a@-b.c", "a@b..c", "a@b.c\n", "ä@b.c")]
+        #[values(
+            "", "@", "a@", "@b", "a b@c.d", ".a@b.c", "a..b@c.d", "a@-b.c", "a@b..c", "a@b.c\n", "ä@b.c"
+        )]
         text: &str,
     ) {
         assert!(Email::parse(text).is_err(), "{text:?}");

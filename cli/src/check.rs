@@ -1,6 +1,7 @@
 //! `tidegate check`: one check, by hand or in a script.
 
 mod answer;
+mod key;
 
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ use tidegate_proto::ratelimit::v1::{
 };
 
 pub(crate) use self::answer::{Answer, Lease, human};
+use self::key::KeyArgs;
 use crate::{
     attribute::{self, Attribute},
     client,
@@ -21,6 +23,7 @@ Examples:
   tidegate check --attribute organization=acme
   tidegate check --attribute organization=acme --attribute plan=startup --cost 5
   tidegate check --attribute organization=acme --dry-run --json
+  echo \"$KEY\" | tidegate check --api-key-stdin --required-scopes invoices:read
 
   if tidegate check --attribute organization=acme >/dev/null; then deploy; fi
 
@@ -54,6 +57,9 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
     idempotency_key: String,
 
+    #[command(flatten)]
+    key: KeyArgs,
+
     /// Print the answer as JSON.
     #[arg(long)]
     json: bool,
@@ -73,6 +79,7 @@ pub(crate) fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn ask(args: CheckArgs) -> anyhow::Result<CheckResponse> {
+    let api_key = args.key.value()?;
     let channel = client::connect(&args.addr).await?;
     let request = CheckRequest {
         namespace: args.namespace,
@@ -80,6 +87,9 @@ async fn ask(args: CheckArgs) -> anyhow::Result<CheckResponse> {
         cost: Some(args.cost),
         dry_run: args.dry_run,
         idempotency_key: args.idempotency_key,
+        api_key,
+        client_ip: args.key.client_ip,
+        required_scopes: args.key.required_scopes,
     };
     match RateLimitServiceClient::new(channel).check(request).await {
         Ok(answer) => Ok(answer.into_inner()),

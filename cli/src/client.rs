@@ -1,11 +1,19 @@
-//! How commands reach the rate-limit service.
+//! How commands reach the services.
 
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tidegate_chassis::error::ERROR_DOMAIN;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, ClientTlsConfig, Endpoint},
+};
 use tonic_types::StatusExt;
+
+/// Has the token that commands show to services, if there is one.
+const TOKEN: &str = "TIDEGATE_TOKEN";
 
 /// Longest wait for a connection, and then for each answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -13,13 +21,60 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest wait for the answer to a change: longer than the service works on a call, so that it says itself what became of it.
 const PATIENCE_WITH_CHANGES: Duration = Duration::from_secs(15);
 
-/// A connection to the service at `addr`, `HOST:PORT` or a URL.
+/// A connection on which each call shows who is calling.
+pub(crate) type Connection = InterceptedService<Channel, Bearer>;
+
+/// Shows a token with each call, or none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Bearer {
+    /// Shows this token.
+    ///
+    /// # Errors
+    ///
+    /// It is no token: it has characters that none has.
+    pub(crate) fn new(token: &str) -> anyhow::Result<Self> {
+        let value = format!("Bearer {}", token.trim()).parse::<MetadataValue<Ascii>>();
+        let mut value = value.map_err(|_| anyhow!("the token has characters that no token has"))?;
+        value.set_sensitive(true);
+        Ok(Self(Some(value)))
+    }
+
+    /// Shows the token of the environment, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Bearer::new`].
+    pub(crate) fn of_environment() -> anyhow::Result<Self> {
+        match std::env::var(TOKEN) {
+            Ok(token) if !token.trim().is_empty() => Self::new(&token).context(TOKEN),
+            _ => Ok(Self::default()),
+        }
+    }
+
+    /// Whether there is one.
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A connection to the service at `addr`, `HOST:PORT` or a URL. Calls show the token of `TIDEGATE_TOKEN`, if it is set.
 ///
 /// # Errors
 ///
 /// It is no address, or nobody is there.
-pub(crate) async fn connect(addr: &str) -> anyhow::Result<Channel> {
-    connect_for(addr, PATIENCE).await
+pub(crate) async fn connect(addr: &str) -> anyhow::Result<Connection> {
+    Ok(InterceptedService::new(channel(addr, PATIENCE).await?, Bearer::of_environment()?))
 }
 
 /// The same for commands that change policies.
@@ -27,11 +82,20 @@ pub(crate) async fn connect(addr: &str) -> anyhow::Result<Channel> {
 /// # Errors
 ///
 /// As of [`connect`].
-pub(crate) async fn connect_for_changes(addr: &str) -> anyhow::Result<Channel> {
-    connect_for(addr, PATIENCE_WITH_CHANGES).await
+pub(crate) async fn connect_for_changes(addr: &str) -> anyhow::Result<Connection> {
+    connect_as(addr, Bearer::of_environment()?).await
 }
 
-async fn connect_for(addr: &str, patience: Duration) -> anyhow::Result<Channel> {
+/// The same, showing another token.
+///
+/// # Errors
+///
+/// As of [`connect`].
+pub(crate) async fn connect_as(addr: &str, bearer: Bearer) -> anyhow::Result<Connection> {
+    Ok(InterceptedService::new(channel(addr, PATIENCE_WITH_CHANGES).await?, bearer))
+}
+
+async fn channel(addr: &str, patience: Duration) -> anyhow::Result<Channel> {
     let url = if addr.contains("://") { addr.to_owned() } else { format!("http://{addr}") };
     let mut endpoint = Endpoint::from_shared(url.clone())
         .with_context(|| format!("--addr {url}: write HOST:PORT"))?

@@ -13,12 +13,11 @@ use tidegate_proto::ratelimit::v1::{
     AcquireLeaseRequest, CheckResponse, ReleaseLeaseRequest, RenewLeaseRequest,
     acquire_lease_request::AttributesEntry, rate_limit_service_client::RateLimitServiceClient,
 };
-use tonic::transport::Channel;
 
 use crate::{
     attribute::{self, Attribute},
     check::{Answer, Lease, human},
-    client,
+    client::{self, Connection},
 };
 
 const ACQUIRE_EXAMPLES: &str = "\
@@ -207,7 +206,7 @@ impl Wanted {
     }
 }
 
-async fn ask(channel: &Channel, request: AcquireLeaseRequest) -> anyhow::Result<CheckResponse> {
+async fn ask(channel: &Connection, request: AcquireLeaseRequest) -> anyhow::Result<CheckResponse> {
     match RateLimitServiceClient::new(channel.clone()).acquire_lease(request).await {
         Ok(answer) => answer.into_inner().result.context("an answer without a result"),
         Err(status) => Err(client::explain(&status)),

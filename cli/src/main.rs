@@ -7,13 +7,19 @@ mod check;
 mod client;
 mod completions;
 mod decision;
+mod keys;
 mod lease;
+mod login;
 mod migrate;
+mod orgs;
 mod overrides;
 mod policies;
+mod service_tokens;
+mod session;
 mod table;
 mod top;
 mod up;
+mod when;
 
 use std::process::ExitCode;
 
@@ -34,6 +40,9 @@ Examples:
   tidegate policies apply policies.toml --dry-run       what would change in a running service
   tidegate policies import --from limitador limits.yaml
   tidegate overrides set default:organization minute -k organization=acme --rate 50/min
+  tidegate login --email ada@example.com
+  tidegate keys create 'Production API Key'             prints the value, this once
+  tidegate keys rotate 0192f0c1-… --grace-period 1h
   tidegate migrate --database-url postgres://…          bring the tables up to date
   tidegate bench --rate 10000                           latency at a fixed arrival rate
   tidegate completions bash > /etc/bash_completion.d/tidegate
@@ -63,6 +72,24 @@ enum Command {
     #[command(subcommand)]
     Overrides(overrides::OverridesCommand),
     Top(top::TopArgs),
+    #[command(name = "signup")]
+    SignUp(login::SignUpArgs),
+    #[command(name = "login")]
+    LogIn(login::LogInArgs),
+    #[command(name = "logout")]
+    LogOut(login::LogOutArgs),
+    #[command(name = "whoami")]
+    WhoAmI(login::WhoAmIArgs),
+    Token(login::TokenArgs),
+    /// Work with organizations and their members.
+    #[command(subcommand)]
+    Orgs(orgs::OrgsCommand),
+    /// Work with API keys.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Work with tokens of backends.
+    #[command(subcommand)]
+    ServiceTokens(service_tokens::ServiceTokensCommand),
     Migrate(migrate::MigrateArgs),
     Bench(bench::BenchArgs),
     #[command(hide = true)]
@@ -87,6 +114,14 @@ fn main() -> ExitCode {
         Command::Policies(command) => policies::run(command),
         Command::Overrides(command) => overrides::run(command),
         Command::Top(args) => top::run(&args),
+        Command::SignUp(args) => policies::in_runtime(login::sign_up(args)),
+        Command::LogIn(args) => policies::in_runtime(login::log_in(args)),
+        Command::LogOut(args) => policies::in_runtime(login::log_out(args)),
+        Command::WhoAmI(args) => policies::in_runtime(login::who_am_i(args)),
+        Command::Token(args) => policies::in_runtime(login::token(args)),
+        Command::Orgs(command) => orgs::run(command),
+        Command::Keys(command) => keys::run(command),
+        Command::ServiceTokens(command) => service_tokens::run(command),
         Command::Migrate(args) => migrate::run(args),
         Command::Bench(args) => bench::run(args),
         Command::BenchCeiling(args) => ceiling::run(&args),

@@ -11,10 +11,9 @@ use tidegate_proto::ratelimit::v1::{
     PolicyStats, PolicyStatsOrder, TopKey, TopKeyKind, UsageWindow,
     rate_limit_service_client::RateLimitServiceClient,
 };
-use tonic::transport::Channel;
 use uuid::Uuid;
 
-use crate::client;
+use crate::client::{self, Connection};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -143,7 +142,7 @@ async fn watch(args: &TopArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn look(
-    channel: &Channel,
+    channel: &Connection,
     args: &TopArgs,
 ) -> anyhow::Result<(ListTopKeysResponse, ListPolicyStatsResponse)> {
     let mut service = RateLimitServiceClient::new(channel.clone());

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tidegate_proto::ratelimit::v1::{self as pb, Algorithm, CheckResponse, Code, LimitStatus};
 use uuid::Uuid;
 
+use super::key::Identity;
 use crate::table;
 
 /// What `--json` prints; names and units are those of the contract.
@@ -21,6 +22,8 @@ pub(crate) struct Answer {
     decision_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) lease: Option<Lease>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Identity>,
 }
 
 /// A lease that was taken.
@@ -55,6 +58,7 @@ impl From<CheckResponse> for Answer {
             replayed: response.replayed,
             retry_after_ms: response.retry_after_ms,
             lease: response.lease.map(Lease::from),
+            key: response.key.map(Identity::from),
         }
     }
 }
@@ -93,11 +97,19 @@ impl Answer {
         if self.allowed {
             anstream::println!("{}{}", "allowed".green().bold(), self.remarks());
         } else {
-            let wait = format!(" ({}), retry after {}", self.code, human(self.retry_after_ms));
+            let wait = match self.retry_after_ms {
+                0 => format!(" ({})", self.code),
+                after => format!(" ({}), retry after {}", self.code, human(after)),
+            };
             anstream::println!("{}{wait}{}", "denied".red().bold(), self.remarks());
         }
+        if let Some(key) = &self.key {
+            anstream::println!("{key}");
+        }
         if self.limits.is_empty() {
-            anstream::println!("no limit applies");
+            if self.allowed {
+                anstream::println!("no limit applies");
+            }
         } else {
             anstream::println!("{}", self.table());
         }

@@ -6,12 +6,12 @@ use nix::sys::signal::Signal;
 use tidegate_chassis::clock::Random;
 use tidegate_proto::ratelimit::v1::{AcquireLeaseRequest, CheckResponse, Code};
 use tokio::time::{Instant, sleep, timeout};
-use tonic::transport::Channel;
 
 use super::{
     Wanted, ask,
     run::{Caught, release},
 };
+use crate::client::Connection;
 
 /// Between two tries while it is denied: a place may come free at any time.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -30,7 +30,7 @@ pub(super) enum Admission {
 
 /// Asks until it is admitted, `wait` has passed or a signal comes. Then nothing is held that is not told.
 pub(super) async fn admission(
-    channel: &Channel,
+    channel: &Connection,
     wanted: &Wanted,
     wait: Duration,
     signals: &mut Caught,
@@ -71,7 +71,7 @@ fn is_unknown(decision: &CheckResponse) -> bool {
 
 /// Gives back what a request may have been granted whose answer is not known: repeated with its key it is answered the same
 /// lease. Without an answer in time, a lease that it was granted expires by itself.
-async fn undo(channel: &Channel, request: AcquireLeaseRequest) {
+async fn undo(channel: &Connection, request: AcquireLeaseRequest) {
     let repeated = async {
         loop {
             match ask(channel, request.clone()).await {

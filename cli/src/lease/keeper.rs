@@ -6,10 +6,10 @@ use tidegate_proto::ratelimit::v1::{
     Lease, RenewLeaseRequest, rate_limit_service_client::RateLimitServiceClient,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 use super::has_ended;
-use crate::client;
+use crate::client::{self, Connection};
 
 /// A pause between two tries to renew a lease is this part of its length, but not longer than [`LONGEST_PAUSE`].
 const TRIES: u32 = 30;
@@ -77,7 +77,7 @@ impl Held {
 }
 
 /// Renews a lease until it is lost.
-pub(super) async fn keep(channel: Channel, mut held: Held) -> Lost {
+pub(super) async fn keep(channel: Connection, mut held: Held) -> Lost {
     loop {
         sleep_until(held.renew_at()).await;
         match renew(&channel, &held).await {
@@ -91,7 +91,7 @@ pub(super) async fn keep(channel: Channel, mut held: Held) -> Lost {
 }
 
 /// Tries until it is renewed, is known to have ended, or there is no time left.
-async fn renew(channel: &Channel, held: &Held) -> Result<Held, Failure> {
+async fn renew(channel: &Connection, held: &Held) -> Result<Held, Failure> {
     let mut last = NO_ANSWER.to_owned();
     loop {
         let asked = Instant::now();
@@ -111,7 +111,7 @@ async fn renew(channel: &Channel, held: &Held) -> Result<Held, Failure> {
     }
 }
 
-async fn call(channel: &Channel, id: &str) -> Result<Option<Lease>, Status> {
+async fn call(channel: &Connection, id: &str) -> Result<Option<Lease>, Status> {
     let request = RenewLeaseRequest { lease_id: id.to_owned(), ttl_ms: None };
     let answer = RateLimitServiceClient::new(channel.clone()).renew_lease(request).await?;
     Ok(answer.into_inner().lease)

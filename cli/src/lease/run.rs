@@ -21,14 +21,16 @@ use tokio::{
     signal::unix::{Signal as Signals, SignalKind, signal},
     time::sleep_until,
 };
-use tonic::transport::Channel;
 
 use super::{
     UNLIMITED, Wanted,
     admission::{Admission, admission},
     keeper::{Held, Lost, keep},
 };
-use crate::{check::Answer, client};
+use crate::{
+    check::Answer,
+    client::{self, Connection},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -101,7 +103,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 async fn supervise(
     command: &[OsString],
     signals: &mut Caught,
-    lease: Option<(&Channel, Held)>,
+    lease: Option<(&Connection, Held)>,
 ) -> anyhow::Result<ExitCode> {
     let (program, arguments) = command.split_first().context("a command is required")?;
     let mut command = Command::new(program);
@@ -148,7 +150,7 @@ async fn end(mut child: Child, Lost { why, kill_at }: Lost) -> anyhow::Result<Ex
 }
 
 /// What is not released expires.
-pub(super) async fn release(channel: Channel, lease_id: String) {
+pub(super) async fn release(channel: Connection, lease_id: String) {
     let request = ReleaseLeaseRequest { lease_id };
     if let Err(status) = RateLimitServiceClient::new(channel).release_lease(request).await {
         let why = client::explain(&status);

@@ -7,16 +7,15 @@ use tidegate_proto::ratelimit::v1::{
     ListPlansRequest, ListPoliciesRequest, get_override_request,
     rate_limit_service_client::RateLimitServiceClient,
 };
-use tonic::transport::Channel;
 
 use super::entry::{Entry, Key};
-use crate::client;
+use crate::client::{self, Connection};
 
 /// The most on a page.
 const PAGE: i32 = 100;
 
 /// The generated client.
-pub(crate) type Client = RateLimitServiceClient<Channel>;
+pub(crate) type Client = RateLimitServiceClient<Connection>;
 
 /// Where the service is.
 #[derive(Debug, Args)]

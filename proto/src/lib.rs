@@ -17,7 +17,7 @@ pub const ERROR_DOMAIN: &str = "tidegate.dev";
 /// Encoded `FileDescriptorSet` of every proto file here, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
 
-/// Envoy's protocol for global rate limits, as far as a service takes part in it.
+/// Envoy's protocols for global rate limits and external authorization, as far as a service takes part in them.
 #[expect(
     missing_docs,
     unused_qualifications,
@@ -44,6 +44,11 @@ pub mod envoy {
         }
     }
     pub mod service {
+        pub mod auth {
+            pub mod v3 {
+                include!("generated/envoy.service.auth.v3.rs");
+            }
+        }
         pub mod ratelimit {
             pub mod v3 {
                 include!("generated/envoy.service.ratelimit.v3.rs");
@@ -54,6 +59,14 @@ pub mod envoy {
         pub mod v3 {
             include!("generated/envoy.r#type.v3.rs");
         }
+    }
+}
+
+/// What Envoy's protocols use of google.rpc.
+pub mod google {
+    /// Statuses.
+    pub mod rpc {
+        include!("generated/google.rpc.rs");
     }
 }
 

@@ -79,6 +79,9 @@ struct ClientsAndServers {
     servers: Box<dyn ServiceGenerator>,
 }
 
+/// A package that has messages of the same names as [`ENCODED`], which are none of them.
+const NOT_ENCODED: &str = "envoy.service.auth.v3";
+
 /// Messages of the hot path. Servers take and give them encoded, and so without a tree of strings for each.
 const ENCODED: [&str; 10] = [
     "CheckRequest",
@@ -99,7 +102,7 @@ impl ServiceGenerator for ClientsAndServers {
         let mut service = service;
         for method in &mut service.methods {
             for message in [&mut method.input_type, &mut method.output_type] {
-                if ENCODED.contains(&message.as_str()) {
+                if ENCODED.contains(&message.as_str()) && service.package != NOT_ENCODED {
                     *message = format!("crate::Encoded<super::{message}>");
                 }
             }

@@ -52,3 +52,10 @@ impl RateLimitUnit {
         }
     }
 }
+/// Status of an HTTP answer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HttpStatus {
+    /// The number, as 403. Envoy declares it as an enum of these numbers, which is the same on the wire.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+}

@@ -1,7 +1,38 @@
 //! Who is calling, and what the caller may do.
+//!
+//! A server believes, in this order: the bearer token of a call, the certificate of its connection, and what
+//! [`Anonymous`] says of calls that show neither. A token that is not good is refused even where one without would be
+//! believed. What a caller may call is in the service's table of [`Access`]; which organization's things it may touch is
+//! for the handlers to say, by [`Caller::may_touch`].
+
+mod authenticator;
+mod cache;
+mod certificates;
+mod claims;
+mod config;
+mod error;
+mod internal;
+mod keys;
+mod origin;
+mod remote;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use self::{
+    authenticator::Authenticator,
+    claims::{Claims, TokenUse},
+    config::{Anonymous, AuthConfig, CertificateIdentity},
+    error::AuthError,
+    internal::{BearerToken, InternalTokens},
+    keys::{SigningKeySource, VerifyingKey},
+    origin::{Origin, caller, peer},
+};
+pub(crate) use self::{cache::TokenCache, certificates::names};
 
 /// What a caller may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Everything, in every organization.
     Admin,
@@ -11,4 +42,80 @@ pub enum Role {
     User,
     /// A backend: checks, and writes audit events.
     Service,
+}
+
+impl Role {
+    /// Every role there is.
+    pub const ALL: [Self; 4] = [Self::Admin, Self::TenantAdmin, Self::User, Self::Service];
+
+    /// As tokens and settings write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::TenantAdmin => "tenant_admin",
+            Self::User => "user",
+            Self::Service => "service",
+        }
+    }
+
+    /// Whether nobody has this role but within an organization: without one it would be a role in all of them.
+    #[must_use]
+    pub const fn needs_organization(self) -> bool {
+        match self {
+            Self::TenantAdmin | Self::User => true,
+            Self::Admin | Self::Service => false,
+        }
+    }
+}
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// What it may do.
+    pub role: Role,
+    /// The account of an operator, the id of a service token, the name of a service or in a certificate; empty for callers
+    /// that said nothing.
+    pub subject: String,
+    /// The only organization that it may touch; none for all of them.
+    pub organization: Option<Uuid>,
+    /// Address of an operator.
+    pub email: Option<String>,
+    /// Why it is believed.
+    pub how: How,
+}
+
+/// Why a caller is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It showed nothing, and the settings believe such callers.
+    Anonymous,
+    /// By the certificate of its connection.
+    Certificate,
+    /// By a token.
+    Token {
+        /// The `jti`; empty if it has none.
+        id: String,
+        /// What the token is for.
+        token_use: TokenUse,
+        /// When it expires, Unix seconds.
+        expires_at_s: u64,
+    },
+}
+
+impl Caller {
+    /// Whether it may touch what belongs to `organization`.
+    #[must_use]
+    pub fn may_touch(&self, organization: Uuid) -> bool {
+        self.organization.is_none_or(|own| own == organization)
+    }
+}
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody. Credentials are looked at for the handler's sake only: such as are not good are as none.
+    Public,
+    /// Callers with one of these roles.
+    Roles(&'static [Role]),
 }

@@ -18,7 +18,7 @@ use rustls::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::client::{read_authorities, read_identity};
+pub use self::client::{ClientFiles, read_authorities, read_identity};
 pub(crate) use self::reload::Identity;
 
 /// The `[server.tls]` section: PEM files.

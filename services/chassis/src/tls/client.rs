@@ -2,14 +2,63 @@
 
 use std::{fs, path::Path};
 
+use garde::Validate;
 use rustls::{
     RootCertStore,
     crypto::aws_lc_rs,
     pki_types::{PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
+use serde::{Deserialize, Serialize};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::{TlsError, certificates, mismatch};
+
+/// The settings of a client that calls another service over TLS: paths of PEM files, empty for none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct ClientFiles {
+    /// Authorities that sign the service's certificate; those of the system if empty.
+    #[garde(skip)]
+    pub ca: String,
+    /// Certificate that the client shows.
+    #[garde(custom(with_its_key(&self.key)))]
+    pub cert: String,
+    /// Its key.
+    #[garde(skip)]
+    pub key: String,
+}
+
+impl ClientFiles {
+    /// Reads the files.
+    ///
+    /// # Errors
+    ///
+    /// One cannot be read, holds something else, or does not fit the others.
+    pub fn read(&self) -> Result<ClientTlsConfig, TlsError> {
+        let tls = match self.ca.as_str() {
+            "" => ClientTlsConfig::new().with_native_roots(),
+            path => {
+                let authorities = read_authorities(Path::new(path))?;
+                ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities))
+            }
+        };
+        if self.cert.is_empty() {
+            return Ok(tls);
+        }
+        let (cert, key) = read_identity(Path::new(&self.cert), Path::new(&self.key))?;
+        Ok(tls.identity(Identity::from_pem(cert, key)))
+    }
+}
+
+fn with_its_key(key: &str) -> impl FnOnce(&String, &()) -> garde::Result + '_ {
+    move |cert, ()| {
+        if cert.is_empty() == key.is_empty() {
+            return Ok(());
+        }
+        Err(garde::Error::new("cert and key belong together, and one is missing"))
+    }
+}
 
 /// Reads the certificates of the authorities that servers must be signed by, as PEM.
 ///

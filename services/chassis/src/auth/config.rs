@@ -1,0 +1,166 @@
+//! The `[auth]` section.
+
+use std::collections::{BTreeMap, HashSet};
+
+use garde::Validate;
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use uuid::Uuid;
+
+use super::{Role, internal};
+use crate::{
+    config::{Environment, Fault, Secret},
+    tls::ClientFiles,
+};
+
+/// Bytes below which a secret could be guessed: HMAC-SHA256 gives no more than its key has.
+const STRONG_BYTES: usize = 32;
+/// Different bytes below which a secret was typed rather than drawn; 32 hexadecimal digits have more but once in a million.
+const STRONG_DISTINCT: usize = 8;
+
+/// Who is believed. `config.default.toml` of this crate explains each key.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct AuthConfig {
+    /// Who is believed without credentials.
+    #[garde(skip)]
+    pub anonymous: Anonymous,
+    /// Signs tokens among Tidegate's own services; empty = such tokens are neither made nor believed.
+    #[garde(skip)]
+    pub internal_secret: Secret,
+    /// Keys service whose signing keys are trusted, `http://host:port` or `https://host:port`; empty = none.
+    #[garde(custom(a_url))]
+    pub keys_url: String,
+    /// For an `https://` one.
+    #[garde(dive)]
+    pub keys_tls: ClientFiles,
+    /// The `iss` of every token, 1 to 255 bytes.
+    #[garde(length(min = 1, max = 255))]
+    pub issuer: String,
+    /// The `aud` of every token, 1 to 255 bytes.
+    #[garde(length(min = 1, max = 255))]
+    pub audience: String,
+    /// Shared secrets of tokens that are signed by HS256, by their `kid`.
+    #[garde(custom(secrets_by_kid))]
+    pub hs256_secrets: BTreeMap<String, Secret>,
+    /// Client certificates that are callers; the first that fits counts.
+    #[garde(dive)]
+    pub certificates: Vec<CertificateIdentity>,
+}
+
+impl Default for AuthConfig {
+    /// The values of `config.default.toml`.
+    fn default() -> Self {
+        Self {
+            anonymous: Anonymous::Nobody,
+            internal_secret: Secret::default(),
+            keys_url: String::new(),
+            keys_tls: ClientFiles::default(),
+            issuer: "tidegate".to_owned(),
+            audience: "tidegate".to_owned(),
+            hs256_secrets: BTreeMap::new(),
+            certificates: Vec::new(),
+        }
+    }
+}
+
+/// Who is believed without credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Anonymous {
+    /// Nobody.
+    Nobody,
+    /// Callers on this machine, who may do everything; for trying out.
+    Loopback,
+    /// Whoever reaches the port, as a backend.
+    Network,
+}
+
+/// A client certificate that is a caller.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateIdentity {
+    /// A DNS name or a URI of its subject alternative names, as it stands there.
+    #[garde(length(min = 1))]
+    pub name: String,
+    /// What it may do.
+    #[garde(custom(fits(&self.organization)))]
+    pub role: Role,
+    /// The only organization that it may touch; empty = all of them.
+    #[serde(default, deserialize_with = "a_uuid_if_any", skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    pub organization: Option<Uuid>,
+}
+
+impl AuthConfig {
+    /// Adds what `environment` does not allow: in production, callers that are believed for being near, and secrets that
+    /// could be guessed.
+    pub fn refuse_unfit(&self, environment: Environment, faults: &mut Vec<Fault>) {
+        environment.refuse_in_production(
+            "auth.anonymous",
+            self.anonymous == Anonymous::Loopback,
+            "\"loopback\", which lets every process of this machine do everything; say \"nobody\", or \"network\"",
+            faults,
+        );
+        let weak = "a secret that could be guessed; take 32 random bytes or more";
+        let mut refuse = |key: &str, secret: &Secret| {
+            environment.refuse_in_production(key, !secret.is_empty() && is_weak(secret), weak, faults);
+        };
+        refuse("auth.internal_secret", &self.internal_secret);
+        for (kid, secret) in &self.hs256_secrets {
+            refuse(&format!("auth.hs256_secrets.{kid}"), secret);
+        }
+    }
+}
+
+fn is_weak(secret: &Secret) -> bool {
+    let bytes = secret.expose().as_bytes();
+    let distinct: HashSet<_> = bytes.iter().collect();
+    bytes.len() < STRONG_BYTES || distinct.len() < STRONG_DISTINCT
+}
+
+fn a_url(url: &str, _: &()) -> garde::Result {
+    let parsed = url.parse::<http::Uri>().ok();
+    let is_web = parsed.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    });
+    if url.is_empty() || is_web {
+        return Ok(());
+    }
+    Err(garde::Error::new("must be http://host:port or https://host:port"))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that garde calls")]
+fn secrets_by_kid(secrets: &BTreeMap<String, Secret>, _: &()) -> garde::Result {
+    let is_kid = |kid: &str| {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (1..=64).contains(&kid.len()) && kid.bytes().all(is_allowed) && kid != internal::KID
+    };
+    let faults: Vec<_> = secrets
+        .iter()
+        .filter_map(|(kid, secret)| match secret {
+            _ if !is_kid(kid) => {
+                Some(format!("{kid:?} must be 1 to 64 of [A-Za-z0-9_-], and not {:?}", internal::KID))
+            }
+            secret if secret.is_empty() => Some(format!("{kid} must not be empty")),
+            _ => None,
+        })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(garde::Error::new(faults.join("; "))) }
+}
+
+fn fits(organization: &Option<Uuid>) -> impl FnOnce(&Role, &()) -> garde::Result + '_ {
+    move |role, ()| {
+        if role.needs_organization() && organization.is_none() {
+            return Err(garde::Error::new(format!("{} needs an organization", role.name())));
+        }
+        Ok(())
+    }
+}
+
+fn a_uuid_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| D::Error::custom("organization must be a UUID, or empty")),
+    }
+}

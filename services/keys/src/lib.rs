@@ -4,4 +4,9 @@
 //! `main → service → grpc → use cases → domain ← store`.
 
 pub mod domain;
+pub mod error;
+pub mod grpc;
+pub mod idempotency;
+pub mod origin;
+pub mod sealing;
 pub mod store;

@@ -1,0 +1,60 @@
+//! From where a request came: metadata that the gateway sends along.
+
+use std::net::IpAddr;
+
+use tonic::metadata::MetadataMap;
+
+use crate::origin::RequestOrigin;
+
+/// More of a user agent is not kept.
+const MAX_USER_AGENT_BYTES: usize = 512;
+/// A request id that is longer is none.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+impl RequestOrigin {
+    /// Reads `x-client-ip`, `user-agent` and `x-request-id`; what is not well formed is left out.
+    #[must_use]
+    pub fn read(metadata: &MetadataMap) -> Self {
+        let text = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok());
+        let is_id_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let is_id = |id: &&str| (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(is_id_byte);
+        let address = text("x-client-ip").and_then(|address| address.trim().parse::<IpAddr>().ok());
+        Self {
+            ip_address: address.map(|address| address.to_canonical().to_string()),
+            // What `to_str` gives is ASCII, so that every byte is the end of a character.
+            user_agent: text("user-agent")
+                .map(|agent| agent[..agent.len().min(MAX_USER_AGENT_BYTES)].to_owned()),
+            request_id: text("x-request-id").filter(is_id).map(str::to_owned),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&'static str, &str)]) -> RequestOrigin {
+        let mut metadata = MetadataMap::new();
+        for (name, value) in pairs {
+            metadata.insert(*name, value.parse().expect("a value"));
+        }
+        RequestOrigin::read(&metadata)
+    }
+
+    #[test]
+    fn what_the_gateway_says_is_read() {
+        let origin =
+            read(&[("x-client-ip", "::ffff:203.0.113.7"), ("user-agent", "curl/8"), ("x-request-id", "r-1")]);
+        let wanted = ["203.0.113.7", "curl/8", "r-1"].map(|text| Some(text.to_owned()));
+        assert_eq!([origin.ip_address, origin.user_agent, origin.request_id], wanted);
+    }
+
+    #[test]
+    fn what_is_not_well_formed_is_left_out_or_cut() {
+        let long = "x".repeat(600);
+        let origin = read(&[("x-client-ip", "localhost"), ("user-agent", &long), ("x-request-id", "a b")]);
+        assert_eq!((origin.ip_address, origin.request_id), (None, None));
+        assert_eq!(origin.user_agent.expect("cut").len(), 512);
+        assert_eq!(read(&[]), RequestOrigin::default());
+    }
+}

@@ -1,0 +1,129 @@
+//! Requests that come again are answered what they were answered, and nothing is done again.
+//!
+//! The sealed answer is written in the transaction of what was done. Of two that come at the same time, one loses the insert of its
+//! record, and with it everything that it wrote; it gives the answer of the other.
+
+use std::{fmt, sync::Arc};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    error::KeysError,
+    sealing::{Purpose, Sealing},
+    store::{IdempotencyRecord, KeysStore, StoreError, Unique},
+};
+
+/// How long an answer is kept.
+const KEPT_US: u64 = 24 * 60 * 60 * 1_000_000;
+
+/// A request that has an idempotency key.
+#[derive(Clone)]
+pub struct Once {
+    sealing: Arc<Sealing>,
+    caller: String,
+    key: String,
+    parts: [Zeroizing<Vec<u8>>; 2],
+}
+
+impl Once {
+    /// The request `encoded` to `method`, which `caller` sent with an idempotency key.
+    ///
+    /// Callers that are nobody share no keys: theirs is told apart by the whole request, so that nobody's key is used up, and
+    /// nobody's answer found, by another who happens to say the same key.
+    #[must_use]
+    pub fn new(
+        sealing: Arc<Sealing>,
+        caller: Option<&str>,
+        key: &str,
+        method: &str,
+        encoded: Vec<u8>,
+    ) -> Self {
+        let parts = [method.as_bytes().to_vec(), encoded].map(Zeroizing::new);
+        let caller = match caller {
+            Some(caller) => caller.to_owned(),
+            None => {
+                let digest = sealing.digest(Purpose::Requests, parts.iter().map(|part| part.as_slice()));
+                let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("anonymous/{hex}")
+            }
+        };
+        Self { sealing, caller, key: key.to_owned(), parts }
+    }
+
+    /// What was answered to it before; none if it is new.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError::IdempotencyKeyReused`] if the key was used for another request.
+    pub async fn answered(
+        &self,
+        store: &dyn KeysStore,
+        now_us: u64,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, KeysError> {
+        let Some(record) = store.idempotent(&self.caller, &self.key, now_us).await? else { return Ok(None) };
+        let parts = [self.parts[0].as_slice(), self.parts[1].as_slice()];
+        if !self.sealing.is_digest(Purpose::Requests, &parts, &record.request) {
+            return Err(KeysError::IdempotencyKeyReused);
+        }
+        let opened = self.sealing.open(Purpose::Answers, &self.place(), &record.sealed_answer);
+        opened.map(Some).map_err(|error| KeysError::Internal(format!("an answer that was kept: {error}")))
+    }
+
+    /// The record of its answer.
+    #[must_use]
+    pub fn record(&self, answer: &[u8], now_us: u64) -> IdempotencyRecord {
+        IdempotencyRecord {
+            caller: self.caller.clone(),
+            key: self.key.clone(),
+            request: self.sealing.digest(Purpose::Requests, self.parts.iter().map(|part| part.as_slice())),
+            sealed_answer: self.sealing.seal(Purpose::Answers, &self.place(), answer),
+            expires_us: now_us.saturating_add(KEPT_US),
+        }
+    }
+
+    fn place(&self) -> Vec<u8> {
+        [self.caller.as_bytes(), b"\0", self.key.as_bytes()].concat()
+    }
+}
+
+impl fmt::Debug for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Once").finish_non_exhaustive()
+    }
+}
+
+/// What a use case puts into its write, so that its outcome is kept as the answer.
+pub struct Keep<T>(Option<Kept<T>>);
+
+struct Kept<T> {
+    once: Once,
+    encode: Box<Encode<T>>,
+}
+
+type Encode<T> = dyn Fn(&T) -> Vec<u8> + Send + Sync;
+
+impl<T> Keep<T> {
+    /// The answer is kept as `encode` gives it.
+    pub fn answer(once: Once, encode: impl Fn(&T) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self(Some(Kept { once, encode: Box::new(encode) }))
+    }
+
+    /// The request has no idempotency key.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self(None)
+    }
+
+    /// For [`crate::store::Write::idempotency`].
+    #[must_use]
+    pub fn record(&self, outcome: &T, now_us: u64) -> Option<IdempotencyRecord> {
+        let kept = self.0.as_ref()?;
+        Some(kept.once.record(&Zeroizing::new((kept.encode)(outcome)), now_us))
+    }
+}
+
+/// Whether the same request was answered at the same time, so that its answer is there now.
+#[must_use]
+pub fn was_lost(error: &KeysError) -> bool {
+    matches!(error, KeysError::Store(StoreError::Taken(Unique::IdempotencyKey)))
+}

@@ -1,0 +1,74 @@
+//! From where a request came, as events tell it.
+
+use serde_json::Map;
+use uuid::Uuid;
+
+use crate::domain::{Action, Event, Outcome};
+
+/// From where a request came, as far as it is known. `grpc/origin.rs` reads it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestOrigin {
+    /// Address of the client.
+    pub ip_address: Option<String>,
+    /// What the client says of itself, at most 512 bytes.
+    pub user_agent: Option<String>,
+    /// The id that the request has in logs.
+    pub request_id: Option<String>,
+}
+
+/// Who did something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// Id of an account, name of a service; empty if nobody is known.
+    pub id: String,
+    /// `user`, `service`, `system` or `anonymous`.
+    pub kind: &'static str,
+}
+
+impl Actor {
+    /// An account.
+    #[must_use]
+    pub fn user(id: &impl ToString) -> Self {
+        Self { id: id.to_string(), kind: "user" }
+    }
+
+    /// A backend.
+    #[must_use]
+    pub fn service(name: &str) -> Self {
+        Self { id: name.to_string(), kind: "service" }
+    }
+
+    /// This service, of itself.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { id: "tidegate-keys".to_owned(), kind: "system" }
+    }
+
+    /// Nobody is known.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self { id: String::new(), kind: "anonymous" }
+    }
+}
+
+impl RequestOrigin {
+    /// An event of this request, to be completed: without organization, resource and details, and of an outcome that is a success.
+    #[must_use]
+    pub fn event(&self, id: Uuid, at_us: u64, actor: Actor, action: Action) -> Event {
+        Event {
+            id,
+            organization_id: None,
+            action,
+            outcome: Outcome::Success,
+            actor: actor.id,
+            actor_type: actor.kind,
+            resource_type: "",
+            resource_id: String::new(),
+            ip_address: self.ip_address.clone(),
+            user_agent: self.user_agent.clone(),
+            request_id: self.request_id.clone(),
+            details: Map::new(),
+            at_us,
+        }
+    }
+}

@@ -28,6 +28,12 @@ pub struct CheckView<'a> {
     pub dry_run: bool,
     /// Makes a retry safe; empty means none.
     pub idempotency_key: &'a str,
+    /// The API key that the request came with; empty means none.
+    pub api_key: &'a str,
+    /// From where the request came; empty if that is not known.
+    pub client_ip: &'a str,
+    /// Scopes that the API key must have; empty means none.
+    pub required_scopes: &'a str,
 }
 
 impl<'a> CheckView<'a> {
@@ -46,6 +52,9 @@ impl<'a> CheckView<'a> {
                 3 => self.cost = Some(value.varint()?),
                 4 => self.dry_run = value.varint()? != 0,
                 5 => self.idempotency_key = value.text()?,
+                6 => self.api_key = value.text()?,
+                7 => self.client_ip = value.text()?,
+                8 => self.required_scopes = value.text()?,
                 _ => {}
             }
         }

@@ -21,6 +21,9 @@ fn as_read(check: &CheckRequest) -> CheckView<'_> {
         cost: check.cost,
         dry_run: check.dry_run,
         idempotency_key: &check.idempotency_key,
+        api_key: &check.api_key,
+        client_ip: &check.client_ip,
+        required_scopes: &check.required_scopes,
     }
 }
 
@@ -75,9 +78,19 @@ prop_compose! {
         cost in option::of(any::<u64>()),
         dry_run in any::<bool>(),
         idempotency_key in ".{0,12}",
+        (api_key, client_ip, required_scopes) in (".{0,12}", ".{0,12}", ".{0,12}"),
     ) -> CheckRequest {
         let attributes = attributes.into_iter().map(|(key, value)| AttributesEntry { key, value }).collect();
-        CheckRequest { namespace, attributes, cost, dry_run, idempotency_key }
+        CheckRequest {
+            namespace,
+            attributes,
+            cost,
+            dry_run,
+            idempotency_key,
+            api_key,
+            client_ip,
+            required_scopes,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod decision;
 mod derivation;
 mod descriptor;
 mod expression;
+mod fence;
 mod fixed_window;
 mod layout;
 mod limit;
@@ -32,6 +33,7 @@ pub use decision::{CellCheck, Cells, Check, Decision, HeldLease, Idempotency, Li
 pub use derivation::{ClientAddress, Derivation, Derived, RouteError, Routes, Source};
 pub use descriptor::{Level, LevelValue, Wildcard};
 pub use expression::Expression;
+pub use fence::Fence;
 pub use fixed_window::FixedWindow;
 pub use layout::Layout;
 pub use limit::{Algorithm, Limit, LimitError, LimitSpec, MAX_TOKENS, Period, Rule};

@@ -387,6 +387,15 @@ impl RateLimitService for RateLimitApi {
         self.entries().delete_override(request.into_inner()).await.map(Response::new)
     }
 
+    async fn fence_organization(
+        &self,
+        request: Request<pb::FenceOrganizationRequest>,
+    ) -> Result<Response<pb::FenceOrganizationResponse>, Status> {
+        let fence = parse::fence(request.get_ref())?;
+        let shared = self.shared.limiter.fence(fence).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(pb::FenceOrganizationResponse { shared }))
+    }
+
     async fn list_overrides(
         &self,
         request: Request<pb::ListOverridesRequest>,

@@ -6,6 +6,8 @@
 //! Lengths come first, so no two subjects can meet; `tg2` is the version of the stored form; the braces make the tag
 //! that of Redis Cluster.
 //!
+//! The fence of an organization is `tg2:f:<its id in hex>`, and on a cluster `tg2:{<tag>}f:<id>` beside the keys of each tag.
+//!
 //! Within this process nobody reads it, and it is hashed for every check: then it is a byte that no stored key begins
 //! with, [`Bundle::key_hash`](crate::domain::Bundle::key_hash), and each value after its length.
 
@@ -15,6 +17,7 @@ use std::{borrow::Cow, hash::Hasher};
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
+use uuid::Uuid;
 
 pub(crate) use self::bucket::{SLOTS, TAGS, slot};
 use crate::domain::{Attributes, Match};
@@ -78,6 +81,26 @@ pub(crate) fn record_key<A: Attributes + ?Sized>(
     push_value(&mut key, idempotency_key);
     values.for_each(|value| push_value(&mut key, value));
     key
+}
+
+/// The key of the fence of an organization, among the keys of a tag if one is given.
+pub(crate) fn fence_key(tag: Option<&[u8]>, organization: Uuid) -> Key {
+    let mut key = Key::new();
+    key.extend_from_slice(b"tg2:");
+    if let Some(tag) = tag {
+        key.push(b'{');
+        key.extend_from_slice(tag);
+        key.push(b'}');
+    }
+    key.extend_from_slice(b"f:");
+    key.extend_from_slice(organization.simple().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+    key
+}
+
+/// The tag of a stored key.
+pub(crate) fn tag_of(key: &[u8]) -> &[u8] {
+    let rest = key.strip_prefix(b"tg2:{").unwrap_or_default();
+    rest.split(|byte| *byte == b'}').next().unwrap_or_default()
 }
 
 /// The version, the tag and the first value.

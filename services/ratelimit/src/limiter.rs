@@ -35,7 +35,8 @@ pub use self::{
 };
 use crate::{
     domain::{
-        Attributes, BundleLimit, CellCheck, Check, Decision, Enforcement, Idempotency, Match, PolicySet,
+        Attributes, BundleLimit, CellCheck, Check, Decision, Enforcement, Fence, Idempotency, Match,
+        PolicySet,
     },
     key::{KeyForm, record_key},
     store::{CellReset, CounterStore, MemoryStore, StoreError},
@@ -264,6 +265,15 @@ impl Limiter {
         }
         self.store().reset(&cells).get().await?;
         Ok(cleared)
+    }
+
+    /// Makes it known that an organization has changed, to all who count in the same store. Answers whether the store keeps it.
+    ///
+    /// # Errors
+    ///
+    /// `Store`: some replicas may know it.
+    pub async fn fence(&self, fence: Fence) -> Result<bool, CheckError> {
+        Ok(self.store().fence(fence).get().await?)
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use smallvec::SmallVec;
 
-use crate::domain::{Algorithm, Check, Decision, Layout, LeaseId};
+use crate::domain::{Algorithm, Check, Decision, Fence, Layout, LeaseId};
 
 pub mod catalog;
 #[cfg(test)]
@@ -66,6 +66,14 @@ pub trait CounterStore: Send + Sync + 'static {
     ///
     /// [`StoreError`]; some cells may have been given theirs. Releasing again is safe.
     fn release<'a>(&'a self, cells: &'a [CellLease]) -> Answer<'a, bool>;
+
+    /// Makes the generation of `fence` known to all who count in the same store, unless a higher one is. Answers whether the store keeps
+    /// it: one in the memory of this process does not, since whatever would be too old is in the same process.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; some checks may meet it already. Telling it again is safe.
+    fn fence(&self, fence: Fence) -> Answer<'_, bool>;
 
     /// For how many microseconds nothing that was counted under `key` has been lost, as far as the store can know; 0 if it
     /// does not know. A loss is known before anything is decided by what is left.

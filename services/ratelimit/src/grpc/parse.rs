@@ -7,10 +7,11 @@ use tidegate_proto::{
     view::{CheckView, StreamCheckView},
 };
 use tonic::Status;
+use uuid::Uuid;
 
 use super::error::invalid;
 use crate::{
-    domain::{Concurrency, MAX_TOKENS},
+    domain::{Concurrency, Fence, MAX_TOKENS},
     limiter::{LeaseToken, Question},
 };
 
@@ -109,6 +110,20 @@ pub(super) fn lease(lease_id: &str, ttl_ms: Option<u64>) -> Result<(LeaseToken, 
     }
 }
 
+/// Which organization has changed, and its generation from now on.
+pub(super) fn fence(request: &pb::FenceOrganizationRequest) -> Result<Fence, Status> {
+    let mut violations = Violations::default();
+    let organization = Uuid::try_parse(&request.organization_id).unwrap_or_else(|_| {
+        violations.add("organization_id", "must be a UUID");
+        Uuid::nil()
+    });
+    let generation = request.generation;
+    if generation > Fence::MAX_GENERATION {
+        violations.add("generation", format!("must be at most {}, is {generation}", Fence::MAX_GENERATION));
+    }
+    if violations.is_empty() { Ok(Fence { organization, generation }) } else { Err(invalid(violations)) }
+}
+
 fn ttl_us(ttl_ms: Option<u64>, violations: &mut Violations) -> Option<u64> {
     let most_ms = Concurrency::MAX_LEASE_US / 1_000;
     let ttl_ms = ttl_ms?;
@@ -135,7 +150,7 @@ pub(super) fn asked<'v>(view: &'v CheckView<'_>) -> Asked<'v> {
 
 #[inline]
 fn check_fields(view: &CheckView<'_>, violations: &mut Violations) {
-    let CheckView { namespace, attributes, cost, idempotency_key, dry_run: _ } = view;
+    let CheckView { namespace, attributes, cost, idempotency_key, .. } = view;
     if !is_namespace(namespace) {
         violations.add("namespace", format!("must be at most {MAX_NAMESPACE_BYTES} of A-Z a-z 0-9 . _ / -"));
     }

@@ -8,7 +8,7 @@ use tidegate_chassis::{
 
 use super::*;
 use crate::{
-    domain::{Check, Decision, PolicySet},
+    domain::{Check, Decision, Fence, PolicySet},
     limiter::{Counters, LimiterSettings, Upgrades},
     metrics::CheckMetrics,
     policies,
@@ -43,6 +43,10 @@ impl CounterStore for Later {
 
     fn release<'a>(&'a self, cells: &'a [CellLease]) -> Answer<'a, bool> {
         self.0.release(cells)
+    }
+
+    fn fence(&self, fence: Fence) -> Answer<'_, bool> {
+        self.0.fence(fence)
     }
 
     fn complete_for_us(&self, key: &[u8]) -> u64 {

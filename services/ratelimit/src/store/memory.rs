@@ -21,7 +21,7 @@ use self::{
     slab::Slot,
 };
 use super::{Answer, CellLease, CellRefund, CellReset, CounterStore, StoreError};
-use crate::domain::{CellCheck, Cells, Check, Decision, LeaseId, Replay, decide};
+use crate::domain::{CellCheck, Cells, Check, Decision, Fence, LeaseId, Replay, decide};
 
 /// Independent parts, each with its own lock.
 const SHARDS: usize = 128;
@@ -219,6 +219,10 @@ impl CounterStore for MemoryStore {
 
     fn release<'a>(&'a self, cells: &'a [CellLease]) -> Answer<'a, bool> {
         Answer::Ready(Ok(self.release_now(cells)))
+    }
+
+    fn fence(&self, _: Fence) -> Answer<'_, bool> {
+        Answer::Ready(Ok(false))
     }
 
     /// It is lost with the process only, and nobody is left to ask then.

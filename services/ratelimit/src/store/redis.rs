@@ -14,6 +14,7 @@ mod coalescer;
 mod connection;
 mod denied;
 mod encode;
+mod fence;
 mod history;
 mod link;
 mod metrics;
@@ -44,7 +45,7 @@ use self::{
     script::LeaseStep, sentinel::Sentinels, url::Topology,
 };
 use super::{Answer, CellLease, CellRefund, CellReset, CounterStore, StoreError};
-use crate::domain::{Check, Decision};
+use crate::domain::{Check, Decision, Fence};
 
 /// Settings of the [`RedisStore`].
 #[derive(Clone, Debug, Deserialize, Serialize, Validate)]
@@ -180,6 +181,10 @@ impl CounterStore for RedisStore {
         Answer::Pending(Box::pin(async move {
             Ok(self.send(cells, |cell| &cell.key, command).await?.contains(&true))
         }))
+    }
+
+    fn fence(&self, fence: Fence) -> Answer<'_, bool> {
+        Answer::Pending(Box::pin(self.raise(fence)))
     }
 
     fn complete_for_us(&self, key: &[u8]) -> u64 {

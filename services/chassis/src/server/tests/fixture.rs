@@ -153,6 +153,7 @@ impl RateLimitService for Told {
         get_override(GetOverrideRequest) -> GetOverrideResponse;
         delete_override(DeleteOverrideRequest) -> DeleteOverrideResponse;
         list_overrides(ListOverridesRequest) -> ListOverridesResponse;
+        fence_organization(FenceOrganizationRequest) -> FenceOrganizationResponse;
         list_top_keys(ListTopKeysRequest) -> ListTopKeysResponse;
         list_policy_stats(ListPolicyStatsRequest) -> ListPolicyStatsResponse;
         renew_lease(RenewLeaseRequest) -> RenewLeaseResponse;

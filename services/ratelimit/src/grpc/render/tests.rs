@@ -70,6 +70,7 @@ fn as_generated(verdict: &Verdict<'_>, random: &Random) -> pb::CheckResponse {
             id: lease.id.clone(),
             expires_after_ms: lease.expires_after_us / 1_000,
         }),
+        key: None,
     }
 }
 

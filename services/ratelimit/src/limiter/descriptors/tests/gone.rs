@@ -1,7 +1,7 @@
 //! A store that is gone.
 
 use crate::{
-    domain::{Check, Decision},
+    domain::{Check, Decision, Fence},
     store::{Answer, CellLease, CellRefund, CellReset, CounterStore, StoreError},
 };
 
@@ -26,6 +26,10 @@ impl CounterStore for Gone {
     }
 
     fn release<'a>(&'a self, _: &'a [CellLease]) -> Answer<'a, bool> {
+        Answer::Ready(Err(StoreError::Disconnected))
+    }
+
+    fn fence(&self, _: Fence) -> Answer<'_, bool> {
         Answer::Ready(Err(StoreError::Disconnected))
     }
 

@@ -6,14 +6,14 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use tidegate_proto::ratelimit::v1::{CheckRequest, check_request::AttributesEntry};
 
 use crate::{
     app::App,
     edge::{RequestContext, Route},
     metrics::AnonymousOutcome,
-    problem::Problem,
+    problem::{BEARER, Problem},
     rate_limit,
 };
 
@@ -96,7 +96,7 @@ fn unauthenticated() -> Problem {
         "Until identity exists, this call is open on loopback only: to callers on this machine, by the \
          name localhost or a loopback address",
     )
-    .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    .with_header(header::WWW_AUTHENTICATE, BEARER)
 }
 
 fn add_missing(response: &mut Response, headers: HeaderMap) {

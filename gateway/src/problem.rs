@@ -24,6 +24,9 @@ pub(crate) use self::upstream::{from_check_error, from_status};
 /// Problem type of a denial by a limit (draft-ietf-httpapi-ratelimit-headers).
 pub(crate) const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
+/// What a 401 asks for, in `WWW-Authenticate`.
+pub(crate) const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
+
 /// The most violations one answer lists; beyond, a last one tells how many more there are.
 const MOST_VIOLATIONS: usize = 1000;
 

@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tidegate_proto::ratelimit::v1::{Algorithm, CheckResponse, Code, LimitStatus};
 
 use crate::{
-    problem::{Denial, Problem, QUOTA_EXCEEDED},
-    routes::check::answer::reset,
+    problem::{BEARER, Denial, Problem, QUOTA_EXCEEDED},
+    routes::check::answer::{code as word, reset},
 };
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
@@ -31,10 +31,15 @@ pub(crate) fn write_headers(headers: &mut HeaderMap, response: &CheckResponse, n
     }
 }
 
-/// The answer to a denied call: 429, or 503 if the store could not be asked.
+/// The answer to a denied call: 429 by a limit, 401 or 403 by its API key, or 503 if the store could not be asked.
 #[must_use]
 pub(crate) fn denied(response: &CheckResponse, now_us: u64) -> Problem {
-    let mut problem = match response.code() {
+    let code = response.code();
+    let refused = |status, words: &'static str| Problem::new(status, word(code), words);
+    let unknown =
+        |words| refused(StatusCode::UNAUTHORIZED, words).with_header(header::WWW_AUTHENTICATE, BEARER);
+    let forbidden = |words| refused(StatusCode::FORBIDDEN, words);
+    let mut problem = match code {
         Code::StoreUnavailable => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "store_unavailable",
@@ -45,8 +50,19 @@ pub(crate) fn denied(response: &CheckResponse, now_us: u64) -> Problem {
         Code::RateLimited | Code::Ok | Code::Unspecified => {
             limited("rate_limit_exceeded", "Rate limit exceeded", response, now_us)
         }
+        Code::KeyNotFound => unknown("Nobody has this API key"),
+        Code::KeyRevoked => unknown("The API key was revoked"),
+        Code::KeyExpired => unknown("The API key has expired"),
+        Code::KeyDisabled => unknown("The API key is switched off"),
+        Code::IpForbidden => forbidden("The API key may not be used from this address"),
+        Code::ScopeMissing => forbidden("The API key has not the scopes that this call needs"),
+        Code::OrganizationSuspended => forbidden("The organization of the API key is suspended"),
     };
     write_headers(&mut problem.headers, response, now_us);
+    if !problem.status.is_server_error() && problem.status != StatusCode::TOO_MANY_REQUESTS {
+        // To wait would not help.
+        problem.headers.remove(header::RETRY_AFTER);
+    }
     problem
 }
 
@@ -236,6 +252,26 @@ mod tests {
         response.code = Code::QuotaExceeded.into();
         let problem = denied(&response, NOW_US);
         assert_eq!((problem.status.as_u16(), &*problem.error), (429, "quota_exceeded"));
+    }
+
+    #[rstest]
+    #[case(Code::KeyNotFound, 401, "key_not_found")]
+    #[case(Code::KeyRevoked, 401, "key_revoked")]
+    #[case(Code::KeyExpired, 401, "key_expired")]
+    #[case(Code::KeyDisabled, 401, "key_disabled")]
+    #[case(Code::IpForbidden, 403, "ip_forbidden")]
+    #[case(Code::ScopeMissing, 403, "scope_missing")]
+    #[case(Code::OrganizationSuspended, 403, "organization_suspended")]
+    fn a_denial_by_an_api_key_is_told_by_its_code(
+        #[case] code: Code,
+        #[case] status: u16,
+        #[case] word: &str,
+    ) {
+        let response = CheckResponse { code: code.into(), ..CheckResponse::default() };
+        let problem = denied(&response, NOW_US);
+        assert_eq!((problem.status.as_u16(), &*problem.error), (status, word));
+        assert_eq!(problem.headers.contains_key("www-authenticate"), status == 401);
+        assert!(!problem.headers.contains_key("retry-after"), "waiting does not help");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod plans;
 mod policies;
 mod problems;
 mod query;
+pub(crate) mod times;
 mod usage;
 
 use axum::{

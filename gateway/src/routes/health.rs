@@ -5,10 +5,9 @@ use std::time::Duration;
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use serde::Serialize;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::ToSchema;
 
-use super::json;
+use super::{json, times::timestamp};
 use crate::{
     app::App,
     edge::OwnBody,
@@ -110,12 +109,6 @@ fn component(component: Component) -> ComponentAnswer {
 /// To the µs.
 fn milliseconds(duration: Duration) -> f64 {
     f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1000.0
-}
-
-pub(super) fn timestamp(now_us: u64) -> String {
-    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(now_us) * 1000);
-    let moment = moment.unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    moment.format(&Rfc3339).expect("a year below 10000 has an RFC 3339 form")
 }
 
 #[cfg(test)]

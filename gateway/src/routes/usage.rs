@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use self::query::Asked;
-use super::{health::timestamp, json};
+use super::{json, times::timestamp};
 use crate::{
     app::App,
     edge::RequestContext,

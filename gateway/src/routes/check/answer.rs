@@ -1,25 +1,38 @@
 //! `CheckResponse` to JSON.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::Serialize;
 use tidegate_proto::ratelimit::v1::{
-    Algorithm, CheckBatchResponse, CheckError, CheckResponse, Code, Lease, LimitStatus,
+    Algorithm, CheckBatchResponse, CheckError, CheckResponse, Code, KeyIdentity, Lease, LimitStatus,
     check_batch_result::Outcome,
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::problem::{Problem, Violation, from_check_error};
+use crate::{
+    problem::{Problem, Violation, from_check_error},
+    routes::times::moment,
+};
 
 /// The decision on one check.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CheckAnswer {
     /// Whether the request may go on.
     allowed: bool,
-    /// Why: `ok`, `rate_limited`, `quota_exceeded`, `concurrency_exceeded` or `store_unavailable`.
+    /// Why: `ok`, `rate_limited`, `quota_exceeded`, `concurrency_exceeded` or `store_unavailable`; of an API key also
+    /// `key_not_found`, `key_revoked`, `key_expired`, `key_disabled`, `ip_forbidden`, `scope_missing` or
+    /// `organization_suspended`.
     #[schema(example = "ok")]
     code: &'static str,
+    /// The API key; absent if the check names none, or nobody has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    key: Option<KeyAnswer>,
+    /// The organization of the API key; absent likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    organization: Option<OrganizationAnswer>,
     /// Every limit that applied; empty if nothing limits the request.
     limits: Vec<LimitAnswer>,
     /// Name of the limit that binds; null if `limits` is empty.
@@ -36,6 +49,42 @@ pub(crate) struct CheckAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     lease: Option<LeaseAnswer>,
+}
+
+/// An API key, as a check tells of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CheckedKey)]
+pub(crate) struct KeyAnswer {
+    /// Its id.
+    id: String,
+    /// What it has in common with the keys that it was rotated from and to.
+    lineage_id: String,
+    /// Its name.
+    #[schema(example = "Production API Key")]
+    name: String,
+    /// `live` or `test`.
+    #[schema(example = "live")]
+    environment: String,
+    /// What it may do.
+    scopes: Vec<String>,
+    /// Until when it is accepted, in RFC 3339; null for ever.
+    expires_at: Option<String>,
+    /// What its owner remembers of it.
+    metadata: BTreeMap<String, String>,
+}
+
+/// The organization of an API key, as a check tells of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CheckedOrganization)]
+pub(crate) struct OrganizationAnswer {
+    /// Its id.
+    id: String,
+    /// Its name.
+    #[schema(example = "Acme")]
+    name: String,
+    /// Its plan.
+    #[schema(example = "free")]
+    plan: String,
 }
 
 /// Places of concurrency limits that somebody holds.
@@ -86,7 +135,7 @@ pub(crate) struct BatchAnswer {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 enum BatchItem {
-    Decided(CheckAnswer),
+    Decided(Box<CheckAnswer>),
     Undecided {
         /// Why this check could not be decided.
         error: CheckProblem,
@@ -126,6 +175,8 @@ impl CheckAnswer {
         Ok(Self {
             allowed: response.allowed,
             code: code(response.code()),
+            key: response.key.as_ref().map(KeyAnswer::new),
+            organization: response.key.as_ref().map(OrganizationAnswer::new),
             limits,
             binding_limit: binding(response)?.map(|limit| limit.name.clone()),
             degraded: response.degraded,
@@ -134,6 +185,26 @@ impl CheckAnswer {
                 .map_err(|_| BrokenAnswer("decision_id is no UUID"))?,
             lease: response.lease.as_ref().map(LeaseAnswer::new),
         })
+    }
+}
+
+impl KeyAnswer {
+    fn new(of: &KeyIdentity) -> Self {
+        Self {
+            id: of.id.clone(),
+            lineage_id: of.lineage_id.clone(),
+            name: of.name.clone(),
+            environment: of.environment.clone(),
+            scopes: of.scopes.clone(),
+            expires_at: moment(of.expires_at_ms),
+            metadata: of.metadata.iter().map(|of| (of.key.clone(), of.value.clone())).collect(),
+        }
+    }
+}
+
+impl OrganizationAnswer {
+    fn new(of: &KeyIdentity) -> Self {
+        Self { id: of.organization_id.clone(), name: of.organization_name.clone(), plan: of.plan.clone() }
     }
 }
 
@@ -158,7 +229,9 @@ impl BatchAnswer {
             return Err(BrokenAnswer("the answers to a batch are not as many as its checks"));
         }
         let results = response.results.iter().map(|result| match &result.outcome {
-            Some(Outcome::Result(decision)) => CheckAnswer::new(decision, now_us).map(BatchItem::Decided),
+            Some(Outcome::Result(decision)) => {
+                CheckAnswer::new(decision, now_us).map(|answer| BatchItem::Decided(Box::new(answer)))
+            }
             Some(Outcome::Error(error)) => Ok(BatchItem::Undecided { error: CheckProblem::new(error) }),
             None => Err(BrokenAnswer("a check of a batch has no outcome")),
         });
@@ -204,7 +277,8 @@ pub(crate) fn reset(now_us: u64, after_ms: u64) -> u64 {
     now_us.saturating_add(after_ms.saturating_mul(1000)).div_ceil(1_000_000)
 }
 
-fn code(code: Code) -> &'static str {
+/// The word for it.
+pub(crate) fn code(code: Code) -> &'static str {
     match code {
         Code::Unspecified => "unspecified",
         Code::Ok => "ok",
@@ -212,6 +286,13 @@ fn code(code: Code) -> &'static str {
         Code::QuotaExceeded => "quota_exceeded",
         Code::StoreUnavailable => "store_unavailable",
         Code::ConcurrencyExceeded => "concurrency_exceeded",
+        Code::KeyNotFound => "key_not_found",
+        Code::KeyRevoked => "key_revoked",
+        Code::KeyExpired => "key_expired",
+        Code::KeyDisabled => "key_disabled",
+        Code::IpForbidden => "ip_forbidden",
+        Code::ScopeMissing => "scope_missing",
+        Code::OrganizationSuspended => "organization_suspended",
     }
 }
 

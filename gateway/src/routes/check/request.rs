@@ -3,7 +3,7 @@
 //! The ranges are those of the proto file. They are checked here as well as in the service, since
 //! a request with a wrong type and a wrong range should hear of both at once.
 
-use std::ops::RangeInclusive;
+use std::{net::IpAddr, ops::RangeInclusive};
 
 use http::HeaderValue;
 use serde_json::Value;
@@ -24,8 +24,11 @@ const MOST_ATTRIBUTES: usize = 64;
 const LONGEST_NAMESPACE: usize = 128;
 const LONGEST_NAME: usize = 64;
 const LONGEST_KEY: usize = 128;
+const LONGEST_SCOPE: usize = 128;
+const LONGEST_SCOPES: usize = 1_024;
 
 const NAME_RULE: &str = "names are 1 to 64 bytes of A-Z a-z 0-9 . _ -";
+const SCOPE_RULE: &str = "must be 1 to 128 bytes of a-z 0-9 . _ : * / -, and neither and nor or";
 const KEY_RULE: &str = "must be at most 128 printable ASCII characters";
 
 /// One check. `header` is the value of `Idempotency-Key`, used if the body has no key of its own.
@@ -88,6 +91,19 @@ fn check(body: Value, at: &str, violations: &mut Violations) -> CheckRequest {
     if let Some(value) = fields.remove("cost") {
         request.cost = cost(&value, path(at, "cost"), violations);
     }
+    if let Some(value) = fields.remove("api_key") {
+        // A longer one is nobody's, which is for the service to say.
+        match value {
+            Value::String(key) => request.api_key = key,
+            other => wrong_type(path(at, "api_key"), "a string", &other, violations),
+        }
+    }
+    if let Some(value) = fields.remove("client_ip") {
+        request.client_ip = client_ip(value, path(at, "client_ip"), violations);
+    }
+    if let Some(value) = fields.remove("required_scopes") {
+        request.required_scopes = required_scopes(value, &path(at, "required_scopes"), violations);
+    }
     if let Some(value) = fields.remove("dry_run") {
         match value {
             Value::Bool(dry_run) => request.dry_run = dry_run,
@@ -149,6 +165,56 @@ pub(in crate::routes) fn attributes(
 /// Tokens to charge.
 pub(in crate::routes) fn cost(value: &Value, field: String, violations: &mut Violations) -> Option<u64> {
     integer(value, 1..=MOST_COST, field, violations)
+}
+
+fn client_ip(value: Value, field: String, violations: &mut Violations) -> String {
+    let Value::String(address) = value else {
+        wrong_type(field, "a string", &value, violations);
+        return String::new();
+    };
+    if address.parse::<IpAddr>().is_err() {
+        violations.add(field, "must be an address, as 203.0.113.7 or 2001:db8::1");
+    }
+    address
+}
+
+/// An expression, or a list of scopes all of which are needed. What the expression says is for the service to check.
+fn required_scopes(value: Value, field: &str, violations: &mut Violations) -> String {
+    let expression = match value {
+        Value::String(expression) => expression,
+        Value::Array(scopes) => all_of(&scopes, field, violations),
+        other => {
+            wrong_type(field.to_owned(), "an expression, or an array of scopes", &other, violations);
+            String::new()
+        }
+    };
+    if expression.len() > LONGEST_SCOPES {
+        violations.add(field, format!("must be at most {LONGEST_SCOPES} bytes"));
+    }
+    expression
+}
+
+/// A scope of a list is a name, and not an expression: it would be joined to its neighbours.
+fn all_of(scopes: &[Value], field: &str, violations: &mut Violations) -> String {
+    let mut names = Vec::with_capacity(scopes.len());
+    for (index, scope) in scopes.iter().enumerate() {
+        let field = || format!("{field}[{index}]");
+        match scope {
+            Value::String(name) if is_scope(name) => names.push(name.as_str()),
+            Value::String(_) => violations.add(field(), SCOPE_RULE),
+            other => wrong_type(field(), "a string", other, violations),
+        }
+    }
+    names.join(" and ")
+}
+
+fn is_scope(name: &str) -> bool {
+    let is_word = matches!(name, "and" | "or");
+    (1..=LONGEST_SCOPE).contains(&name.len()) && !is_word && name.bytes().all(is_scope_byte)
+}
+
+fn is_scope_byte(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._:*/-".contains(&byte)
 }
 
 /// An integer of a range.

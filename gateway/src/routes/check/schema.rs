@@ -21,6 +21,17 @@ pub(super) struct CheckBody {
     /// Tokens to charge; absent means 1.
     #[schema(nullable = false, minimum = 1, maximum = 1_000_000_000)]
     cost: Option<u64>,
+    /// The API key that the request came with. It gives the check the attributes `organization`, `plan`, `api_key` and
+    /// `environment`.
+    #[schema(nullable = false)]
+    api_key: Option<String>,
+    /// From where the request came, for API keys that may be used from some networks only.
+    #[schema(nullable = false, example = "203.0.113.7")]
+    client_ip: Option<String>,
+    /// What the API key must be allowed to do: an expression, as `invoices:read and (invoices:write or admin)`, at most 1,024
+    /// bytes; or an array of scopes, all of which are needed.
+    #[schema(nullable = false, value_type = String, example = "invoices:read")]
+    required_scopes: Option<String>,
     /// Decide but charge nothing.
     #[schema(nullable = false)]
     dry_run: Option<bool>,

@@ -34,7 +34,8 @@ fn every_field_arrives() {
     let check = read(
         json!({
             "namespace": "a/b", "attributes": {"organization": "acme"}, "cost": 3, "dry_run": true,
-            "idempotency_key": "order 7",
+            "idempotency_key": "order 7", "api_key": "tk_live_x", "client_ip": "2001:db8::1",
+            "required_scopes": "a or b",
         }),
         None,
     );
@@ -44,6 +45,9 @@ fn every_field_arrives() {
         cost: Some(3),
         dry_run: true,
         idempotency_key: "order 7".to_owned(),
+        api_key: "tk_live_x".to_owned(),
+        client_ip: "2001:db8::1".to_owned(),
+        required_scopes: "a or b".to_owned(),
     };
     assert_eq!(check, expected);
     assert_eq!(read(json!({}), None), CheckRequest::default());
@@ -53,7 +57,15 @@ fn every_field_arrives() {
 #[case::not_an_object(json!([]), &["body"])]
 #[case::null(json!(null), &["body"])]
 #[case::misspelt(json!({"namspace": "x"}), &["namspace"])]
-#[case::not_there_yet(json!({"api_key": "x", "client_ip": "::1"}), &["api_key", "client_ip"])]
+#[case::number_as_key(json!({"api_key": 5, "client_ip": 7}), &["api_key", "client_ip"])]
+#[case::name_as_address(json!({"client_ip": "localhost"}), &["client_ip"])]
+#[case::range_as_address(json!({"client_ip": "10.0.0.0/8"}), &["client_ip"])]
+#[case::object_as_scopes(json!({"required_scopes": {}}), &["required_scopes"])]
+#[case::odd_scopes(
+    json!({"required_scopes": ["a:read", "a b", "or", "", 5, "a)"]}),
+    &["required_scopes[1]", "required_scopes[2]", "required_scopes[3]", "required_scopes[4]", "required_scopes[5]"]
+)]
+#[case::long_scopes(json!({"required_scopes": "a ".repeat(513)}), &["required_scopes"])]
 #[case::number_as_namespace(json!({"namespace": 1}), &["namespace"])]
 #[case::blank_in_namespace(json!({"namespace": "a b"}), &["namespace"])]
 #[case::long_namespace(json!({"namespace": "n".repeat(129)}), &["namespace"])]
@@ -77,6 +89,15 @@ fn every_field_arrives() {
 )]
 fn every_wrong_field_is_named(#[case] body: Value, #[case] fields: &[&str]) {
     assert_eq!(faults(body, None), fields);
+}
+
+#[rstest]
+#[case::expression(json!("a or (b and c)"), "a or (b and c)")]
+#[case::list(json!(["a:read", "b:*"]), "a:read and b:*")]
+#[case::one(json!(["a"]), "a")]
+#[case::none(json!([]), "")]
+fn scopes_are_an_expression_or_a_list(#[case] scopes: Value, #[case] expression: &str) {
+    assert_eq!(read(json!({ "required_scopes": scopes }), None).required_scopes, expression);
 }
 
 #[test]

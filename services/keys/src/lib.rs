@@ -7,6 +7,7 @@ pub mod domain;
 pub mod error;
 pub mod grpc;
 pub mod idempotency;
+pub mod identity;
 pub mod origin;
 pub mod sealing;
 pub mod store;

@@ -1,0 +1,247 @@
+//! How often somebody may try: counted by the rate-limit service, or by this process while that cannot be asked.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use super::hash_of;
+use crate::{domain::Email, error::KeysError, origin::RequestOrigin};
+
+/// What is tried. The limits of each are policies of the namespace `identity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// To give the right password of an account.
+    LogIn,
+    /// To make an account.
+    SignUp,
+    /// To exchange a token of an external issuer.
+    Exchange,
+    /// To report a leaked key.
+    ReportLeak,
+}
+
+impl Attempt {
+    /// The attribute `action` of the check.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LogIn => "login",
+            Self::SignUp => "signup",
+            Self::Exchange => "exchange",
+            Self::ReportLeak => "report_leak",
+        }
+    }
+
+    /// As many as the built-in policies admit of one account and from one address, and in which time.
+    fn limits(self) -> (Option<(u32, Duration)>, (u32, Duration)) {
+        const QUARTER: Duration = Duration::from_secs(15 * 60);
+        const HOUR: Duration = Duration::from_secs(60 * 60);
+        match self {
+            Self::LogIn => (Some((10, QUARTER)), (100, QUARTER)),
+            Self::SignUp => (None, (20, HOUR)),
+            Self::Exchange => (None, (100, QUARTER)),
+            Self::ReportLeak => (None, (60, HOUR)),
+        }
+    }
+}
+
+/// Whether an attempt may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may, and is counted.
+    Admitted,
+    /// It may not.
+    Denied {
+        /// When the next may be.
+        retry_after: Duration,
+    },
+}
+
+/// Counts attempts.
+#[async_trait]
+pub trait AttemptLimiter: Send + Sync + 'static {
+    /// Counts an attempt of `account` (a digest of its address, if it is about one) from `ip_address`, if that is known. None if it cannot
+    /// say.
+    async fn check(
+        &self,
+        attempt: Attempt,
+        account: Option<&str>,
+        ip_address: Option<&str>,
+    ) -> Option<Verdict>;
+
+    /// Forgets the attempts of an account, which has shown its password.
+    async fn forget(&self, attempt: Attempt, account: &str);
+}
+
+/// Asks the rate-limit service, and itself while that cannot say.
+pub struct Attempts {
+    remote: Option<Box<dyn AttemptLimiter>>,
+    local: LocalAttempts,
+    now_us: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl Attempts {
+    /// Counts by `remote`, or in this process. `now_us` is the clock of the latter.
+    #[must_use]
+    pub fn new(
+        remote: Option<Box<dyn AttemptLimiter>>,
+        now_us: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        Self { remote, local: LocalAttempts::default(), now_us: Box::new(now_us) }
+    }
+
+    /// Counts an attempt.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError::TooManyAttempts`].
+    pub async fn check(
+        &self,
+        attempt: Attempt,
+        email: Option<&Email>,
+        origin: &RequestOrigin,
+    ) -> Result<(), KeysError> {
+        let account = email.map(account_of);
+        let (account, ip_address) = (account.as_deref(), origin.ip_address.as_deref());
+        let remote = match &self.remote {
+            Some(remote) => remote.check(attempt, account, ip_address).await,
+            None => None,
+        };
+        match remote.unwrap_or_else(|| self.local.check(attempt, account, ip_address, (self.now_us)())) {
+            Verdict::Admitted => Ok(()),
+            Verdict::Denied { retry_after } => Err(KeysError::TooManyAttempts { retry_after }),
+        }
+    }
+
+    /// Forgets the attempts of an account, which has shown its password.
+    pub async fn forget(&self, attempt: Attempt, email: &Email) {
+        let account = account_of(email);
+        self.local.forget(attempt, &account);
+        if let Some(remote) = &self.remote {
+            remote.forget(attempt, &account).await;
+        }
+    }
+}
+
+/// Personal data does not go into counters.
+fn account_of(email: &Email) -> String {
+    hash_of(email.as_str())[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Slots of the local counters.
+const SLOTS: usize = 1 << 14;
+
+/// Counts in this process, in memory that never grows: subjects share a fixed number of slots, drawn by a hash that nobody
+/// outside knows. Two that share one are denied sooner, never later. Windows are fixed: within any period at most twice the limit.
+pub struct LocalAttempts {
+    slots: Mutex<Vec<Slot>>,
+    hasher: RandomState,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    window: u64,
+    count: u32,
+}
+
+impl Default for LocalAttempts {
+    fn default() -> Self {
+        Self { slots: Mutex::new(vec![Slot::default(); SLOTS]), hasher: RandomState::new() }
+    }
+}
+
+impl LocalAttempts {
+    /// As [`AttemptLimiter::check`]; it always can say.
+    pub fn check(
+        &self,
+        attempt: Attempt,
+        account: Option<&str>,
+        ip_address: Option<&str>,
+        now_us: u64,
+    ) -> Verdict {
+        let (of_account, of_address) = attempt.limits();
+        let subjects = [
+            account.zip(of_account).map(|(account, limit)| (self.slot(attempt, "account", account), limit)),
+            ip_address.map(|address| (self.slot(attempt, "ip", address), of_address)),
+        ];
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        for &(slot, (limit, period)) in subjects.iter().flatten() {
+            let period_us = super::tokens::micros(&period);
+            let window = now_us / period_us;
+            if slots[slot].window == window && slots[slot].count >= limit {
+                let retry_after = Duration::from_micros(period_us - now_us % period_us);
+                return Verdict::Denied { retry_after };
+            }
+        }
+        for &(slot, (_, period)) in subjects.iter().flatten() {
+            let window = now_us / super::tokens::micros(&period);
+            let count = if slots[slot].window == window { slots[slot].count } else { 0 };
+            slots[slot] = Slot { window, count: count + 1 };
+        }
+        Verdict::Admitted
+    }
+
+    fn forget(&self, attempt: Attempt, account: &str) {
+        let slot = self.slot(attempt, "account", account);
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)[slot] = Slot::default();
+    }
+
+    fn slot(&self, attempt: Attempt, kind: &str, subject: &str) -> usize {
+        let hash = self.hasher.hash_one((attempt.name(), kind, subject));
+        usize::try_from(hash % SLOTS as u64).expect("a slot is one of a few thousand")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_US: u64 = 1_800_000_000_000_000;
+
+    fn check(local: &LocalAttempts, account: Option<&str>, ip: Option<&str>, now_us: u64) -> bool {
+        local.check(Attempt::LogIn, account, ip, now_us) == Verdict::Admitted
+    }
+
+    #[test]
+    fn an_account_has_ten_attempts_in_a_quarter_of_an_hour_wherever_they_come_from() {
+        let local = LocalAttempts::default();
+        let admitted = (0..30).filter(|i| check(&local, Some("a"), Some(&format!("10.0.0.{i}")), NOW_US));
+        assert_eq!(admitted.count(), 10);
+        assert!(check(&local, Some("b"), Some("10.0.1.1"), NOW_US), "others are not denied");
+        assert!(check(&local, Some("a"), None, NOW_US + 15 * 60 * 1_000_000));
+    }
+
+    #[test]
+    fn an_address_has_a_hundred_attempts_whatever_the_account() {
+        let local = LocalAttempts::default();
+        let admitted = (0..300).filter(|i| check(&local, Some(&format!("a{i}")), Some("10.0.0.1"), NOW_US));
+        // Two of the accounts may share a slot, but not ten times.
+        assert_eq!(admitted.count(), 100);
+    }
+
+    #[test]
+    fn a_denial_says_when_the_next_may_be_and_is_not_counted_elsewhere() {
+        let local = LocalAttempts::default();
+        for _ in 0..10 {
+            assert!(check(&local, Some("a"), None, NOW_US));
+        }
+        for _ in 0..200 {
+            let denied = local.check(Attempt::LogIn, Some("a"), Some("10.0.0.9"), NOW_US + 1_000_000);
+            let Verdict::Denied { retry_after } = denied else { panic!("admitted") };
+            assert!(retry_after < Duration::from_secs(15 * 60));
+        }
+        assert!(check(&local, Some("other"), Some("10.0.0.9"), NOW_US), "denials cost the address nothing");
+    }
+
+    #[test]
+    fn an_account_that_showed_its_password_starts_anew() {
+        let local = LocalAttempts::default();
+        while check(&local, Some("a"), None, NOW_US) {}
+        local.forget(Attempt::LogIn, "a");
+        assert!(check(&local, Some("a"), None, NOW_US));
+    }
+}

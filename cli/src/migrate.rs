@@ -26,7 +26,9 @@ pub(crate) struct MigrateArgs {
 pub(crate) fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     let url = Secret::new(args.database_url);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(tidegate_migrations::run(url.expose(), &tidegate_migrations::RATELIMIT))?;
-    anstream::println!("the tables of ratelimit are up to date");
+    for tables in tidegate_migrations::ALL {
+        runtime.block_on(tidegate_migrations::run(url.expose(), tables))?;
+        anstream::println!("the tables of {} are up to date", tables.service());
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -42,6 +42,12 @@ macro_rules! step {
 /// The tables of the rate-limit service.
 pub const RATELIMIT: Tables = Tables { schema: "ratelimit", steps: &[step!(1, "ratelimit", "0001_catalog")] };
 
+/// The tables of the keys service.
+pub const KEYS: Tables = Tables { schema: "keys", steps: &[step!(1, "keys", "0001_identity")] };
+
+/// Those of every service.
+pub const ALL: &[&Tables] = &[&RATELIMIT, &KEYS];
+
 /// Why the tables are not what they should be.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
@@ -123,6 +129,12 @@ pub fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, sqlx::Error> {
 }
 
 impl Tables {
+    /// Whose they are: the schema in PostgreSQL, what names begin with in SQLite.
+    #[must_use]
+    pub fn service(&self) -> &'static str {
+        self.schema
+    }
+
     /// Brings them up to date.
     ///
     /// # Errors

@@ -4,14 +4,51 @@
 //! idempotency key are one transaction. A row that was changed since it was read fails the whole, and the use case begins
 //! anew. So nothing is half done, whenever the process is killed.
 
+mod cells;
+mod changes;
+mod config;
+#[cfg(test)]
+pub(crate) mod conformance;
+mod database;
+mod error;
+mod postgres;
+mod rows;
+mod sql;
+mod sqlite;
+mod statements;
+mod words;
+mod writes;
+
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use tidegate_chassis::config::Environment;
+use tidegate_migrations::Dialect;
 use uuid::Uuid;
 
+pub use self::{
+    config::DatabaseConfig,
+    error::{StoreError, Unique},
+};
+use self::{database::SqlStore, postgres::Postgres, sqlite::Sqlite};
 use crate::domain::{
     ApiKey, CreditAccount, Email, Event, ExternalIdentity, FamilyId, Invitation, InvitationId, KeyId,
     KeySecret, LedgerEntry, LineageId, Membership, Organization, OrganizationId, PasswordReset,
     RefreshFamily, RefreshToken, ServiceToken, ServiceTokenId, SigningKey, User, UserId,
 };
+
+/// Connects, and brings the tables up to date if that is wanted.
+///
+/// # Errors
+///
+/// The database cannot be reached within `connect_timeout`, or its tables are not those of this release; or this is production,
+/// and it is a PostgreSQL where row-level security does not hold for the role that the URL names.
+pub async fn open(config: &DatabaseConfig, environment: Environment) -> anyhow::Result<Arc<dyn KeysStore>> {
+    Ok(match Dialect::of(config.url.expose())? {
+        Dialect::Postgres => Arc::new(SqlStore(Postgres::open(config, environment).await?)),
+        Dialect::Sqlite => Arc::new(SqlStore(Sqlite::open(config).await?)),
+    })
+}
 
 /// Keeps everything the keys service knows.
 ///
@@ -335,36 +372,4 @@ pub struct IdempotencyRecord {
     pub sealed_answer: Vec<u8>,
     /// Until when it is kept.
     pub expires_us: u64,
-}
-
-/// Why the store did not do what it was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// A row was changed since it was read; nothing was written.
-    #[error("something else was changed at the same time")]
-    Conflict,
-    /// A value that no two rows may have is there already; nothing was written.
-    #[error("{0:?} is taken")]
-    Taken(Unique),
-    /// It cannot be reached, or did not answer in time. A write may have happened.
-    #[error("the database cannot be used: {0}")]
-    Unavailable(String),
-    /// What is stored was not written by this service.
-    #[error("the database holds what it should not: {0}")]
-    Corrupt(String),
-}
-
-/// What no two rows have the same of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unique {
-    /// The address of an account.
-    Email,
-    /// What an external issuer knows an account by.
-    ExternalIdentity,
-    /// The hash of a key.
-    KeyHash,
-    /// The id of a movement of credits.
-    LedgerEntry,
-    /// The idempotency key of a caller.
-    IdempotencyKey,
 }

@@ -46,6 +46,14 @@ fn the_gateway_and_the_tests_link_no_service() {
 }
 
 #[test]
+fn what_users_compile_knows_only_the_contract_and_what_a_key_looks_like() {
+    let known = ["tidegate-credentials", "tidegate-proto"];
+    assert_only("clients/rust", &["dependencies", "build-dependencies"], &known);
+    assert_only("clients/rust", &["dev-dependencies"], &["tidegate-tests"]);
+    assert_only("examples/protected-backend", &["dependencies", "build-dependencies"], &["tidegate-client"]);
+}
+
+#[test]
 fn only_the_cli_links_the_services() {
     let services: BTreeSet<_> = services().iter().map(|service| format!("tidegate-{service}")).collect();
     for manifest in files("").into_iter().filter(|path| path.ends_with("Cargo.toml")) {

@@ -95,12 +95,13 @@ fn documents() -> Vec<PathBuf> {
 
 /// Targets of relative links, and words in backquotes that begin with a folder of the root.
 fn named_paths(text: &str) -> BTreeSet<String> {
-    const ROOTS: [&str; 12] = [
+    const ROOTS: [&str; 13] = [
         "proto/",
         "services/",
         "gateway/",
         "cli/",
         "clients/",
+        "examples/",
         "migrations/",
         "tests/",
         "helm/",

@@ -25,6 +25,12 @@ pub struct IdentityConfig {
     /// The one before it; empty for none.
     #[garde(skip)]
     pub previous_secret: Secret,
+    /// Address of the first `admin`, who is made at the start if there is none; empty for none.
+    #[garde(skip)]
+    pub admin_email: String,
+    /// The password of that account.
+    #[garde(skip)]
+    pub admin_password: Secret,
     /// The `kid` in `auth.hs256_secrets` of the secret that signs tokens; empty for keys of the database.
     #[garde(skip)]
     pub hs256_kid: String,

@@ -1,5 +1,6 @@
 //! Accounts come in, stay and leave: sign-up, login, refresh, logout, passwords, invitations that are accepted.
 
+mod administrator;
 mod external;
 mod invited;
 mod log_in;

@@ -1,5 +1,46 @@
 //! The only translator between the messages of the contract and what they mean.
 
+mod api_keys;
+mod asking;
+mod credits;
 mod error;
+mod fields;
 pub mod idempotency;
+mod organizations;
 mod origin;
+mod pages;
+mod render;
+mod replicas;
+mod verify;
+
+use std::sync::Arc;
+
+use tidegate_chassis::clock::Clock;
+
+use self::idempotency::Idempotency;
+use crate::{
+    api_keys::ApiKeys, credits::Credits, feed::Feed, organizations::Organizations, resolve::Resolver,
+    sealing::Sealing, usage::KeyUsage,
+};
+
+/// All that handlers work with.
+pub struct Handlers {
+    /// Of organizations.
+    pub organizations: Organizations,
+    /// Of API keys.
+    pub keys: ApiKeys,
+    /// Of credits.
+    pub credits: Credits,
+    /// Of the use of keys.
+    pub usage: KeyUsage,
+    /// Finds keys.
+    pub resolver: Resolver,
+    /// Tells what changes.
+    pub feed: Feed,
+    /// Answers requests that come again.
+    pub idempotency: Idempotency,
+    /// Signs page tokens.
+    pub sealing: Arc<Sealing>,
+    /// Tells what keys are good for now.
+    pub clock: Clock,
+}

@@ -3,11 +3,21 @@
 //! `grpc` translates, the use cases decide what becomes of rows, `domain` is what the rows mean, `store` keeps them. Arrows run
 //! `main → service → grpc → use cases → domain ← store`.
 
+pub mod api_keys;
+pub mod changes;
+pub mod credits;
 pub mod domain;
 pub mod error;
+pub mod feed;
+pub mod fence;
 pub mod grpc;
+pub mod hashes;
 pub mod idempotency;
 pub mod identity;
+pub mod organizations;
 pub mod origin;
+pub mod peppers;
+pub mod resolve;
 pub mod sealing;
 pub mod store;
+pub mod usage;

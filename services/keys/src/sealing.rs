@@ -26,6 +26,8 @@ pub enum Purpose {
     Answers,
     /// Digests of requests with an idempotency key.
     Requests,
+    /// Signatures of page tokens.
+    Pages,
 }
 
 impl Purpose {
@@ -34,6 +36,7 @@ impl Purpose {
             Self::SigningKeys => b"tidegate keys 1 signing keys",
             Self::Answers => b"tidegate keys 1 answers",
             Self::Requests => b"tidegate keys 1 requests",
+            Self::Pages => b"tidegate keys 1 pages",
         }
     }
 }

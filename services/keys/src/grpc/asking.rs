@@ -1,0 +1,145 @@
+//! Who asks for what, as handlers take it in.
+
+use std::net::IpAddr;
+
+use tidegate_chassis::{
+    auth::{self, Caller, Role},
+    error::Violations,
+};
+use tonic::{Request, Status, metadata::MetadataMap};
+use uuid::Uuid;
+
+use super::idempotency::Asked;
+use crate::{
+    changes::By,
+    domain::OrganizationId,
+    error::KeysError,
+    origin::{Actor, RequestOrigin},
+};
+
+/// A request with its caller.
+pub(super) struct Asking<R> {
+    pub(super) caller: Caller,
+    pub(super) by: By,
+    pub(super) request: R,
+    metadata: MetadataMap,
+    /// The caller as idempotency keys are told apart.
+    name: String,
+}
+
+impl<R> Asking<R> {
+    /// Takes a request in.
+    ///
+    /// # Errors
+    ///
+    /// UNAUTHENTICATED if nobody is named.
+    pub(super) fn read(request: Request<R>) -> Result<Self, Status> {
+        let caller = auth::caller(&request)?.clone();
+        let by = By { actor: Actor::caller(&caller), origin: RequestOrigin::read(request.metadata()) };
+        let organization = caller.organization.map_or_else(String::new, |id| id.to_string());
+        let name = format!("{}/{}/{}", caller.role.name(), organization, caller.subject);
+        let (metadata, _, request) = request.into_parts();
+        Ok(Self { caller, by, request, metadata, name })
+    }
+
+    /// What tells this request from others with the same idempotency key.
+    pub(super) fn asked(&self, method: &'static str) -> Asked<'_> {
+        Asked { caller: Some(&self.name), method, metadata: &self.metadata }
+    }
+
+    /// The organization that is meant; see [`organization`].
+    pub(super) fn organization(
+        &self,
+        text: &str,
+        violations: &mut Violations,
+    ) -> Result<OrganizationId, KeysError> {
+        organization(&self.caller, text, violations)
+    }
+
+    /// Lets only backends pass that are for all organizations.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError::RoleMissing`].
+    pub(super) fn must_be_for_all(&self) -> Result<(), KeysError> {
+        match self.caller.organization {
+            None => Ok(()),
+            Some(_) => Err(KeysError::RoleMissing("this needs a token that is for all organizations")),
+        }
+    }
+
+    /// Whether the caller may do everything.
+    pub(super) fn is_admin(&self) -> bool {
+        self.caller.role == Role::Admin
+    }
+}
+
+/// The organization that a request means: that of the caller if it names none. A wrong id is added to `violations`; what is
+/// given then is not to be used.
+///
+/// # Errors
+///
+/// [`KeysError::OrganizationNotFound`] if the caller may not know of it.
+pub(super) fn organization(
+    caller: &Caller,
+    text: &str,
+    violations: &mut Violations,
+) -> Result<OrganizationId, KeysError> {
+    let named = match (text, caller.organization) {
+        ("", Some(own)) => own,
+        ("", None) => {
+            violations.add("organization_id", "must be given by a caller that is for all organizations");
+            Uuid::nil()
+        }
+        (text, _) => {
+            let named = id("organization_id", text, violations);
+            if named.is_nil() {
+                return Ok(OrganizationId(named));
+            }
+            named
+        }
+    };
+    if caller.may_touch(named) || text.is_empty() {
+        Ok(OrganizationId(named))
+    } else {
+        Err(KeysError::OrganizationNotFound)
+    }
+}
+
+/// An id of a request. A wrong one is added to `violations`, and is nil.
+pub(super) fn id(field: &str, text: &str, violations: &mut Violations) -> Uuid {
+    text.parse().unwrap_or_else(|_| {
+        violations.add(field, "must be a UUID");
+        Uuid::nil()
+    })
+}
+
+/// An address of a request; empty is none.
+pub(super) fn address(field: &str, text: &str, violations: &mut Violations) -> Option<IpAddr> {
+    if text.is_empty() {
+        return None;
+    }
+    let address = text.parse().ok();
+    if address.is_none() {
+        violations.add(field, "must be an IP address");
+    }
+    address
+}
+
+/// Refuses a request with wrong fields.
+///
+/// # Errors
+///
+/// [`KeysError::Invalid`].
+pub(super) fn refuse(violations: Violations) -> Result<(), KeysError> {
+    if violations.is_empty() { Ok(()) } else { Err(KeysError::Invalid(violations)) }
+}
+
+/// The caller of a method that is open to anybody, as events tell it.
+pub(super) fn anybody<R>(request: &Request<R>) -> By {
+    let actor = match auth::caller(request) {
+        Ok(caller) => Actor::caller(caller),
+        Err(_) => Actor::anonymous(),
+    };
+    By { actor, origin: RequestOrigin::read(request.metadata()) }
+}

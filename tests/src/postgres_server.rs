@@ -94,6 +94,25 @@ impl PostgresServer {
         Ok(self.url(&name))
     }
 
+    /// Makes an empty database with a role of its own, and gives the URL for that. It may make schemas there, and nothing more: it is
+    /// no superuser, and row-level security holds for it.
+    ///
+    /// # Errors
+    ///
+    /// The server does not answer.
+    pub async fn database_of_plain_role(&self) -> anyhow::Result<String> {
+        let url = self.database().await?;
+        let (_, name) = url.rsplit_once('/').context("the URL ends with the name of the database")?;
+        let mut connection = PgConnection::connect(&url).await?;
+        for statement in
+            [format!("CREATE ROLE {name} LOGIN"), format!("GRANT CREATE ON DATABASE {name} TO {name}")]
+        {
+            sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
+        }
+        connection.close().await?;
+        Ok(url.replacen("postgres@", &format!("{name}@"), 1))
+    }
+
     /// Ends it at once, as a crash does.
     ///
     /// # Errors

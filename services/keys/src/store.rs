@@ -14,6 +14,7 @@ mod error;
 mod postgres;
 mod rows;
 mod sql;
+mod sql_store;
 mod sqlite;
 mod statements;
 mod words;
@@ -30,7 +31,7 @@ pub use self::{
     config::DatabaseConfig,
     error::{StoreError, Unique},
 };
-use self::{database::SqlStore, postgres::Postgres, sqlite::Sqlite};
+use self::{postgres::Postgres, sql_store::SqlStore, sqlite::Sqlite};
 use crate::domain::{
     ApiKey, CreditAccount, Email, Event, ExternalIdentity, FamilyId, Invitation, InvitationId, KeyId,
     KeySecret, LedgerEntry, LineageId, Membership, Organization, OrganizationId, PasswordReset,
@@ -252,7 +253,8 @@ pub struct Write {
     pub idempotency: Option<IdempotencyRecord>,
 }
 
-/// One row. A row with `version` 0 is new; else it replaces the one of that version, and has the next.
+/// One row. A row with `version` 0 is new; else it replaces the one of that version, and has the next. To which organization,
+/// account or family it belongs is never another.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// See [`Organization`].

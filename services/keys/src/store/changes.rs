@@ -60,8 +60,8 @@ statements!(
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     );
     SET_FAMILY = (
-        "UPDATE keys.refresh_families SET organization_id = $3, created_us = $4, ended_us = $5, end_reason = $6, version = $7 \
-         WHERE id = $1 AND user_id = $2 AND version = $7 - 1",
+        "UPDATE keys.refresh_families SET created_us = $4, ended_us = $5, end_reason = $6, version = $7 \
+         WHERE id = $1 AND user_id = $2 AND organization_id IS NOT DISTINCT FROM $3 AND version = $7 - 1",
     );
     PUT_TOKEN = (
         "INSERT INTO keys.refresh_tokens (token_hash, family_id, issued_us, expires_us, used_us, version) \
@@ -104,8 +104,8 @@ statements!(
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     );
     SET_SERVICE_TOKEN = (
-        "UPDATE keys.service_tokens SET name = $2, organization_id = $3, created_us = $4, created_by = $5, expires_us = $6, \
-         revoked_us = $7, version = $8 WHERE id = $1 AND version = $8 - 1",
+        "UPDATE keys.service_tokens SET name = $2, created_us = $4, created_by = $5, expires_us = $6, revoked_us = $7, \
+         version = $8 WHERE id = $1 AND organization_id IS NOT DISTINCT FROM $3 AND version = $8 - 1",
     );
     PUT_SIGNING_KEY = (
         "INSERT INTO keys.signing_keys (kid, public_key, sealed_private_key, created_us, retired_us, version) \

@@ -155,3 +155,6 @@ async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
     listener.listen(CHANNEL).await?;
     Ok(listener)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,10 @@ use super::{
     FeedEntry, StoreError, UsageEntry, Write,
     cells::Cells,
     changes::{Owner, hexadecimal, json, owner, statement},
-    database::{Access, Database, SqlStore, Tenant},
+    database::{Access, Database, Tenant},
     error::{sqlx_error, stored},
     sql::{Sql, Value, values},
+    sql_store::SqlStore,
     statements as sql,
     words::Word,
 };

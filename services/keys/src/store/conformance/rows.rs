@@ -99,7 +99,6 @@ impl Rows {
                 ..password_reset(1, 1)
             },
             family: RefreshFamily {
-                organization_id: Some(OrganizationId(id(1))),
                 created_us: 113,
                 ended: Some((114, EndReason::Reused)),
                 version,
@@ -138,7 +137,6 @@ impl Rows {
             },
             service_token: ServiceToken {
                 name: "Renamed".to_owned(),
-                organization_id: Some(OrganizationId(id(1))),
                 created_us: 130,
                 created_by: Some(UserId(id(131))),
                 expires_us: 132,

@@ -4,7 +4,7 @@ use super::*;
 use crate::store::{
     KeysStore, changes,
     conformance::{config, keys_store_conformance},
-    database::SqlStore,
+    sql_store::SqlStore,
     statements,
 };
 

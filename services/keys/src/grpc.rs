@@ -2,10 +2,13 @@
 
 mod api_keys;
 mod asking;
+mod attempts;
+mod auth;
 mod credits;
 mod error;
 mod fields;
 pub mod idempotency;
+mod identity;
 mod organizations;
 mod origin;
 mod pages;
@@ -16,6 +19,8 @@ mod verify;
 use std::sync::Arc;
 
 use tidegate_chassis::clock::Clock;
+
+pub use self::{attempts::RateLimitAttempts, auth::AuthApi, origin::TrustedProxies};
 
 use self::idempotency::Idempotency;
 use crate::{

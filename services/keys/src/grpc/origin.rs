@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use tonic::metadata::MetadataMap;
+use ipnet::IpNet;
+use tidegate_chassis::auth;
+use tonic::{Request, metadata::MetadataMap};
 
 use crate::origin::RequestOrigin;
 
@@ -10,6 +12,28 @@ use crate::origin::RequestOrigin;
 const MAX_USER_AGENT_BYTES: usize = 512;
 /// A request id that is longer is none.
 const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// Peers that are believed when they say from where a request came: gateways and proxies.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Believes these.
+    #[must_use]
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// From where a request came: as a trusted peer says, or else from the peer itself.
+    #[must_use]
+    pub fn origin<T>(&self, request: &Request<T>) -> RequestOrigin {
+        let told = RequestOrigin::read(request.metadata());
+        let Some(peer) = auth::peer(request).map(|peer| peer.to_canonical()) else { return told };
+        let is_trusted = self.0.iter().any(|network| network.contains(&peer));
+        let ip_address = told.ip_address.filter(|_| is_trusted).or_else(|| Some(peer.to_string()));
+        RequestOrigin { ip_address, ..told }
+    }
+}
 
 impl RequestOrigin {
     /// Reads `x-client-ip`, `user-agent` and `x-request-id`; what is not well formed is left out.
@@ -47,6 +71,21 @@ mod tests {
             read(&[("x-client-ip", "::ffff:203.0.113.7"), ("user-agent", "curl/8"), ("x-request-id", "r-1")]);
         let wanted = ["203.0.113.7", "curl/8", "r-1"].map(|text| Some(text.to_owned()));
         assert_eq!([origin.ip_address, origin.user_agent, origin.request_id], wanted);
+    }
+
+    #[test]
+    fn only_a_trusted_peer_says_from_where_a_request_came() {
+        let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().expect("a network")]);
+        let origin = |peer: &str| {
+            let mut request = Request::new(());
+            request.metadata_mut().insert("x-client-ip", "203.0.113.7".parse().expect("a value"));
+            let peer = peer.parse().expect("an address");
+            request.extensions_mut().insert(auth::Origin { caller: None, peer });
+            proxies.origin(&request).ip_address.expect("an address")
+        };
+        assert_eq!(origin("10.1.2.3"), "203.0.113.7");
+        assert_eq!(origin("::ffff:10.1.2.3"), "203.0.113.7");
+        assert_eq!(origin("192.0.2.1"), "192.0.2.1");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tidegate_chassis::{
 use crate::{
     domain::{Action, Event, ResourceType, SigningKey},
     error::{KeysError, until_written},
+    idempotency::Keep,
     origin::{Actor, RequestOrigin},
     sealing::{Purpose, Sealing},
     store::{Change, KeysStore, StoreError, Write},
@@ -91,7 +92,8 @@ impl SigningKeys {
     pub async fn ensure(&self) -> Result<(), KeysError> {
         until_written(|| async {
             if self.0.store.signing_keys().await?.is_empty() {
-                self.add(&[], Actor::system(), &RequestOrigin::default()).await?;
+                let origin = RequestOrigin::default();
+                self.add(&[], (Actor::system(), &origin), &Keep::nothing()).await?;
             }
             self.read().await.map(drop)
         })
@@ -151,10 +153,15 @@ impl SigningKeys {
     /// # Errors
     ///
     /// Those of the store.
-    pub async fn rotate(&self, actor: &Actor, origin: &RequestOrigin) -> Result<SigningKey, KeysError> {
+    pub async fn rotate(
+        &self,
+        actor: &Actor,
+        origin: &RequestOrigin,
+        keep: &Keep<SigningKey>,
+    ) -> Result<SigningKey, KeysError> {
         until_written(|| async {
             let keys = self.0.store.signing_keys().await?;
-            self.add(&keys, actor.clone(), origin).await
+            self.add(&keys, (actor.clone(), origin), keep).await
         })
         .await
     }
@@ -162,8 +169,8 @@ impl SigningKeys {
     async fn add(
         &self,
         before: &[SigningKey],
-        actor: Actor,
-        origin: &RequestOrigin,
+        (actor, origin): (Actor, &RequestOrigin),
+        keep: &Keep<SigningKey>,
     ) -> Result<SigningKey, KeysError> {
         let now_us = self.0.clock.now_us();
         let mut changes = Vec::new();
@@ -177,7 +184,9 @@ impl SigningKeys {
         let key = self.generate(kid, now_us)?;
         changes.push(Change::SigningKey(key.clone()));
         let events = vec![self.event(&key, now_us, actor, origin)];
-        self.0.store.write(&Write { at_us: now_us, changes, events, ..Write::default() }).await?;
+        let idempotency = keep.record(&key, now_us);
+        let write = Write { at_us: now_us, changes, events, idempotency, ..Write::default() };
+        self.0.store.write(&write).await?;
         self.0.current.store(None);
         Ok(key)
     }

@@ -5,6 +5,8 @@
 
 mod attempts;
 mod config;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod members;
 mod names;
 mod oidc;

@@ -162,4 +162,4 @@ impl Issuer {
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -211,3 +211,6 @@ impl Inner {
         Event { organization_id: row.organization_id, ..event }
     }
 }
+
+#[cfg(test)]
+mod tests;

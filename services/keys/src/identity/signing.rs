@@ -234,3 +234,6 @@ impl SigningKeySource for SigningKeys {
         Ok(keys.map(|key| VerifyingKey { kid: key.kid, public_key: key.public_key }).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,11 +9,13 @@ mod error;
 mod fields;
 pub mod idempotency;
 mod identity;
+mod members;
 mod organizations;
 mod origin;
 mod pages;
 mod render;
 mod replicas;
+mod service_tokens;
 mod verify;
 
 use std::sync::Arc;
@@ -24,8 +26,14 @@ pub use self::{attempts::RateLimitAttempts, auth::AuthApi, origin::TrustedProxie
 
 use self::idempotency::Idempotency;
 use crate::{
-    api_keys::ApiKeys, credits::Credits, feed::Feed, organizations::Organizations, resolve::Resolver,
-    sealing::Sealing, usage::KeyUsage,
+    api_keys::ApiKeys,
+    credits::Credits,
+    feed::Feed,
+    identity::{Attempts, Members, ServiceTokens},
+    organizations::Organizations,
+    resolve::Resolver,
+    sealing::Sealing,
+    usage::KeyUsage,
 };
 
 /// All that handlers work with.
@@ -42,10 +50,18 @@ pub struct Handlers {
     pub resolver: Resolver,
     /// Tells what changes.
     pub feed: Feed,
+    /// Of members, invitations and password resets.
+    pub members: Members,
+    /// Of service tokens.
+    pub service_tokens: ServiceTokens,
+    /// Counts what anybody may do.
+    pub attempts: Arc<Attempts>,
     /// Answers requests that come again.
     pub idempotency: Idempotency,
     /// Signs page tokens.
     pub sealing: Arc<Sealing>,
+    /// Whose word is taken for where a request came from.
+    pub proxies: TrustedProxies,
     /// Tells what keys are good for now.
     pub clock: Clock,
 }

@@ -9,8 +9,9 @@ use zeroize::Zeroizing;
 
 use super::{
     idempotency::{Asked, Idempotency},
-    identity::{membership, organization, role, signing_key, tokens, user},
+    identity::{membership, role, signing_key, tokens, user},
     origin::TrustedProxies,
+    render::organization,
 };
 use crate::{
     domain::SigningKey,

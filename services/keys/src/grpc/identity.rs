@@ -4,7 +4,7 @@ use tidegate_chassis::auth::Role;
 use tidegate_proto::keys::v1 as pb;
 
 use crate::{
-    domain::{Invitation, Membership, Organization, OrganizationStatus, ServiceToken, SigningKey, User},
+    domain::{Invitation, Membership, Organization, ServiceToken, SigningKey, User},
     identity::Tokens,
 };
 
@@ -79,22 +79,5 @@ pub(super) fn signing_key(key: &SigningKey) -> pb::SigningKey {
         public_key: key.public_key.to_vec().into(),
         created_at_ms: key.created_us / 1_000,
         retired_at_ms: key.retired_us.map_or(0, |at_us| at_us / 1_000),
-    }
-}
-
-pub(super) fn organization(organization: &Organization) -> pb::Organization {
-    let status = match organization.status {
-        OrganizationStatus::Active => pb::OrganizationStatus::Active,
-        OrganizationStatus::Suspended => pb::OrganizationStatus::Suspended,
-    };
-    pb::Organization {
-        id: organization.id.to_string(),
-        name: organization.name.clone(),
-        plan: organization.plan.clone(),
-        status: status.into(),
-        monthly_quota: organization.monthly_quota,
-        created_at_ms: organization.created_us / 1_000,
-        updated_at_ms: organization.changed_us / 1_000,
-        etag: organization.version.to_string(),
     }
 }

@@ -46,6 +46,8 @@ pub(crate) fn config() -> IdentityConfig {
     IdentityConfig {
         secret: Secret::new(SECRET),
         previous_secret: Secret::default(),
+        admin_email: String::new(),
+        admin_password: Secret::default(),
         hs256_kid: String::new(),
         access_ttl: Duration::from_secs(1_800).into(),
         refresh_ttl: (day * 7).into(),

@@ -1,5 +1,7 @@
 //! Where the keys of issuers come from: a web server, or a file.
 
+use std::sync::Arc;
+
 use anyhow::{Context, ensure};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -45,6 +47,15 @@ impl HttpKeySets {
             .enable_http1()
             .build();
         Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
+    }
+
+    /// As [`Self::new`], for [`super::Issuers`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn source() -> anyhow::Result<Arc<dyn KeySets>> {
+        Ok(Arc::new(Self::new()?))
     }
 
     async fn get(&self, url: &str) -> anyhow::Result<Bytes> {

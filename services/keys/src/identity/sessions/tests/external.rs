@@ -7,7 +7,7 @@ use crate::{
     idempotency::Keep,
     identity::{
         OidcAlgorithm, OidcIssuerConfig, Tokens,
-        fixture::{PASSWORD, Replica, START_US, origin, replica, store, with, with_issuers},
+        fixture::{PASSWORD, Replica, START_US, origin, store, with, with_issuers},
         oidc::tests::{ExternalIssuer, Pair},
     },
     store::{Change, Write},

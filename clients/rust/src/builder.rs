@@ -41,6 +41,7 @@ pub struct Builder {
     deadline: Duration,
     retries: Retries,
     failure_mode: FailureMode,
+    remember_keys: Duration,
 }
 
 /// Everything that is wrong with the settings of a client.
@@ -67,6 +68,7 @@ impl Builder {
             deadline: Duration::from_millis(50),
             retries: Retries::default(),
             failure_mode: FailureMode::default(),
+            remember_keys: Duration::ZERO,
         }
     }
 
@@ -149,6 +151,14 @@ impl Builder {
         self
     }
 
+    /// For how long after it was last accepted an API key is remembered, at most 10,000 of them, so that the failure mode decides for it as
+    /// well: from the same client address, for scopes that it has. Without, such checks are denied while the service cannot be
+    /// reached. A key that is revoked in that time is accepted for so long at most.
+    pub fn remember_keys(mut self, keep_for: Duration) -> Self {
+        self.remember_keys = keep_for;
+        self
+    }
+
     /// The client. It looks names up, and connects with the first call: a service that is not there yet is no fault.
     ///
     /// # Errors
@@ -187,6 +197,7 @@ impl Builder {
             deadline: self.deadline,
             retries: self.retries,
             failure_mode: self.failure_mode,
+            remember_keys: self.remember_keys,
         }))
     }
 }

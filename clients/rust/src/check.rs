@@ -107,6 +107,18 @@ impl Check {
         !self.api_key.is_empty()
     }
 
+    pub(crate) fn key(&self) -> Option<&str> {
+        Some(self.api_key.as_str()).filter(|key| !key.is_empty())
+    }
+
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.client_ip
+    }
+
+    pub(crate) fn scopes(&self) -> &str {
+        &self.required_scopes
+    }
+
     /// Whether it names an API key that is nobody's, as its checksum or length tells.
     pub(crate) fn is_keys_shape_wrong(&self) -> bool {
         self.names_key()

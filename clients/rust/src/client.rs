@@ -17,6 +17,7 @@ use crate::{
     fallback::Fallback,
     lease::Releaser,
     random::KeyMaker,
+    remembered::RememberedKeys,
     token::Token,
 };
 
@@ -31,6 +32,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     settings: Settings,
     fallback: Fallback,
+    remembered: RememberedKeys,
     keys: KeyMaker,
 }
 
@@ -43,6 +45,7 @@ pub(crate) struct Settings {
     pub(crate) deadline: Duration,
     pub(crate) retries: Retries,
     pub(crate) failure_mode: FailureMode,
+    pub(crate) remember_keys: Duration,
 }
 
 impl Client {
@@ -54,7 +57,8 @@ impl Client {
 
     pub(crate) fn new(mut settings: Settings) -> Self {
         let fallback = Fallback::new(std::mem::take(&mut settings.failure_mode));
-        Self(Arc::new(Inner { settings, fallback, keys: KeyMaker::new() }))
+        let remembered = RememberedKeys::new(settings.remember_keys);
+        Self(Arc::new(Inner { settings, fallback, remembered, keys: KeyMaker::new() }))
     }
 
     /// Decides one request. If the service cannot be reached in time, the failure mode does, and the decision says `degraded`.
@@ -88,7 +92,7 @@ impl Client {
             Ok(answer) => answer.results,
             Err(error) if error.is_outage() => {
                 let now = Instant::now();
-                return Ok(checks.iter().map(|check| Ok(self.0.fallback.decide(check, now))).collect());
+                return Ok(checks.iter().map(|check| Ok(self.fall_back(check, now))).collect());
             }
             Err(error) => return Err(error),
         };
@@ -257,10 +261,18 @@ impl Client {
         match decision {
             Err(error) if error.is_outage() => {
                 tracing::debug!(%error, "the service did not decide");
-                Ok(self.0.fallback.decide(check, Instant::now()))
+                Ok(self.fall_back(check, Instant::now()))
             }
-            decision => decision,
+            Ok(decision) => {
+                self.0.remembered.learn(check, &decision, Instant::now());
+                Ok(decision)
+            }
+            Err(error) => Err(error),
         }
+    }
+
+    fn fall_back(&self, check: &Check, now: Instant) -> Decision {
+        self.0.fallback.decide(check, self.0.remembered.recall(check, now), now)
     }
 }
 

@@ -230,7 +230,11 @@ impl Refusal {
             // A proxy in between answers without a reason.
             Reason::Other(_) => matches!(
                 self.code,
-                Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Unknown
+                Code::Unavailable
+                    | Code::DeadlineExceeded
+                    | Code::ResourceExhausted
+                    | Code::Unknown
+                    | Code::Internal
             ),
         }
     }

@@ -12,12 +12,13 @@ use std::{
 use tokio::time::Instant;
 
 use self::window::Window;
-use crate::{Check, Code, Decision, Limit};
+use crate::{Check, Code, Decision, KeyIdentity, Limit};
 
 /// How checks are answered while the service cannot be reached or cannot decide: at the latest when the deadline is over, and
 /// with [`Decision::degraded`] set.
 ///
-/// A check by API key is denied in every mode, as nobody knows then whose the key is.
+/// A check by API key is denied in every mode, as nobody knows then whose the key is; unless it is remembered
+/// ([`Builder::remember_keys`](crate::Builder::remember_keys)).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum FailureMode {
@@ -46,7 +47,7 @@ impl LocalLimit {
         Self { limit, period: period.max(Duration::from_millis(1)), by: Vec::new() }
     }
 
-    /// The same for each value of some attributes. At most 10,000 are counted at a time; others are denied.
+    /// The same for each value of some attributes, among them those that a remembered key gives (`organization`, `api_key`, …). At most 10,000 are counted at a time; others are denied.
     #[must_use]
     pub fn by<N: Into<String>>(mut self, attributes: impl IntoIterator<Item = N>) -> Self {
         self.by = attributes.into_iter().map(Into::into).collect();
@@ -72,20 +73,23 @@ impl Fallback {
         Self { mode, started: Instant::now(), windows: Mutex::default() }
     }
 
-    pub(crate) fn decide(&self, check: &Check, now: Instant) -> Decision {
-        if check.names_key() {
+    /// For a check that names a key, `key` says whose it is, as far as that is remembered.
+    pub(crate) fn decide(&self, check: &Check, key: Option<KeyIdentity>, now: Instant) -> Decision {
+        if check.names_key() && key.is_none() {
             return closed();
         }
-        match &self.mode {
+        let mut decision = match &self.mode {
             FailureMode::Closed => closed(),
             FailureMode::Open => Decision::degraded(Code::Ok, Vec::new(), Duration::ZERO),
-            FailureMode::Local(local) => self.local(local, check, now),
-        }
+            FailureMode::Local(local) => self.local(local, check, key.as_ref(), now),
+        };
+        decision.key = key;
+        decision
     }
 
-    fn local(&self, local: &LocalLimit, check: &Check, now: Instant) -> Decision {
+    fn local(&self, local: &LocalLimit, check: &Check, key: Option<&KeyIdentity>, now: Instant) -> Decision {
         let now = now.saturating_duration_since(self.started);
-        let subject = subject(local, check);
+        let subject = subject(local, check, key);
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if windows.len() >= SUBJECTS && !windows.contains_key(&subject) {
             windows.retain(|_, window| !window.is_unused(local.period, now));
@@ -109,8 +113,10 @@ fn closed() -> Decision {
 }
 
 /// Values in the order of the names, each with its length, so that no two lists look the same.
-fn subject(local: &LocalLimit, check: &Check) -> String {
-    let values = local.by.iter().map(|name| check.value_of(name).unwrap_or_default());
+fn subject(local: &LocalLimit, check: &Check, key: Option<&KeyIdentity>) -> String {
+    // What the key says counts, whatever the caller says.
+    let value = |name: &str| key.and_then(|key| key.value_of(name)).or_else(|| check.value_of(name));
+    let values = local.by.iter().map(|name| value(name).unwrap_or_default());
     values.fold(String::new(), |subject, value| subject + &format!("{}:{value}", value.len()))
 }
 
@@ -129,7 +135,8 @@ mod tests {
     #[test]
     fn an_unknown_key_is_denied_in_every_mode() {
         for mode in [FailureMode::Closed, FailureMode::Open, FailureMode::Local(local(9))] {
-            let decision = Fallback::new(mode).decide(&Check::new().api_key("tk_live_x"), Instant::now());
+            let decision =
+                Fallback::new(mode).decide(&Check::new().api_key("tk_live_x"), None, Instant::now());
             assert_eq!((decision.allowed, decision.code), (false, Code::Unavailable));
         }
     }
@@ -138,14 +145,25 @@ mod tests {
     fn a_local_limit_holds_for_all_together_or_for_each() {
         let now = Instant::now();
         let together = Fallback::new(FailureMode::Local(local(2)));
-        let admitted = ["a", "b", "c"].map(|name| together.decide(&of(name), now).allowed);
+        let admitted = ["a", "b", "c"].map(|name| together.decide(&of(name), None, now).allowed);
         assert_eq!(admitted, [true, true, false]);
         let each = Fallback::new(FailureMode::Local(local(1).by(["organization"])));
-        let admitted = ["a", "b", "a"].map(|name| each.decide(&of(name), now).allowed);
+        let admitted = ["a", "b", "a"].map(|name| each.decide(&of(name), None, now).allowed);
         assert_eq!(admitted, [true, true, false]);
-        let denied = each.decide(&of("a"), now);
+        let denied = each.decide(&of("a"), None, now);
         assert!(denied.degraded && denied.retry_after > Duration::ZERO);
         assert_eq!(denied.binding_limit().map(|limit| limit.limit), Some(1));
+    }
+
+    #[test]
+    fn a_remembered_key_is_counted_by_what_it_says() {
+        let now = Instant::now();
+        let each = Fallback::new(FailureMode::Local(local(1).by(["organization"])));
+        let key = |name: &str| KeyIdentity { organization_id: name.to_owned(), ..KeyIdentity::nobody() };
+        let asked = of("whatever").api_key("k");
+        let admitted = ["a", "b", "a"].map(|name| each.decide(&asked, Some(key(name)), now).allowed);
+        assert_eq!(admitted, [true, true, false]);
+        assert!(each.decide(&asked, Some(key("c")), now).key.is_some());
     }
 
     #[test]
@@ -153,11 +171,11 @@ mod tests {
         let now = Instant::now();
         let fallback = Fallback::new(FailureMode::Local(local(1).by(["organization"])));
         for number in 0..SUBJECTS {
-            assert!(fallback.decide(&of(&number.to_string()), now).allowed);
+            assert!(fallback.decide(&of(&number.to_string()), None, now).allowed);
         }
-        assert_eq!(fallback.decide(&of("one more"), now).code, Code::Unavailable);
+        assert_eq!(fallback.decide(&of("one more"), None, now).code, Code::Unavailable);
         assert!(
-            fallback.decide(&of("one more"), now + Duration::from_secs(10)).allowed,
+            fallback.decide(&of("one more"), None, now + Duration::from_secs(10)).allowed,
             "the others are over"
         );
     }

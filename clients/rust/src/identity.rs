@@ -49,7 +49,9 @@ pub struct VerifiedKey {
 }
 
 impl KeyIdentity {
-    pub(crate) fn of_check(key: ratelimit::KeyIdentity) -> Self {
+    pub(crate) fn of_check(mut key: ratelimit::KeyIdentity) -> Self {
+        // As expressions want them.
+        key.scopes.sort();
         Self {
             id: key.id,
             lineage_id: key.lineage_id,
@@ -61,6 +63,22 @@ impl KeyIdentity {
             organization_id: key.organization_id,
             organization_name: key.organization_name,
             plan: key.plan,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn nobody() -> Self {
+        Self::of_check(ratelimit::KeyIdentity::default())
+    }
+
+    /// The attributes that a key gives to a check.
+    pub(crate) fn value_of(&self, attribute: &str) -> Option<&str> {
+        match attribute {
+            "organization" => Some(&self.organization_id),
+            "plan" => Some(&self.plan),
+            "api_key" => Some(&self.lineage_id),
+            "environment" => Some(&self.environment),
+            _ => None,
         }
     }
 

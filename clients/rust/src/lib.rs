@@ -36,6 +36,7 @@ pub mod layer;
 mod lease;
 mod pool;
 mod random;
+mod remembered;
 mod token;
 
 pub use self::{

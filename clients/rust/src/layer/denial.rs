@@ -20,7 +20,6 @@ const GRPC: &str = "application/grpc";
 #[derive(Debug)]
 pub(super) struct Denial {
     status: StatusCode,
-    grpc: tonic::Code,
     /// The stable machine word.
     error: &'static str,
     /// The code of the decision, if one was made.
@@ -51,8 +50,6 @@ struct Problem<'a> {
     instance: &'a str,
     error: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
     #[serde(flatten)]
     limited: Option<&'a Limited>,
@@ -82,44 +79,42 @@ impl Denial {
 
     /// By a code alone.
     pub(super) fn of_code(code: Code) -> Self {
-        let (status, grpc, error, detail) = match code {
-            Code::KeyNotFound => unauthenticated("The API key is not accepted"),
-            Code::KeyRevoked => unauthenticated("The API key was revoked"),
-            Code::KeyExpired => unauthenticated("The API key has expired"),
-            Code::KeyDisabled => unauthenticated("The API key is switched off"),
-            Code::IpForbidden => forbidden("The API key may not be used from this address"),
-            Code::ScopeMissing => forbidden("The API key lacks a scope that this call needs"),
-            Code::OrganizationSuspended => forbidden("The organization of the API key is suspended"),
+        let (status, error, detail) = match code {
+            Code::KeyNotFound => unauthenticated(code, "The API key is not accepted"),
+            Code::KeyRevoked => unauthenticated(code, "The API key was revoked"),
+            Code::KeyExpired => unauthenticated(code, "The API key has expired"),
+            Code::KeyDisabled => unauthenticated(code, "The API key is switched off"),
+            Code::IpForbidden => forbidden(code, "The API key may not be used from this address"),
+            Code::ScopeMissing => forbidden(code, "The API key has not the scopes that this call needs"),
+            Code::OrganizationSuspended => forbidden(code, "The organization of the API key is suspended"),
+            Code::Ok | Code::Unknown => forbidden(code, "This call is not allowed"),
             Code::RateLimited => limited("rate_limit_exceeded", "Rate limit exceeded"),
             Code::QuotaExceeded => limited("quota_exceeded", "Quota exceeded"),
             Code::ConcurrencyExceeded => limited("concurrency_exceeded", "Too many at once"),
             Code::Unavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                tonic::Code::Unavailable,
-                "store_unavailable",
+                code.as_str(),
                 "It cannot be checked now whether this call is allowed",
             ),
-            Code::Ok | Code::Unknown => forbidden("This call is not allowed"),
         };
         let mut headers = HeaderMap::new();
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         let (detail, code) = (detail.to_owned(), Some(code));
-        Self { status, grpc, error, code, detail, limited: None, retry_after: None, headers }
+        Self { status, error, code, detail, limited: None, retry_after: None, headers }
     }
 
     /// There is no key.
     pub(super) fn without_key() -> Self {
         let detail = "An API key is needed, as X-API-Key or Authorization: Bearer".to_owned();
-        Self { code: None, detail, ..Self::of_code(Code::KeyNotFound) }
+        Self { code: None, error: "unauthenticated", detail, ..Self::of_code(Code::KeyNotFound) }
     }
 
     /// It could not be decided, and trying again does not help. Whoever called learns only that; the log has the rest.
     pub(super) fn undecided() -> Self {
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
-            grpc: tonic::Code::Internal,
             error: "internal",
             code: None,
             detail: "Something went wrong on this side".to_owned(),
@@ -141,7 +136,7 @@ impl Denial {
         if let Some(delay) = self.retry_after {
             details.set_retry_info(Some(delay));
         }
-        let status = tonic::Status::with_error_details(self.grpc, self.detail, details);
+        let status = tonic::Status::with_error_details(grpc_code(self.status), self.detail, details);
         let mut response = status.into_http::<()>().map(|()| ProtectedBody::own(Bytes::new()));
         response.headers_mut().extend(self.headers);
         response
@@ -156,7 +151,6 @@ impl Denial {
             detail: &self.detail,
             instance: request.uri.path(),
             error: self.error,
-            code: self.code.map(Code::as_str),
             request_id: request.headers.get("x-request-id").and_then(|id| id.to_str().ok()),
             limited: self.limited.as_ref(),
         };
@@ -170,18 +164,28 @@ impl Denial {
     }
 }
 
-type Meaning = (StatusCode, tonic::Code, &'static str, &'static str);
+type Meaning = (StatusCode, &'static str, &'static str);
 
-fn unauthenticated(detail: &'static str) -> Meaning {
-    (StatusCode::UNAUTHORIZED, tonic::Code::Unauthenticated, "unauthenticated", detail)
+fn unauthenticated(code: Code, detail: &'static str) -> Meaning {
+    (StatusCode::UNAUTHORIZED, code.as_str(), detail)
 }
 
-fn forbidden(detail: &'static str) -> Meaning {
-    (StatusCode::FORBIDDEN, tonic::Code::PermissionDenied, "permission_denied", detail)
+fn forbidden(code: Code, detail: &'static str) -> Meaning {
+    (StatusCode::FORBIDDEN, code.as_str(), detail)
 }
 
 fn limited(error: &'static str, detail: &'static str) -> Meaning {
-    (StatusCode::TOO_MANY_REQUESTS, tonic::Code::ResourceExhausted, error, detail)
+    (StatusCode::TOO_MANY_REQUESTS, error, detail)
+}
+
+fn grpc_code(status: StatusCode) -> tonic::Code {
+    match status {
+        StatusCode::UNAUTHORIZED => tonic::Code::Unauthenticated,
+        StatusCode::FORBIDDEN => tonic::Code::PermissionDenied,
+        StatusCode::TOO_MANY_REQUESTS => tonic::Code::ResourceExhausted,
+        StatusCode::SERVICE_UNAVAILABLE => tonic::Code::Unavailable,
+        _ => tonic::Code::Internal,
+    }
 }
 
 /// Of grpc-web too, which takes a status among the headers.
@@ -226,30 +230,31 @@ mod tests {
     }
 
     #[rstest]
-    #[case(Code::KeyNotFound, 401, tonic::Code::Unauthenticated)]
-    #[case(Code::KeyRevoked, 401, tonic::Code::Unauthenticated)]
-    #[case(Code::KeyExpired, 401, tonic::Code::Unauthenticated)]
-    #[case(Code::KeyDisabled, 401, tonic::Code::Unauthenticated)]
-    #[case(Code::IpForbidden, 403, tonic::Code::PermissionDenied)]
-    #[case(Code::ScopeMissing, 403, tonic::Code::PermissionDenied)]
-    #[case(Code::OrganizationSuspended, 403, tonic::Code::PermissionDenied)]
-    #[case(Code::RateLimited, 429, tonic::Code::ResourceExhausted)]
-    #[case(Code::QuotaExceeded, 429, tonic::Code::ResourceExhausted)]
-    #[case(Code::ConcurrencyExceeded, 429, tonic::Code::ResourceExhausted)]
-    #[case(Code::Unavailable, 503, tonic::Code::Unavailable)]
-    #[case(Code::Unknown, 403, tonic::Code::PermissionDenied)]
+    #[case(Code::KeyNotFound, 401, tonic::Code::Unauthenticated, "key_not_found")]
+    #[case(Code::KeyRevoked, 401, tonic::Code::Unauthenticated, "key_revoked")]
+    #[case(Code::KeyExpired, 401, tonic::Code::Unauthenticated, "key_expired")]
+    #[case(Code::KeyDisabled, 401, tonic::Code::Unauthenticated, "key_disabled")]
+    #[case(Code::IpForbidden, 403, tonic::Code::PermissionDenied, "ip_forbidden")]
+    #[case(Code::ScopeMissing, 403, tonic::Code::PermissionDenied, "scope_missing")]
+    #[case(Code::OrganizationSuspended, 403, tonic::Code::PermissionDenied, "organization_suspended")]
+    #[case(Code::RateLimited, 429, tonic::Code::ResourceExhausted, "rate_limit_exceeded")]
+    #[case(Code::QuotaExceeded, 429, tonic::Code::ResourceExhausted, "quota_exceeded")]
+    #[case(Code::ConcurrencyExceeded, 429, tonic::Code::ResourceExhausted, "concurrency_exceeded")]
+    #[case(Code::Unavailable, 503, tonic::Code::Unavailable, "store_unavailable")]
+    #[case(Code::Unknown, 403, tonic::Code::PermissionDenied, "unknown")]
     #[tokio::test]
     async fn each_code_has_its_status_and_says_its_word(
         #[case] code: Code,
         #[case] status: u16,
         #[case] grpc: tonic::Code,
+        #[case] word: &str,
     ) {
         let response = Denial::of_code(code).answer::<String>(&asked("application/json"));
         assert_eq!(response.status().as_u16(), status);
         assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!((&body["code"], &body["status"]), (&code.as_str().into(), &status.into()));
+        assert_eq!((&body["error"], &body["status"]), (&word.into(), &status.into()));
         assert_eq!(body["instance"], "/v1/validate", "a query may hold secrets");
 
         let response = Denial::of_code(code).answer::<String>(&asked("application/grpc+proto"));

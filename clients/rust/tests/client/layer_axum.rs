@@ -83,11 +83,16 @@ async fn a_request_without_a_key_or_with_a_false_one_is_refused_unasked() -> Tes
     let layer = ProtectLayer::new(client).exempt(|request| request.uri.path() == "/health");
     let ok = || async { "fine" };
     let app = Router::new().route("/", get(ok)).route("/health", get(ok)).layer(layer);
-    for headers in [&[][..], &[("authorization", "Basic x")], &[("x-api-key", BAD_CHECKSUM)]] {
+    let refused = [
+        (&[][..], "unauthenticated"),
+        (&[("authorization", "Basic x")], "unauthenticated"),
+        (&[("x-api-key", BAD_CHECKSUM)], "key_not_found"),
+    ];
+    for (headers, error) in refused {
         let response = answer(&app, ask(Method::GET, "/", headers)).await?;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(response.headers()["www-authenticate"], "Bearer");
-        assert_eq!(problem(response).await?["error"], "unauthenticated");
+        assert_eq!(problem(response).await?["error"], error);
     }
     assert_eq!(answer(&app, ask(Method::GET, "/health", &[])).await?.status(), StatusCode::OK);
     let unknown = answer(&app, ask(Method::GET, "/", &[("x-api-key", "a-key-of-old")])).await?;

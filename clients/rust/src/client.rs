@@ -21,6 +21,8 @@ use crate::{
     token::Token,
 };
 
+/// Longer ones are cut to it.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 /// How long the end or the renewal of a lease may take.
 const LEASE_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -73,7 +75,7 @@ impl Client {
         let check = self.keyed(check);
         let releaser = Releaser::new(self);
         let answer = self.send_check(&check).await;
-        self.or_fallback(&check, answer.and_then(|answer| Decision::of_answer(answer, &releaser)))
+        self.or_fallback(&check, answer.and_then(|answer| Decision::of_answer(&check, answer, &releaser)))
     }
 
     /// Decides up to 1,000 requests in one call, each on its own; the answers keep their order. The deadline is the longest
@@ -101,7 +103,7 @@ impl Client {
         }
         let decisions = checks.iter().zip(results).map(|(check, result)| {
             let decision = match result.outcome {
-                Some(Outcome::Result(answer)) => Decision::of_answer(answer, &releaser),
+                Some(Outcome::Result(answer)) => Decision::of_answer(check, answer, &releaser),
                 Some(Outcome::Error(error)) => Err(Error::of_check(error)),
                 None => Err(Error::Broken("a check of a batch has no outcome")),
             };
@@ -121,7 +123,7 @@ impl Client {
         let terms = self.terms(&check, Repeat::Always);
         let answer = self.answered(self.0.settings.ratelimit.call(check.to_peek(), &terms, send).await)?;
         let result = answer.result.ok_or(Error::Broken("Peek answered nothing"))?;
-        Decision::of_answer(result, &Releaser::new(self))
+        Decision::of_answer(&check, result, &Releaser::new(self))
     }
 
     /// Decides like [`check`](Self::check) and takes a lease of `ttl`, or of as long as the limits allow. If it was admitted,
@@ -142,7 +144,7 @@ impl Client {
         let answer = self.0.settings.ratelimit.call(check.to_lease(ttl.map(millis)), &terms, send).await;
         let decision = self.answered(answer).and_then(|answer| {
             let result = answer.result.ok_or(Error::Broken("AcquireLease answered nothing"))?;
-            Decision::of_answer(result, &releaser)
+            Decision::of_answer(&check, result, &releaser)
         });
         self.or_fallback(&check, decision)
     }
@@ -244,7 +246,7 @@ impl Client {
     }
 
     fn deadline(&self, check: &Check) -> Duration {
-        check.own_deadline().unwrap_or(self.0.settings.deadline)
+        check.own_deadline().unwrap_or(self.0.settings.deadline).min(LONGEST_DEADLINE)
     }
 
     /// Notes that the token is not liked any more.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidegate_proto::ratelimit::v1 as proto;
 
 use crate::{
-    Error,
+    Check, Error,
     identity::KeyIdentity,
     lease::{Lease, Releaser},
 };
@@ -102,7 +102,7 @@ impl Decision {
     }
 
     /// One of this client's own, made without the service.
-    pub(crate) fn degraded(code: Code, limits: Vec<Limit>, retry_after: Duration) -> Self {
+    pub(crate) fn local(code: Code, limits: Vec<Limit>, retry_after: Duration) -> Self {
         Self {
             allowed: code == Code::Ok,
             code,
@@ -119,13 +119,22 @@ impl Decision {
 
     /// Of a key that is nobody's by its look.
     pub(crate) fn key_not_found() -> Self {
-        Self { degraded: false, ..Self::degraded(Code::KeyNotFound, Vec::new(), Duration::ZERO) }
+        Self { degraded: false, ..Self::local(Code::KeyNotFound, Vec::new(), Duration::ZERO) }
     }
 
-    pub(crate) fn of_answer(answer: proto::CheckResponse, releaser: &Releaser) -> Result<Self, Error> {
+    /// What the service said of `check`.
+    pub(crate) fn of_answer(
+        check: &Check,
+        answer: proto::CheckResponse,
+        releaser: &Releaser,
+    ) -> Result<Self, Error> {
         let code = Code::of_wire(answer.code());
         if answer.allowed != (code == Code::Ok) {
             return Err(Error::Broken("`allowed` and `code` contradict each other"));
+        }
+        // One that is older than API keys looks at the attributes alone.
+        if answer.allowed && check.names_key() && answer.key.is_none() {
+            return Err(Error::Broken("an API key was accepted, and is nobody's"));
         }
         let binding = answer.binding_limit.map(|index| usize::try_from(index).unwrap_or(usize::MAX));
         if binding.is_some_and(|index| index >= answer.limits.len()) {
@@ -238,7 +247,7 @@ mod tests {
     use super::*;
 
     fn read(answer: proto::CheckResponse) -> Result<Decision, Error> {
-        Decision::of_answer(answer, &Releaser::nowhere())
+        Decision::of_answer(&Check::new(), answer, &Releaser::nowhere())
     }
 
     #[test]
@@ -248,6 +257,15 @@ mod tests {
         let unlisted =
             proto::CheckResponse { code: 2, binding_limit: Some(0), ..proto::CheckResponse::default() };
         assert!(matches!(read(unlisted), Err(Error::Broken(_))));
+    }
+
+    #[test]
+    fn a_service_that_does_not_know_of_keys_admits_none() {
+        let admitted = proto::CheckResponse { allowed: true, code: 1, ..proto::CheckResponse::default() };
+        let check = Check::new().api_key("tk_live_x");
+        let decision = Decision::of_answer(&check, admitted.clone(), &Releaser::nowhere());
+        assert!(matches!(decision, Err(Error::Broken(_))), "{decision:?}");
+        assert!(read(admitted).is_ok_and(|decision| decision.allowed));
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Fallback {
         }
         let mut decision = match &self.mode {
             FailureMode::Closed => closed(),
-            FailureMode::Open => Decision::degraded(Code::Ok, Vec::new(), Duration::ZERO),
+            FailureMode::Open => Decision::local(Code::Ok, Vec::new(), Duration::ZERO),
             FailureMode::Local(local) => self.local(local, check, key.as_ref(), now),
         };
         decision.key = key;
@@ -104,12 +104,12 @@ impl Fallback {
             Ok(remaining) => (Code::Ok, remaining, Duration::ZERO),
             Err(denial) => (Code::RateLimited, denial.remaining, denial.retry_after),
         };
-        Decision::degraded(code, vec![Limit::local(limit, remaining, local.period, retry_after)], retry_after)
+        Decision::local(code, vec![Limit::local(limit, remaining, local.period, retry_after)], retry_after)
     }
 }
 
 fn closed() -> Decision {
-    Decision::degraded(Code::Unavailable, Vec::new(), RETRY_AFTER)
+    Decision::local(Code::Unavailable, Vec::new(), RETRY_AFTER)
 }
 
 /// Values in the order of the names, each with its length, so that no two lists look the same.

@@ -41,7 +41,7 @@ impl Lease {
         // Counted from before it was sent, so never too long.
         let sent = Instant::now();
         let renewed = client.renew_lease(self.id.clone(), ttl).await?;
-        self.expires_at = sent + Duration::from_millis(renewed.expires_after_ms);
+        self.expires_at = after(sent, renewed.expires_after_ms);
         Ok(())
     }
 
@@ -104,7 +104,12 @@ impl Releaser {
     }
 
     pub(crate) fn guard(&self, lease: proto::Lease) -> Lease {
-        let expires_at = self.sent + Duration::from_millis(lease.expires_after_ms);
+        let expires_at = after(self.sent, lease.expires_after_ms);
         Lease { id: lease.id, expires_at, client: self.client.clone() }
     }
+}
+
+/// No later than a clock can tell.
+fn after(sent: Instant, millis: u64) -> Instant {
+    sent.checked_add(Duration::from_millis(millis)).unwrap_or(sent)
 }

@@ -119,7 +119,7 @@ mod tests {
 
     fn decision(code: Code) -> Decision {
         let identity = KeyIdentity { scopes: vec!["a:read".to_owned()], ..KeyIdentity::nobody() };
-        let mut decision = Decision::degraded(code, Vec::new(), Duration::ZERO);
+        let mut decision = Decision::local(code, Vec::new(), Duration::ZERO);
         decision.key = Some(identity);
         decision
     }

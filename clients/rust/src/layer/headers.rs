@@ -100,5 +100,5 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
 
 /// Rounded up.
 fn seconds(duration: std::time::Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
 }

@@ -1,6 +1,7 @@
 //! The client against the real service, as its own process.
 
 mod checks;
+mod credentials;
 mod example;
 mod fixture;
 mod layer_axum;

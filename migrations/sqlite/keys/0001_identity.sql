@@ -224,7 +224,6 @@ CREATE TABLE keys_feed (
     revoked_service_token_id BLOB,
     PRIMARY KEY (revision, position)
 ) STRICT;
-CREATE INDEX keys_feed_by_age ON keys_feed (at_us, revision);
 
 -- What the audit service is told, until it has stored it.
 CREATE TABLE keys_outbox (

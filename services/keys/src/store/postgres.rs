@@ -43,11 +43,12 @@ impl Postgres {
     ///
     /// It cannot be reached, its tables are not those of this release, or row-level security does not hold in production.
     pub(super) async fn open(config: &DatabaseConfig, environment: Environment) -> anyhow::Result<Self> {
-        let statement_timeout = config.query_timeout.get().as_millis();
+        let timeout = config.query_timeout.get().as_millis().to_string();
         let options = PgConnectOptions::from_str(config.url.expose())
             .context("the URL is not one of PostgreSQL")?
             .application_name("tidegate-keys")
-            .options([("statement_timeout", statement_timeout.to_string())]);
+            // The second is for a replica that the network lost in the middle of a write: what it holds is not held for hours.
+            .options([("statement_timeout", &timeout), ("idle_in_transaction_session_timeout", &timeout)]);
         let pool = PgPoolOptions::new()
             // One of them listens.
             .max_connections(config.max_connections + 1)

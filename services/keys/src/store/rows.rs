@@ -46,6 +46,16 @@ fn small<T: TryFrom<u64>>(number: u64) -> Result<T, StoreError> {
     T::try_from(number).map_err(|_| StoreError::Corrupt(format!("number {number}")))
 }
 
+/// One number.
+pub(super) fn number(cells: &mut Cells<'_>) -> Result<u64, StoreError> {
+    cells.number()
+}
+
+/// One hash.
+pub(super) fn hash(cells: &mut Cells<'_>) -> Result<[u8; 32], StoreError> {
+    cells.hash()
+}
+
 pub(super) fn organization(cells: &mut Cells<'_>) -> Result<Organization, StoreError> {
     Ok(Organization {
         id: OrganizationId(cells.id()?),

@@ -48,10 +48,7 @@ macro_rules! statements {
     (@ ($($part:expr),+ $(,)?)) => {{
         const TEXT: &str = concat!($($part),+);
         const BYTES: [u8; TEXT.len()] = $crate::store::sql::for_sqlite(TEXT);
-        let sqlite = match str::from_utf8(&BYTES) {
-            Ok(text) => text,
-            Err(_) => panic!("one ASCII character was put for another"),
-        };
+        let Ok(sqlite) = str::from_utf8(&BYTES) else { panic!("one ASCII character was put for another") };
         $crate::store::sql::Sql { postgres: TEXT, sqlite }
     }};
     (@ { postgres: $postgres:expr, sqlite: $sqlite:expr $(,)? }) => {

@@ -49,7 +49,7 @@ impl<D: Database> SqlStore<D> {
 
     /// The only cell of the only row.
     async fn number(&self, tenant: Tenant, sql: Sql, values: Vec<Value>) -> Result<u64, StoreError> {
-        let found = self.one(tenant, sql, values, |cells| cells.number()).await?;
+        let found = self.one(tenant, sql, values, rows::number).await?;
         found.ok_or_else(|| StoreError::Corrupt("no number".to_owned()))
     }
 }
@@ -249,7 +249,7 @@ impl<D: Database> KeysStore for SqlStore<D> {
 
     async fn key_hashes(&self, after: Option<[u8; 32]>, limit: u32) -> Result<Vec<[u8; 32]>, StoreError> {
         let after = after.map_or_else(Vec::new, |hash| hash.to_vec());
-        self.all(Tenant::All, sql::KEY_HASHES, values![after, limit], |cells| cells.hash()).await
+        self.all(Tenant::All, sql::KEY_HASHES, values![after, limit], rows::hash).await
     }
 
     async fn expiring_keys(

@@ -8,6 +8,7 @@ use super::{
     changes::{Owner, hexadecimal, json, owner, statement},
     database::{Access, Database, Tenant},
     error::{sqlx_error, stored},
+    rows,
     sql::{Sql, Value, values},
     sql_store::SqlStore,
     statements as sql,
@@ -71,15 +72,15 @@ impl<D: Database> SqlStore<D> {
         at_us: u64,
         entries: &[UsageEntry],
     ) -> Result<bool, StoreError> {
-        let rows: Vec<_> = entries.iter().map(of_usage).collect();
-        let rows = json(&rows)?;
+        let entries: Vec<_> = entries.iter().map(of_usage).collect();
+        let entries = json(&entries)?;
         let mut transaction = self.0.begin(Tenant::All, Access::Write).await.map_err(sqlx_error)?;
         let put = D::execute(&mut transaction, sql::PUT_USAGE_REPORT, values![report, at_us]);
         if put.await.map_err(sqlx_error)? == 0 {
             return Ok(false);
         }
         for sql in [sql::ADD_USAGE, sql::SET_LAST_USED] {
-            D::execute(&mut transaction, sql, values![&rows]).await.map_err(gave_way)?;
+            D::execute(&mut transaction, sql, values![&entries]).await.map_err(gave_way)?;
         }
         D::commit(transaction).await.map_err(gave_way)?;
         Ok(true)
@@ -106,8 +107,7 @@ impl<D: Database> SqlStore<D> {
     }
 
     async fn forget_feed(&self, old_us: u64) -> Result<(), StoreError> {
-        let upto =
-            self.one(Tenant::All, sql::FEED_TO_FORGET, values![old_us], |cells| cells.number()).await?;
+        let upto = self.one(Tenant::All, sql::FEED_TO_FORGET, values![old_us], rows::number).await?;
         let upto = upto.unwrap_or_default();
         let mut transaction = self.0.begin(Tenant::All, Access::Write).await.map_err(sqlx_error)?;
         D::execute(&mut transaction, sql::FORGET_FEED, values![upto]).await.map_err(gave_way)?;

@@ -77,6 +77,20 @@ async fn a_writer_that_commits_late_is_not_overtaken() {
 }
 
 #[tokio::test]
+async fn what_a_silent_writer_holds_is_taken_from_it() {
+    let url = database().await;
+    let store = open(&url).await;
+    let mut settings = config(&url);
+    settings.query_timeout = Duration::from_millis(200).into();
+    let silent = Postgres::open(&settings, Environment::Production).await.expect("opened");
+    let mut held = silent.begin(Tenant::All, Access::Write).await.expect("begun");
+    Postgres::rows(&mut held, statements::ADVANCE, Vec::new()).await.expect("advanced");
+    assert_eq!(store.write(&told()).await, Ok(1));
+    assert!(Postgres::commit(held).await.is_err());
+    assert_eq!(store.revision().await, Ok(1));
+}
+
+#[tokio::test]
 async fn two_writes_that_wait_for_each_other_end_with_a_conflict() {
     use crate::{
         domain::Organization,

@@ -58,7 +58,8 @@ impl Postgres {
         let mut connection = pool.acquire().await?;
         check_role(&mut connection, environment).await?;
         match config.migrate {
-            true => KEYS.run_on_postgres(&mut connection).await?,
+            // On a connection of its own, which waits for another replica that migrates however long that takes.
+            true => tidegate_migrations::run(config.url.expose(), &KEYS).await?,
             false => KEYS.check_postgres(&mut connection).await?,
         }
         drop(connection);

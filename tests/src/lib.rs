@@ -17,6 +17,7 @@ pub mod redis_cluster;
 pub mod redis_sentinel;
 pub mod redis_server;
 pub mod relay;
+pub mod roles;
 pub mod rpc;
 pub mod services;
 pub mod test_result;

@@ -16,6 +16,9 @@ mod keys;
 mod origin;
 mod remote;
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -23,12 +26,12 @@ pub use self::{
     authenticator::Authenticator,
     claims::{Claims, TokenUse},
     config::{Anonymous, AuthConfig, CertificateIdentity},
-    error::AuthError,
+    error::{AuthError, NEEDED_ROLES},
     internal::{BearerToken, InternalTokens},
     keys::{SigningKeySource, VerifyingKey},
     origin::{Origin, caller, peer},
 };
-pub(crate) use self::{cache::TokenCache, certificates::names};
+pub(crate) use self::{authenticator::Verified, cache::TokenCache, certificates::names};
 
 /// What a caller may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
@@ -118,4 +121,20 @@ pub enum Access {
     Public,
     /// Callers with one of these roles.
     Roles(&'static [Role]),
+}
+
+impl Access {
+    /// Lets `caller` in, or not.
+    ///
+    /// # Errors
+    ///
+    /// There is no caller, or it has none of the roles.
+    pub fn admit(self, caller: Option<&Caller>) -> Result<(), AuthError> {
+        match (self, caller) {
+            (Self::Public, _) => Ok(()),
+            (Self::Roles(_), None) => Err(AuthError::Missing),
+            (Self::Roles(roles), Some(caller)) if roles.contains(&caller.role) => Ok(()),
+            (Self::Roles(needed), Some(caller)) => Err(AuthError::RoleMissing { role: caller.role, needed }),
+        }
+    }
 }

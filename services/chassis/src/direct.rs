@@ -3,19 +3,15 @@
 //! tonic takes a call apart in a dozen steps that suit every codec, compression and interceptor; together they cost more
 //! than a rate-limit decision does. [`Direct`] stands before a generated service and answers the calls of
 //! [`DirectMethods`] itself, from the bytes of a request to the bytes of its answer; whatever else comes goes on to the
-//! generated service: other methods, compressed requests, and unary requests that are not one whole message.
+//! generated service: other methods, compressed requests, unary requests that are not one whole message, and calls of those who
+//! may touch one organization only.
 
 mod frames;
 mod replayed;
 mod stream;
 mod unary;
 
-use std::{
-    convert::Infallible,
-    fmt::Display,
-    future,
-    task::{Context, Poll},
-};
+use std::{convert::Infallible, fmt::Display, future};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use hyper::body::Incoming;
@@ -24,6 +20,7 @@ use tower::Service;
 
 pub use self::replayed::Replayed;
 use self::stream::Stream;
+use crate::{auth::Origin, server::Served};
 
 static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -83,7 +80,7 @@ impl<M, S> Direct<M, S> {
     }
 }
 
-impl<M, S> Service<Request<Incoming>> for Direct<M, S>
+impl<M, S> Served for Direct<M, S>
 where
     M: DirectMethods,
     S: Service<
@@ -95,19 +92,19 @@ where
         + Send
         + 'static,
 {
-    type Response = Response<Body>;
-    type Error = Infallible;
     type Future = BoxFuture<Response<Body>, Infallible>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.service.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let found = self.methods.find(request.uri().path()).filter(|_| is_plain(request.headers()));
+    fn serve(&mut self, mut request: Request<Incoming>, origin: &Origin) -> Self::Future {
+        let is_direct = is_everywhere(origin) && is_plain(request.headers());
+        let found = if is_direct { self.methods.find(request.uri().path()) } else { None };
         match found {
-            None => self.service.call(request.map(Replayed::untouched)),
-            Some((method, Shape::Unary)) => Box::pin(unary::answer(self.clone(), method, request)),
+            None => {
+                request.extensions_mut().insert(origin.clone());
+                self.service.call(request.map(Replayed::untouched))
+            }
+            Some((method, Shape::Unary)) => {
+                Box::pin(unary::answer(self.clone(), method, request, origin.clone()))
+            }
             Some((method, Shape::BidiStreaming)) => {
                 let answers =
                     Stream::new(self.methods.clone(), method, request.into_body(), self.max_message_bytes);
@@ -115,6 +112,11 @@ where
             }
         }
     }
+}
+
+/// Whether a caller may touch the things of any organization: of others the handler has to see whose things they touch.
+fn is_everywhere(origin: &Origin) -> bool {
+    origin.caller.as_ref().is_some_and(|caller| caller.organization.is_none())
 }
 
 /// Whether the messages of a request are not compressed.

@@ -4,6 +4,7 @@
 //! become ready together leave in one write, and no call crosses a thread. hyper serves HTTP/2
 //! directly; the generated tonic services are called per request without a router in between.
 //!
+//! Whom a call comes from is known before its handler sees it, and so whether it may be made ([`auth`](crate::auth)).
 //! Every call is counted and timed, bounded by the caller's `grpc-timeout`, by `request_timeout` if its
 //! request is one message, and by `max_in_flight`, and answered INTERNAL if its handler panics. Beside
 //! the service stand `grpc.health.v1`, with a status for `""` and for the service's name, and
@@ -18,27 +19,28 @@ mod config;
 mod connection;
 mod deadline;
 mod dispatch;
+mod gate;
 mod health;
 mod methods;
+mod served;
 mod stats;
 mod worker;
 
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use anyhow::Context;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use http::{Request, Response};
-use hyper::body::Incoming;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
-use tower::Service;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-pub use self::config::ServerConfig;
 use self::{
     call::Worker,
     connection::Connections,
@@ -47,8 +49,10 @@ use self::{
     stats::{CallMetrics, CallStats, Counters},
     worker::{Assignment, accept, start},
 };
+pub use self::{config::ServerConfig, served::Served};
 use crate::{
     accept::Acceptor,
+    auth::{Access, Authenticator},
     clock::{Clock, Random},
     config::Environment,
     metrics::Metrics,
@@ -130,6 +134,10 @@ pub struct Server {
     pub descriptors: &'static [u8],
     /// Production turns reflection off.
     pub environment: Environment,
+    /// Tells who calls.
+    pub auth: Authenticator,
+    /// Who may call which method of `services`, by its path ("/package.Service/Method"): all of them, and nothing else.
+    pub access: &'static [(&'static str, Access)],
 }
 
 impl Server {
@@ -142,17 +150,25 @@ impl Server {
     /// [`ServerConfig::max_message_bytes`].
     ///
     /// # Errors
-    /// If the certificates cannot be used, if the descriptors do not describe the services, or if a worker fails.
-    pub async fn serve<S>(
+    /// If the certificates cannot be used, if the descriptors do not describe the services, if `access` does not fit them,
+    /// or if a worker fails.
+    pub async fn serve<S: Served>(
         self,
         make: impl Fn(usize) -> S + Send + Sync + 'static,
         stop: CancellationToken,
-    ) -> anyhow::Result<()>
-    where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Unpin + Send + 'static,
-    {
-        let Self { listeners, config, metrics, clock, random, services, descriptors, environment } = self;
+    ) -> anyhow::Result<()> {
+        let Self {
+            listeners,
+            config,
+            metrics,
+            clock,
+            random,
+            services,
+            descriptors,
+            environment,
+            auth,
+            access,
+        } = self;
         let identity = config
             .tls
             .as_ref()
@@ -162,7 +178,7 @@ impl Server {
             .map(Arc::new);
         let reflect = config.reflection && environment != Environment::Production;
         let (health, shared) = Health::new(services, descriptors, reflect).await?;
-        let methods = Arc::new(Methods::read(services, &health::descriptor_sets(descriptors))?);
+        let methods = Arc::new(Methods::read(services, &health::descriptor_sets(descriptors), access)?);
         let counters = Counters::register(&metrics, &clock);
         let drain = CancellationToken::new();
         // Dropped half-way, the server must not leave threads behind.
@@ -177,6 +193,11 @@ impl Server {
             tokio::spawn(async move { identity.watch(drain).await });
         }
 
+        let _keys = AbortOnDropHandle::new(tokio::spawn({
+            let auth = auth.clone();
+            async move { auth.keep_keys().await }
+        }));
+
         let make = Arc::new(make);
         let mut workers = Vec::new();
         let mut ended = FuturesUnordered::new();
@@ -190,6 +211,8 @@ impl Server {
                 counters: counters.clone(),
                 max_in_flight: config.max_in_flight,
                 request_timeout: config.request_timeout.get(),
+                auth: auth.clone(),
+                tokens: Mutex::default(),
             };
             let assignment = Assignment {
                 index,

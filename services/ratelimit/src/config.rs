@@ -3,6 +3,7 @@
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tidegate_chassis::{
+    auth::AuthConfig,
     config::{ConfigError, Environment, Fault, HumanDuration},
     server::ServerConfig,
     telemetry::TelemetryConfig,
@@ -43,6 +44,9 @@ pub struct Config {
     /// Ports, threads, limits of the server.
     #[garde(dive)]
     pub server: ServerConfig,
+    /// Who is believed.
+    #[garde(dive)]
+    pub auth: AuthConfig,
     /// Logs and traces.
     #[garde(dive)]
     pub telemetry: TelemetryConfig,
@@ -178,6 +182,7 @@ impl Config {
             let message = "must be set for store.backend = \"redis\"; also: REDIS_URL".to_owned();
             faults.push(Fault { key: "store.redis.url".to_owned(), origin: None, message });
         }
+        self.auth.refuse_unfit(self.environment, &mut faults);
         if faults.is_empty() { Ok(()) } else { Err(ConfigError::Refused(faults)) }
     }
 }

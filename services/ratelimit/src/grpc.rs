@@ -1,5 +1,6 @@
 //! `tidegate.ratelimit.v1` on the wire: the only place that knows both proto and domain.
 
+mod access;
 mod direct;
 mod envoy;
 mod error;
@@ -10,6 +11,7 @@ mod parse;
 mod plans;
 mod policies;
 mod render;
+mod scope;
 mod services;
 mod stream;
 mod upgrade_hook;
@@ -25,7 +27,10 @@ use tidegate_proto::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use self::{envoy::EnvoyApi, error::to_status, parse::Asked, policies::Entries, render::Renderer};
+pub use self::access::ACCESS;
+use self::{
+    envoy::EnvoyApi, error::to_status, parse::Asked, policies::Entries, render::Renderer, scope::Scope,
+};
 pub(crate) use self::{
     services::{NAMES, Services},
     upgrade_hook::{HookAddress, UpgradeHook},
@@ -128,6 +133,7 @@ impl RateLimitService for RateLimitApi {
     ) -> Result<Response<Encoded<pb::CheckResponse>>, Status> {
         let view = request.get_ref().view()?;
         let asked = parse::check(&view)?;
+        Scope::of(&request)?.check(&view)?;
         let limiter = &self.shared.limiter;
         let policies = limiter.policies();
         let decided = limiter.check(&policies, asked).await;
@@ -143,6 +149,8 @@ impl RateLimitService for RateLimitApi {
         request: Request<Encoded<pb::CheckBatchRequest>>,
     ) -> Result<Response<Encoded<pb::CheckBatchResponse>>, Status> {
         let checks = parse::batch(request.get_ref())?;
+        let scope = Scope::of(&request)?;
+        checks.iter().try_for_each(|view| scope.check(view))?;
         let limiter = &self.shared.limiter;
         let policies = limiter.policies();
         // All of them are under way at once, so that a store that batches sees them together.
@@ -164,7 +172,8 @@ impl RateLimitService for RateLimitApi {
         &self,
         request: Request<Streaming<Encoded<pb::CheckStreamRequest>>>,
     ) -> Result<Response<Self::CheckStreamStream>, Status> {
-        Ok(Response::new(stream::answers(Arc::clone(&self.shared), request.into_inner())))
+        let scope = Scope::of(&request)?;
+        Ok(Response::new(stream::answers(Arc::clone(&self.shared), scope, request.into_inner())))
     }
 
     async fn peek(
@@ -173,6 +182,7 @@ impl RateLimitService for RateLimitApi {
     ) -> Result<Response<Encoded<pb::PeekResponse>>, Status> {
         let view = parse::peek(request.get_ref());
         let asked = parse::check(&view)?;
+        Scope::of(&request)?.check(&view)?;
         let policies = self.shared.limiter.policies();
         let verdict = self.shared.limiter.peek(&policies, asked).await.map_err(|error| to_status(&error))?;
         let mut answer = Vec::with_capacity(ANSWER_BYTES);
@@ -183,6 +193,7 @@ impl RateLimitService for RateLimitApi {
     async fn reset(&self, request: Request<pb::ResetRequest>) -> Result<Response<pb::ResetResponse>, Status> {
         let view = parse::reset(request.get_ref());
         let asked = parse::check(&view)?;
+        Scope::of(&request)?.check(&view)?;
         let policies = self.shared.limiter.policies();
         let limit = Some(request.get_ref().limit.as_str()).filter(|name| !name.is_empty());
         let cleared = self
@@ -201,6 +212,7 @@ impl RateLimitService for RateLimitApi {
     ) -> Result<Response<pb::GetUsageResponse>, Status> {
         let view = parse::usage(request.get_ref());
         let asked = parse::check(&view)?;
+        Scope::of(&request)?.check(&view)?;
         let policies = self.shared.limiter.policies();
         let verdict = self.shared.limiter.peek(&policies, asked).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(self.shared.renderer.usage(&verdict)))
@@ -210,6 +222,7 @@ impl RateLimitService for RateLimitApi {
         &self,
         request: Request<pb::ListTopKeysRequest>,
     ) -> Result<Response<pb::ListTopKeysResponse>, Status> {
+        Scope::of(&request)?.everything()?;
         usage::top_keys(self.shared.usage.usage(), request.get_ref()).map(Response::new)
     }
 
@@ -217,6 +230,7 @@ impl RateLimitService for RateLimitApi {
         &self,
         request: Request<pb::ListPolicyStatsRequest>,
     ) -> Result<Response<pb::ListPolicyStatsResponse>, Status> {
+        Scope::of(&request)?.everything()?;
         usage::policy_stats(self.shared.usage.usage(), request.get_ref()).map(Response::new)
     }
 
@@ -225,6 +239,7 @@ impl RateLimitService for RateLimitApi {
         request: Request<pb::AcquireLeaseRequest>,
     ) -> Result<Response<Encoded<pb::AcquireLeaseResponse>>, Status> {
         let (view, ttl_us) = parse::acquire(request.get_ref())?;
+        Scope::of(&request)?.check(&view)?;
         let limiter = &self.shared.limiter;
         let policies = limiter.policies();
         let decided = limiter.acquire(&policies, parse::asked(&view), ttl_us).await;
@@ -356,7 +371,10 @@ impl RateLimitService for RateLimitApi {
         &self,
         request: Request<pb::ListAssignmentsRequest>,
     ) -> Result<Response<pb::ListAssignmentsResponse>, Status> {
-        self.entries().list_assignments(request.into_inner()).await.map(Response::new)
+        let scope = Scope::of(&request)?;
+        let mut page = self.entries().list_assignments(request.into_inner()).await?;
+        page.assignments.retain(|assignment| scope.sees_assignment(assignment));
+        Ok(Response::new(page))
     }
 
     async fn set_override(
@@ -377,6 +395,7 @@ impl RateLimitService for RateLimitApi {
         &self,
         request: Request<pb::GetOverrideRequest>,
     ) -> Result<Response<pb::GetOverrideResponse>, Status> {
+        Scope::of(&request)?.key(request.get_ref())?;
         self.entries().get_override(request.into_inner()).await.map(Response::new)
     }
 
@@ -392,6 +411,7 @@ impl RateLimitService for RateLimitApi {
         request: Request<pb::FenceOrganizationRequest>,
     ) -> Result<Response<pb::FenceOrganizationResponse>, Status> {
         let fence = parse::fence(request.get_ref())?;
+        Scope::of(&request)?.organization(fence.organization)?;
         let shared = self.shared.limiter.fence(fence).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(pb::FenceOrganizationResponse { shared }))
     }
@@ -400,7 +420,10 @@ impl RateLimitService for RateLimitApi {
         &self,
         request: Request<pb::ListOverridesRequest>,
     ) -> Result<Response<pb::ListOverridesResponse>, Status> {
-        self.entries().list_overrides(request.into_inner()).await.map(Response::new)
+        let scope = Scope::of(&request)?;
+        let mut page = self.entries().list_overrides(request.into_inner()).await?;
+        page.overrides.retain(|of| scope.sees_override(of));
+        Ok(Response::new(page))
     }
 }
 

@@ -20,5 +20,7 @@ pub mod messages {
     pub use crate::grpc::fields::{of_override, of_plan, of_policy, override_of, plan, policy};
 }
 
+pub use grpc::ACCESS;
+
 pub use config::{CONFIG_DEFAULTS, Config, ENV_ALIASES, FOREIGN_ENV};
 pub use service::Service;

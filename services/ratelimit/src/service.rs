@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::Context;
 use tidegate_chassis::{
+    auth::Authenticator,
     clock::{Clock, Random},
     direct::Direct,
     metrics::Metrics,
@@ -121,6 +122,7 @@ impl Service {
             true => Some(RedisBackend::new(&config.store.redis, random.clone(), &metrics)?),
             false => None,
         };
+        let auth = Authenticator::new(&config.auth, None, clock.clone(), &metrics)?;
         let max_message_bytes = config.server.max_message_bytes;
         let server = Server {
             listeners,
@@ -131,6 +133,8 @@ impl Service {
             services: grpc::NAMES,
             descriptors: tidegate_proto::DESCRIPTORS,
             environment: config.environment,
+            auth,
+            access: grpc::ACCESS,
         };
         let make = move |_worker: usize| {
             let memory = Arc::clone(&memory);

@@ -1,14 +1,19 @@
 //! Why a call is refused.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use super::Role;
-use crate::error;
+use crate::error::ERROR_DOMAIN;
 
 /// For the keys service to come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// In the metadata of the `ErrorInfo` with ROLE_MISSING: the roles that would do, separated by commas. It is absent where the
+/// role does, but the organization is another.
+pub const NEEDED_ROLES: &str = "needed_roles";
 
 /// Why a call is refused before its handler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +27,9 @@ pub enum AuthError {
     /// The token names a key that is not known here, and the keys service cannot be asked.
     #[error("the key that signed the token is not known, and the keys service cannot be asked")]
     KeysUnavailable,
+    /// The caller is of one organization, and what it asks for is not its own.
+    #[error("the caller is of one organization, and this is not, or not only, its own")]
+    OtherOrganization,
     /// The caller has none of the roles that the method needs.
     #[error("the caller has not the role")]
     RoleMissing {
@@ -43,7 +51,7 @@ impl AuthError {
             Self::Missing => 0,
             Self::Invalid(_) => 1,
             Self::KeysUnavailable => 2,
-            Self::RoleMissing { .. } => 3,
+            Self::RoleMissing { .. } | Self::OtherOrganization => 3,
         }
     }
 
@@ -56,6 +64,7 @@ impl AuthError {
     /// As callers are told.
     #[must_use]
     pub fn to_status(self) -> Status {
+        let mut metadata = HashMap::new();
         let (code, message, retry_after) = match self {
             Self::Missing => (
                 Code::Unauthenticated,
@@ -67,13 +76,18 @@ impl AuthError {
                 (Code::Unauthenticated, "the credentials are not good, or have expired".to_owned(), None)
             }
             Self::KeysUnavailable => (Code::Unavailable, self.to_string(), Some(RETRY_AFTER)),
+            Self::OtherOrganization => (Code::PermissionDenied, self.to_string(), None),
             Self::RoleMissing { role, needed } => {
-                let needed: Vec<_> = needed.iter().map(|role| role.name()).collect();
-                let message =
-                    format!("needs the role {}; the caller's is {}", needed.join(" or "), role.name());
+                let names: Vec<_> = needed.iter().map(|role| role.name()).collect();
+                let message = format!("needs the role {}; the caller's is {}", names.join(" or "), role.name());
+                metadata.insert(NEEDED_ROLES.to_owned(), names.join(","));
                 (Code::PermissionDenied, message, None)
             }
         };
-        error::status(code, self.reason(), message, retry_after)
+        let mut details = ErrorDetails::with_error_info(self.reason(), ERROR_DOMAIN, metadata);
+        if retry_after.is_some() {
+            details.set_retry_info(retry_after);
+        }
+        Status::with_error_details(code, message, details)
     }
 }

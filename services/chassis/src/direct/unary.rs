@@ -19,6 +19,7 @@ use super::{
     frames::{PREFIX, Received, frame, message},
     lost, ok, ok_trailers,
 };
+use crate::auth::Origin;
 
 /// Room for most answers; others take more.
 const ANSWER_BYTES: usize = 256;
@@ -28,6 +29,7 @@ pub(super) async fn answer<M, S>(
     direct: Direct<M, S>,
     method: M::Method,
     mut request: Request<Incoming>,
+    origin: Origin,
 ) -> Result<Response<Body>, Infallible>
 where
     M: DirectMethods,
@@ -67,6 +69,7 @@ where
             Err(status) => status.into_http(),
         });
     }
+    request.extensions_mut().insert(origin);
     service.call(request.map(|rest| Replayed::new(received.into_bytes(), rest))).await
 }
 

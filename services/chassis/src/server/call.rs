@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -19,6 +19,7 @@ use super::{
     stats::{CallStats, Counters},
 };
 use crate::{
+    auth::{Authenticator, TokenCache},
     error,
     panics::{self, Panic},
 };
@@ -36,6 +37,9 @@ pub(super) struct Worker {
     pub(super) counters: Counters,
     pub(super) max_in_flight: usize,
     pub(super) request_timeout: Duration,
+    pub(super) auth: Authenticator,
+    /// Only this worker's thread takes the lock.
+    pub(super) tokens: Mutex<TokenCache>,
 }
 
 /// A call from its first header to its last byte. Dropped before it is finished, it was cancelled.
@@ -195,10 +199,12 @@ pub(super) enum CallFuture<F> {
     Running(Running<F>),
 }
 
-/// The served service, or one of those that every server has.
+/// What answers a call.
 pub(super) enum Handler<F> {
+    /// The served service.
     Own(F),
-    Shared(Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>),
+    /// One of those that every server has; or the served one, once it is known who calls.
+    Boxed(Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>),
 }
 
 pub(super) struct Running<F> {
@@ -245,7 +251,7 @@ where
         let handler = &mut self.handler;
         let polled = call.guard(|| match handler {
             Handler::Own(future) => Pin::new(future).poll(context),
-            Handler::Shared(future) => future.as_mut().poll(context),
+            Handler::Boxed(future) => future.as_mut().poll(context),
         });
         let status = match polled {
             Ok(Poll::Ready(Ok(response))) => return Poll::Ready(self.answer(response)),

@@ -128,7 +128,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::{config, telemetry::TelemetryConfig};
+    use crate::{auth::AuthConfig, config, telemetry::TelemetryConfig};
 
     #[derive(Deserialize, Validate)]
     #[serde(deny_unknown_fields)]
@@ -137,6 +137,8 @@ mod tests {
         server: ServerConfig,
         #[garde(dive)]
         telemetry: TelemetryConfig,
+        #[garde(dive)]
+        auth: AuthConfig,
     }
 
     #[test]
@@ -146,6 +148,7 @@ mod tests {
         let shared: Shared = config::load(&source).expect("the defaults are valid");
         assert_eq!(shared.server, ServerConfig::default());
         assert_eq!(shared.telemetry.otlp_endpoint, None);
+        assert_eq!(shared.auth, AuthConfig::default());
     }
 
     fn load_with(name: &str, value: &str) -> Result<Shared, config::ConfigError> {

@@ -1,7 +1,6 @@
 //! One connection, from its handshake to its polite end.
 
 use std::{
-    convert::Infallible,
     io,
     pin::{Pin, pin},
     sync::{
@@ -12,8 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http2};
+use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -23,11 +21,9 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
-use tower::Service;
 
-use super::{config::ServerConfig, dispatch::Dispatch};
-use crate::{clock::Random, tls::Identity};
+use super::{config::ServerConfig, dispatch::Dispatch, served::Served};
+use crate::{auth, clock::Random, tls::Identity};
 
 /// For the TLS handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,18 +84,23 @@ impl Connections {
     pub(super) async fn serve<S>(
         &self,
         stream: TcpStream,
-        dispatch: Dispatch<S>,
+        mut dispatch: Dispatch<S>,
     ) -> Result<(), HandshakeFailed>
     where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
-        S::Future: Unpin + Send + 'static,
+        S: Served,
     {
         match &self.identity {
             None => self.serve_io(stream, dispatch).await,
             Some(identity) => {
                 let handshake = TlsAcceptor::from(identity.current()).accept(stream);
                 match self.drain.run_until_cancelled(timeout(TLS_TIMEOUT, handshake)).await {
-                    Some(Ok(Ok(stream))) => self.serve_io(stream, dispatch).await,
+                    Some(Ok(Ok(stream))) => {
+                        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                        if let Some(certificate) = certificates.first() {
+                            dispatch.certified(&auth::names(certificate));
+                        }
+                        self.serve_io(stream, dispatch).await
+                    }
                     Some(Ok(Err(error))) => {
                         tracing::debug!(%error, "TLS handshake failed");
                         Err(HandshakeFailed)
@@ -113,8 +114,7 @@ impl Connections {
 
     async fn serve_io<S, I>(&self, io: I, dispatch: Dispatch<S>) -> Result<(), HandshakeFailed>
     where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
-        S::Future: Unpin + Send + 'static,
+        S: Served,
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let has_preface = Arc::new(AtomicBool::new(false));

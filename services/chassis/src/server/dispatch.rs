@@ -1,6 +1,6 @@
 //! From a request to the service that answers it.
 
-use std::{cell::RefCell, convert::Infallible, sync::Arc};
+use std::{cell::RefCell, convert::Infallible, net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderName, Method as HttpMethod, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -11,6 +11,8 @@ use super::{
     body::CallBody,
     call::{Call, CallFuture, Handler, Running, Worker},
     deadline::timeout,
+    gate::Gate,
+    served::Served,
 };
 use crate::{clock::Random, error, trace};
 
@@ -19,18 +21,26 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The services of one connection.
 pub(super) struct Dispatch<S> {
     // A connection is served by one task of one thread; hyper only lends it shared.
-    pub(super) own: RefCell<S>,
+    own: RefCell<Gate<S>>,
     /// Health, reflection, and UNIMPLEMENTED for everything else.
-    pub(super) shared: Routes,
-    pub(super) worker: Arc<Worker>,
-    pub(super) random: Random,
+    shared: Routes,
+    worker: Arc<Worker>,
+    random: Random,
 }
 
-impl<S> hyper::service::Service<Request<Incoming>> for Dispatch<S>
-where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Unpin,
-{
+impl<S: Served> Dispatch<S> {
+    pub(super) fn new(own: S, shared: Routes, worker: Arc<Worker>, random: Random, peer: IpAddr) -> Self {
+        let own = RefCell::new(Gate::new(own, Arc::clone(&worker), peer));
+        Self { own, shared, worker, random }
+    }
+
+    /// Tells which names the certificate of the peer has.
+    pub(super) fn certified(&mut self, names: &[String]) {
+        self.own.get_mut().certified(names);
+    }
+}
+
+impl<S: Served> hyper::service::Service<Request<Incoming>> for Dispatch<S> {
     type Response = Response<CallBody>;
     type Error = Infallible;
     type Future = CallFuture<S::Future>;
@@ -60,10 +70,17 @@ where
                 return CallFuture::refuse(call, status);
             }
         };
-        let handler = if self.worker.methods.get(method).is_own {
-            Handler::Own(self.own.borrow_mut().call(request))
+        let method = self.worker.methods.get(method);
+        let handler = if method.is_own {
+            match self.own.borrow_mut().call(request, method.access) {
+                Ok(handler) => handler,
+                Err(error) => {
+                    self.worker.auth.count(error);
+                    return CallFuture::refuse(call, error.to_status());
+                }
+            }
         } else {
-            Handler::Shared(Box::pin(self.shared.clone().call(request.map(Body::new))))
+            Handler::Boxed(Box::pin(self.shared.clone().call(request.map(Body::new))))
         };
         CallFuture::Running(Running { handler, call: Some(call), deadline, stream_deadline })
     }

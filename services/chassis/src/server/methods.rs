@@ -7,6 +7,8 @@ use anyhow::Context;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
+use crate::auth::Access;
+
 /// Service and method of every call to a path that is not known.
 const OTHER: &str = "other";
 
@@ -47,6 +49,8 @@ pub(super) struct Method {
     pub(super) budget: Budget,
     /// Whether it is one of the served services.
     pub(super) is_own: bool,
+    /// Who may call it. Health, reflection and what does not exist are for anybody.
+    pub(super) access: Access,
 }
 
 #[derive(Debug)]
@@ -59,8 +63,13 @@ pub(super) struct Methods {
 
 impl Methods {
     /// # Errors
-    /// If a descriptor set cannot be decoded, or they do not describe each of `services`.
-    pub(super) fn read(services: &[&str], descriptors: &[&[u8]]) -> anyhow::Result<Self> {
+    /// If a descriptor set cannot be decoded, if they do not describe each of `services`, or if `access` does not say of
+    /// each of their methods, and of nothing else, who may call it.
+    pub(super) fn read(
+        services: &[&str],
+        descriptors: &[&[u8]],
+        access: &[(&str, Access)],
+    ) -> anyhow::Result<Self> {
         let other = Method {
             service: OTHER.to_owned(),
             name: OTHER.to_owned(),
@@ -69,6 +78,7 @@ impl Methods {
             streams: true,
             budget: Budget::Service,
             is_own: false,
+            access: Access::Public,
         };
         let mut methods = Self { list: vec![other], own: Vec::new(), others: HashMap::new() };
         for set in descriptors {
@@ -85,6 +95,7 @@ impl Methods {
             let is_described = methods.list.iter().any(|method| method.service == *service);
             anyhow::ensure!(is_described, "the descriptors do not describe the served {service}");
         }
+        methods.restrict(access)?;
         Ok(methods)
     }
 
@@ -100,6 +111,26 @@ impl Methods {
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Method> {
         self.list.iter()
+    }
+
+    /// Says of each method of the served services who may call it.
+    fn restrict(&mut self, access: &[(&str, Access)]) -> anyhow::Result<()> {
+        let mut missing: Vec<_> = self.own.iter().map(|(path, _)| &**path).collect();
+        let mut faults = Vec::new();
+        for (path, access) in access {
+            match missing.iter().position(|known| known == path) {
+                Some(at) => {
+                    missing.swap_remove(at);
+                    let id = self.find(path);
+                    self.list[id.index()].access = *access;
+                }
+                None => faults.push(format!("{path} is no method, or stands there twice")),
+            }
+        }
+        missing.sort_unstable();
+        faults.extend(missing.into_iter().map(|path| format!("{path} is missing")));
+        anyhow::ensure!(faults.is_empty(), "the table of who may call what: {}", faults.join("; "));
+        Ok(())
     }
 
     fn add_service(
@@ -119,7 +150,8 @@ impl Methods {
                 false => Budget::Beside,
             };
             let (service, name) = (service.to_owned(), method.name().to_owned());
-            self.list.push(Method { service, name, span_name, takes_one, streams, budget, is_own });
+            let access = Access::Public;
+            self.list.push(Method { service, name, span_name, takes_one, streams, budget, is_own, access });
             if is_own {
                 self.own.push((path, id));
             } else {
@@ -131,13 +163,28 @@ impl Methods {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::auth::Role;
+
+    /// A table that lets those in who are believed to be administrators.
+    pub(in crate::server) fn open(services: &[&str]) -> Vec<(&'static str, Access)> {
+        let set = FileDescriptorSet::decode(tidegate_proto::DESCRIPTORS).expect("descriptors");
+        let paths = set.file.iter().flat_map(|file| {
+            file.service.iter().flat_map(move |service| {
+                let name = format!("{}.{}", file.package(), service.name());
+                service.method.iter().map(move |method| (name.clone(), format!("/{name}/{}", method.name())))
+            })
+        });
+        let own = paths.filter(|(service, _)| services.contains(&service.as_str()));
+        own.map(|(_, path)| (&*path.leak(), Access::Roles(&[Role::Admin]))).collect()
+    }
 
     #[test]
     fn knows_own_and_other_methods_and_lumps_the_rest_together() {
         let sets = [tidegate_proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
-        let methods = Methods::read(&["tidegate.ratelimit.v1.RateLimitService"], &sets).expect("descriptors");
+        let services = ["tidegate.ratelimit.v1.RateLimitService"];
+        let methods = Methods::read(&services, &sets, &open(&services)).expect("descriptors");
         let check = methods.get(methods.find("/tidegate.ratelimit.v1.RateLimitService/Check"));
         assert_eq!((check.name.as_str(), check.takes_one, check.streams), ("Check", true, false));
         assert_eq!(check.span_name, "tidegate.ratelimit.v1.RateLimitService/Check");
@@ -155,7 +202,22 @@ mod tests {
 
     #[test]
     fn service_that_is_not_described_is_refused() {
-        assert!(Methods::read(&["no.Such"], &[tidegate_proto::DESCRIPTORS]).is_err());
-        assert!(Methods::read(&["no.Such"], &[b"\xff"]).is_err());
+        assert!(Methods::read(&["no.Such"], &[tidegate_proto::DESCRIPTORS], &[]).is_err());
+        assert!(Methods::read(&["no.Such"], &[b"\xff"], &[]).is_err());
+    }
+
+    #[test]
+    fn table_that_leaves_a_method_out_or_names_another_is_refused_by_name() {
+        let services = ["tidegate.ratelimit.v1.RateLimitService"];
+        let mut access = open(&services);
+        let (left_out, _) = access.remove(0);
+        access.push(("/tidegate.ratelimit.v1.RateLimitService/Chek", Access::Public));
+        access.push(access[1]);
+        let refused = Methods::read(&services, &[tidegate_proto::DESCRIPTORS], &access);
+        let error = refused.expect_err("refused").to_string();
+        for named in [left_out, "/tidegate.ratelimit.v1.RateLimitService/Chek", access[1].0] {
+            assert!(error.contains(named), "{named}: {error}");
+        }
+        assert_eq!(error.matches("/tidegate").count(), 3, "{error}");
     }
 }

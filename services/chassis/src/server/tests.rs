@@ -1,5 +1,6 @@
 //! Calls, connections and the leave, over real sockets.
 
+mod auth;
 mod calls;
 mod connections;
 mod direct;

@@ -1,8 +1,8 @@
 //! Worker threads, each with a runtime of its own, and the acceptor that deals connections out.
 
 use std::{
-    cell::RefCell,
     convert::Infallible,
+    io::ErrorKind,
     net::TcpStream as StdStream,
     sync::{
         Arc,
@@ -12,17 +12,14 @@ use std::{
 };
 
 use anyhow::Context;
-use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{body::Body, service::Routes};
-use tower::Service;
+use tonic::service::Routes;
 
-use super::{call::Worker, connection::Connections, dispatch::Dispatch, stats::Counters};
+use super::{call::Worker, connection::Connections, dispatch::Dispatch, served::Served, stats::Counters};
 use crate::{accept::Acceptor, clock::Random};
 
 /// What a worker thread is given.
@@ -49,8 +46,7 @@ pub(super) type Ended = oneshot::Receiver<Infallible>;
 pub(super) async fn start<S, M>(assignment: Assignment, make: Arc<M>) -> anyhow::Result<(WorkerHandle, Ended)>
 where
     M: Fn(usize) -> S + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Unpin + Send + 'static,
+    S: Served,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (streams, incoming) = mpsc::unbounded_channel();
@@ -80,27 +76,25 @@ async fn run<S>(
     mut incoming: mpsc::UnboundedReceiver<StdStream>,
     open: Arc<AtomicUsize>,
 ) where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Unpin + Send + 'static,
+    S: Served,
 {
     let Assignment { worker, connections, shared, random, drain, drain_timeout, .. } = assignment;
     let connections = Arc::new(connections);
     let tasks = TaskTracker::new();
     while let Some(stream) = incoming.recv().await {
         let slot = Slot { open: Arc::clone(&open), counters: worker.counters.clone() };
-        let stream = match TcpStream::from_std(stream) {
-            Ok(stream) => stream,
+        let stream = TcpStream::from_std(stream).and_then(|stream| Ok((stream.peer_addr()?, stream)));
+        let (peer, stream) = match stream {
+            Ok(taken) => taken,
+            // It may have left already.
+            Err(error) if error.kind() == ErrorKind::NotConnected => continue,
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be taken over");
                 continue;
             }
         };
-        let dispatch = Dispatch {
-            own: RefCell::new(service.clone()),
-            shared: shared.clone(),
-            worker: Arc::clone(&worker),
-            random: random.clone(),
-        };
+        let dispatch =
+            Dispatch::new(service.clone(), shared.clone(), Arc::clone(&worker), random.clone(), peer.ip());
         let connections = Arc::clone(&connections);
         tasks.spawn(async move {
             if connections.serve(stream, dispatch).await.is_err() {

@@ -14,7 +14,7 @@ use tidegate_proto::{
 use tonic::{Request, Response, Status};
 
 use self::question::Question;
-use super::{ANSWER_BYTES, RateLimitApi, Shared, direct::Turn};
+use super::{ANSWER_BYTES, RateLimitApi, Shared, direct::Turn, scope::Scope};
 use crate::{
     domain::{Derived, Period, PolicySet},
     limiter::{Descriptor, Verdict},
@@ -43,6 +43,8 @@ impl RateLimitService for EnvoyApi {
         &self,
         request: Request<Encoded<RateLimitRequest>>,
     ) -> Result<Response<Encoded<RateLimitResponse>>, Status> {
+        // Descriptors do not say whose they are.
+        Scope::of(&request)?.everything()?;
         let shared = &self.0.shared;
         let mut view = RateLimitView::default();
         request.get_ref().read(&mut view)?;

@@ -11,7 +11,7 @@ use tidegate_chassis::direct::ANSWERS_PER_TURN;
 use tidegate_proto::{Encoded, Writer, ratelimit::v1 as pb};
 use tonic::{Status, Streaming};
 
-use super::{ANSWER_BYTES, Shared, parse, refused};
+use super::{ANSWER_BYTES, Shared, parse, refused, scope::Scope};
 
 /// Checks of one stream under way at once; the next is read when one has been answered, so a caller
 /// that sends without reading is held back by flow control.
@@ -26,12 +26,21 @@ type Response = Encoded<pb::CheckStreamResponse>;
 type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// The answers to the checks of `inbound`. Ends when it ends and all are answered, or with its error.
-pub(super) fn answers(shared: Arc<Shared>, inbound: Streaming<Request>) -> Answers {
-    Answers { shared, inbound: Some(inbound), under_way: FuturesOrdered::new(), in_a_row: 0, failed: None }
+pub(super) fn answers(shared: Arc<Shared>, scope: Scope, inbound: Streaming<Request>) -> Answers {
+    Answers {
+        shared,
+        scope,
+        inbound: Some(inbound),
+        under_way: FuturesOrdered::new(),
+        in_a_row: 0,
+        failed: None,
+    }
 }
 
 pub(crate) struct Answers {
     shared: Arc<Shared>,
+    /// What the caller may ask about.
+    scope: Scope,
     /// Absent once it has ended.
     inbound: Option<Streaming<Request>>,
     under_way: FuturesOrdered<Answer>,
@@ -65,7 +74,7 @@ impl Answers {
     /// If it does not decode: then not even its id is known.
     fn take(&mut self, request: Request) -> Result<(), Status> {
         request.view()?;
-        self.under_way.push_back(Box::pin(answer(Arc::clone(&self.shared), request)));
+        self.under_way.push_back(Box::pin(answer(Arc::clone(&self.shared), self.scope, request)));
         Ok(())
     }
 
@@ -102,12 +111,13 @@ impl Answers {
 }
 
 /// Decides one check. `request` is one that decodes.
-async fn answer(shared: Arc<Shared>, request: Request) -> Response {
+async fn answer(shared: Arc<Shared>, scope: Scope, request: Request) -> Response {
     let view = request.view().expect("what was read once is read again");
     let mut response = Vec::with_capacity(ANSWER_BYTES);
     let mut out = Writer::new(&mut response);
     out.number(ID, view.id);
-    match parse::streamed(&view) {
+    let may_ask = |asked| view.check.as_ref().map_or(Ok(()), |check| scope.check(check)).map(|()| asked);
+    match parse::streamed(&view).and_then(may_ask) {
         Ok(asked) => {
             let policies = shared.limiter.policies();
             let decided = shared.limiter.check(&policies, asked).await;

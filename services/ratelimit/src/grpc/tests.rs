@@ -1,6 +1,7 @@
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use tidegate_chassis::{
+    auth::{Caller, How, Origin, Role},
     clock::Clock,
     direct::{DirectMethods, Shape},
     metrics::Metrics,
@@ -126,6 +127,16 @@ pub(super) fn canonical<M: prost::Message + Default>(encoded: &Encoded<M>) -> M 
     message
 }
 
+/// A request of somebody who may touch everything.
+pub(super) fn asked<T>(message: T) -> Request<T> {
+    let (role, subject) = (Role::Service, "a backend".to_owned());
+    let caller = Caller { role, subject, organization: None, email: None, how: How::Anonymous };
+    let mut request = Request::new(message);
+    let peer = Ipv4Addr::LOCALHOST.into();
+    request.extensions_mut().insert(Origin { caller: Some(Arc::new(caller)), peer });
+    request
+}
+
 /// The answer of a method that does not wait for the store.
 fn direct<Q: prost::Message, A>(api: &RateLimitApi, method: direct::Method, request: &Q) -> Encoded<A> {
     let mut answer = Vec::new();
@@ -143,9 +154,7 @@ async fn batch_is_answered_as_the_generated_code_writes_it_and_every_check_is_co
         let request = pb::CheckBatchRequest { checks: checks.to_vec() };
         let answer: Encoded<pb::CheckBatchResponse> = match is_direct {
             true => direct(&api, direct::Method::CheckBatch, &request),
-            false => {
-                api.check_batch(Request::new(Encoded::from(&request))).await.expect("answered").into_inner()
-            }
+            false => api.check_batch(asked(Encoded::from(&request))).await.expect("answered").into_inner(),
         };
         let reasons = canonical(&answer).results.into_iter().map(|result| match result.outcome {
             Some(pb::check_batch_result::Outcome::Result(result)) => {
@@ -167,7 +176,7 @@ async fn what_was_decided_of_a_batch_that_is_given_up_is_counted() {
     let mut stuck = check("");
     stuck.attributes[0].value = "stuck".to_owned();
     let request = pb::CheckBatchRequest { checks: vec![check(""), stuck, check("")] };
-    let call = api.check_batch(Request::new(Encoded::from(&request)));
+    let call = api.check_batch(asked(Encoded::from(&request)));
     tokio::time::timeout(std::time::Duration::from_millis(50), call).await.expect_err("one is never decided");
     assert_counted(&metrics, "allowed", 2);
 }
@@ -179,7 +188,7 @@ async fn check_and_peek_are_answered_as_the_generated_code_writes_them() {
     {
         let answer: Encoded<pb::CheckResponse> = match is_direct {
             true => direct(&api, direct::Method::Check, &check("")),
-            false => api.check(Request::new(Encoded::from(&check("")))).await.expect("answered").into_inner(),
+            false => api.check(asked(Encoded::from(&check("")))).await.expect("answered").into_inner(),
         };
         let checked = canonical(&answer);
         assert_eq!((checked.allowed, checked.limits.len(), checked.decision_id.len()), (true, 3, 16));
@@ -188,7 +197,7 @@ async fn check_and_peek_are_answered_as_the_generated_code_writes_them() {
             .into_iter()
             .map(|entry| pb::peek_request::AttributesEntry { key: entry.key, value: entry.value });
         let request = pb::PeekRequest { attributes: attributes.collect(), ..pb::PeekRequest::default() };
-        let answer = api.peek(Request::new(request)).await.expect("answered");
+        let answer = api.peek(asked(request)).await.expect("answered");
         let peeked = canonical(answer.get_ref()).result.expect("a result");
         assert_eq!(peeked.limits[0].remaining, checked.limits[0].remaining, "a peek charges nothing");
         assert_counted(&metrics, "allowed", 1);

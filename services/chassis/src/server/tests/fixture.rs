@@ -29,8 +29,11 @@ use tokio::{net::TcpStream, sync::Notify, task::JoinHandle};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_types::StatusExt;
 
-use super::super::*;
+use super::super::{methods::tests::open, *};
+use crate::auth::{self, Anonymous, AuthConfig};
 
+/// Names of the services.
+pub(super) const SERVICES: &[&str] = &["tidegate.ratelimit.v1.RateLimitService"];
 pub(super) const CHECK: &str = "/tidegate.ratelimit.v1.RateLimitService/Check";
 pub(super) const STREAM: &str = "/tidegate.ratelimit.v1.RateLimitService/CheckStream";
 pub(super) const HEALTH: &str = "/grpc.health.v1.Health/Check";
@@ -102,6 +105,7 @@ impl RateLimitService for Told {
             "hang" => std::future::pending().await,
             "wait" => self.0.notify.notified().await,
             "block" => self.0.block(),
+            "who" => return Err(Status::aborted(format!("{:?}", auth::caller(&request)?.how))),
             _ => {}
         }
         Ok(Response::new(Encoded::from(&admitted())))
@@ -174,6 +178,7 @@ pub(super) struct Running {
     pub(super) ops_address: SocketAddr,
     pub(super) stop: CancellationToken,
     pub(super) gate: Gate,
+    pub(super) auth: Authenticator,
     metrics: Metrics,
     server: JoinHandle<anyhow::Result<()>>,
 }
@@ -195,39 +200,58 @@ pub(super) fn told(gate: &Gate) -> RateLimitServiceServer<Told> {
     RateLimitServiceServer::new(Told(gate.clone()))
 }
 
-/// Serves what `make` makes.
-pub(super) async fn start_with<S>(
+/// Serves what `make` makes, to anybody here.
+pub(super) async fn start_with<S: Served>(
     set: impl FnOnce(&mut ServerConfig),
     make: impl Fn(&Gate) -> S + Send + Sync + 'static,
-) -> Running
-where
-    S: Service<HttpRequest<Incoming>, Response = HttpResponse<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Unpin + Send + 'static,
-{
+) -> Running {
+    let auth = AuthConfig { anonymous: Anonymous::Loopback, ..AuthConfig::default() };
+    start_believing(&auth, Clock::system(), open(SERVICES).leak(), set, make).await
+}
+
+/// Serves what `make` makes, to those whom `auth` believes and `access` names.
+pub(super) async fn start_believing<S: Served>(
+    auth: &AuthConfig,
+    clock: Clock,
+    access: &'static [(&'static str, Access)],
+    set: impl FnOnce(&mut ServerConfig),
+    make: impl Fn(&Gate) -> S + Send + Sync + 'static,
+) -> Running {
+    let running = serve_believing(auth, clock, access, set, make).await;
+    // Connections are accepted by the system at once, and calls wait there.
+    assert_eq!(running.client().await.call(HEALTH, &[], &[]).await.status.code(), tonic::Code::Ok);
+    running
+}
+
+/// The same, which may not have begun.
+pub(super) async fn serve_believing<S: Served>(
+    auth: &AuthConfig,
+    clock: Clock,
+    access: &'static [(&'static str, Access)],
+    set: impl FnOnce(&mut ServerConfig),
+    make: impl Fn(&Gate) -> S + Send + Sync + 'static,
+) -> Running {
     let mut config = ServerConfig { workers: 1, lame_duck: Duration::ZERO.into(), ..ServerConfig::default() };
     set(&mut config);
     let listeners = Listeners::bind(&config).await.unwrap();
     let (address, ops_address) = (listeners.grpc_addr(), listeners.ops_addr());
     let (stop, metrics, gate) = (CancellationToken::new(), Metrics::new(), Gate::default());
+    let auth = Authenticator::new(auth, None, clock, &metrics).unwrap();
     let server = Server {
         listeners,
         config,
         metrics: metrics.clone(),
         clock: Clock::system(),
         random: Random::system(),
-        services: &["tidegate.ratelimit.v1.RateLimitService"],
+        services: SERVICES,
         descriptors: tidegate_proto::DESCRIPTORS,
         environment: Environment::Development,
+        auth: auth.clone(),
+        access,
     };
     let told = gate.clone();
     let server = tokio::spawn(server.serve(move |_| make(&told), stop.clone()));
-    let running = Running { address, ops_address, stop, gate, metrics, server };
-    // Connections are accepted by the system at once, and calls wait there.
-    assert_eq!(running.client().await.call(HEALTH, &[], &[]).await.status.code(), tonic::Code::Ok);
-    running
+    Running { address, ops_address, stop, gate, auth, metrics, server }
 }
 
 impl Running {
@@ -306,23 +330,18 @@ impl Client {
     pub(super) async fn begin(
         &self,
         path: &str,
-        headers: &[(&'static str, &'static str)],
+        headers: &[(&'static str, &str)],
     ) -> (ResponseFuture, SendStream<Bytes>) {
         let mut request = HttpRequest::post(format!("http://tidegate{path}")).body(()).unwrap();
         let grpc = [("content-type", "application/grpc"), ("te", "trailers")];
         for (name, value) in grpc.into_iter().chain(headers.iter().copied()) {
-            request.headers_mut().insert(name, HeaderValue::from_static(value));
+            request.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());
         }
         let mut requests = within(self.requests.clone().ready()).await.unwrap();
         requests.send_request(request, false).unwrap()
     }
 
-    pub(super) async fn call(
-        &self,
-        path: &str,
-        message: &[u8],
-        headers: &[(&'static str, &'static str)],
-    ) -> Answer {
+    pub(super) async fn call(&self, path: &str, message: &[u8], headers: &[(&'static str, &str)]) -> Answer {
         let (response, mut request) = self.begin(path, headers).await;
         // It may have been refused already.
         let _ = request.send_data(framed(message), true);

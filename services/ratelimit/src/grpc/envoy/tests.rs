@@ -11,12 +11,12 @@ use tonic_types::StatusExt;
 
 use super::{answer::units, question::MAX_DESCRIPTORS, *};
 use crate::{
-    grpc::tests::{api, canonical},
+    grpc::tests::{api, asked, canonical},
     limiter::Counters,
 };
 
 async fn ask(envoy: &EnvoyApi, request: &RateLimitRequest) -> Result<RateLimitResponse, Status> {
-    let answer = envoy.should_rate_limit(Request::new(Encoded::from(request))).await?;
+    let answer = envoy.should_rate_limit(asked(Encoded::from(request))).await?;
     Ok(canonical(answer.get_ref()))
 }
 

@@ -1,0 +1,142 @@
+//! What callers of one organization may touch: its own.
+
+use tidegate_chassis::auth::{AuthError, caller};
+use tidegate_proto::{ratelimit::v1 as pb, view::CheckView};
+use tonic::{Request, Status};
+use uuid::Uuid;
+
+/// The attribute of a check that names its organization.
+const ORGANIZATION: &str = "organization";
+
+/// What a caller may touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Everything.
+    All,
+    /// What belongs to one organization.
+    Of(Uuid),
+}
+
+impl Scope {
+    /// That of the caller.
+    ///
+    /// # Errors
+    ///
+    /// UNAUTHENTICATED if nobody is named.
+    pub(super) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        Ok(caller(request)?.organization.map_or(Self::All, Self::Of))
+    }
+
+    /// Whether a check may be asked: every `organization` among its attributes has to be the caller's own, and there has to be
+    /// one. That of an API key is not looked at here: whose it is, is known only once it is found.
+    ///
+    /// # Errors
+    ///
+    /// PERMISSION_DENIED.
+    pub(super) fn check(self, view: &CheckView<'_>) -> Result<(), Status> {
+        let Self::Of(own) = self else { return Ok(()) };
+        let mut named = view.attributes.iter().filter(|(name, _)| *name == ORGANIZATION).peekable();
+        let is_named = named.peek().is_some() || !view.api_key.is_empty();
+        if is_named && named.all(|(_, value)| is(own, value)) { Ok(()) } else { Err(another()) }
+    }
+
+    /// Whether an organization may be touched.
+    ///
+    /// # Errors
+    ///
+    /// PERMISSION_DENIED.
+    pub(super) fn organization(self, organization: Uuid) -> Result<(), Status> {
+        match self {
+            Self::All => Ok(()),
+            Self::Of(own) if own == organization => Ok(()),
+            Self::Of(_) => Err(another()),
+        }
+    }
+
+    /// Whether what was counted of several organizations may be seen.
+    ///
+    /// # Errors
+    ///
+    /// PERMISSION_DENIED.
+    pub(super) fn everything(self) -> Result<(), Status> {
+        match self {
+            Self::All => Ok(()),
+            Self::Of(_) => Err(another()),
+        }
+    }
+
+    /// Whether an assignment may be seen.
+    pub(super) fn sees_assignment(self, assignment: &pb::Assignment) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(own) => assignment.attribute == ORGANIZATION && is(own, &assignment.value),
+        }
+    }
+
+    /// Whether an override may be seen: it has to name the organization.
+    pub(super) fn sees_override(self, of: &pb::Override) -> bool {
+        self.sees_key(of.key.iter().map(|of| (&*of.key, &*of.value)))
+    }
+
+    /// Whether an override may be asked for, as [`Self::sees_override`].
+    ///
+    /// # Errors
+    ///
+    /// PERMISSION_DENIED.
+    pub(super) fn key(self, request: &pb::GetOverrideRequest) -> Result<(), Status> {
+        let is_seen = self.sees_key(request.key.iter().map(|of| (&*of.key, &*of.value)));
+        if is_seen { Ok(()) } else { Err(another()) }
+    }
+
+    fn sees_key<'k>(self, mut key: impl Iterator<Item = (&'k str, &'k str)>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(own) => key.any(|(name, pattern)| name == ORGANIZATION && is(own, pattern)),
+        }
+    }
+}
+
+/// As attributes write it: in lower case with hyphens. Other writings would be counted as another.
+fn is(organization: Uuid, text: &str) -> bool {
+    let mut buffer = Uuid::encode_buffer();
+    organization.hyphenated().encode_lower(&mut buffer) == text
+}
+
+#[cold]
+fn another() -> Status {
+    AuthError::OtherOrganization.to_status()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_00aa);
+
+    fn may(attributes: &[(&str, &str)], api_key: &str) -> bool {
+        let attributes = attributes.iter().copied().collect();
+        Scope::Of(OWN).check(&CheckView { attributes, api_key, ..CheckView::default() }).is_ok()
+    }
+
+    #[test]
+    fn check_of_one_organization_names_it_and_no_other() {
+        let own = OWN.to_string();
+        assert!(may(&[("organization", &own)], ""));
+        assert!(may(&[("ip", "10.0.0.1"), ("organization", &own)], ""));
+        assert!(!may(&[], ""));
+        assert!(!may(&[("ip", "10.0.0.1")], ""));
+        assert!(!may(&[("organization", "")], ""));
+        assert!(!may(&[("organization", &own.to_uppercase())], ""));
+        assert!(!may(&[("organization", &Uuid::nil().to_string())], ""));
+        assert!(!may(&[("organization", &own), ("organization", "another")], ""));
+        assert!(!may(&[("organization", "another"), ("organization", &own)], ""));
+    }
+
+    #[test]
+    fn api_key_stands_for_its_organization_unless_another_is_named() {
+        let own = OWN.to_string();
+        assert!(may(&[], "tk_live_any"));
+        assert!(may(&[("organization", &own)], "tk_live_any"));
+        assert!(!may(&[("organization", "another")], "tk_live_any"));
+    }
+}

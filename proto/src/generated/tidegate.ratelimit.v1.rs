@@ -2162,6 +2162,8 @@ pub mod rate_limit_service_client {
         /// Decides one request against every limit of every matching policy, together: it is admitted by
         /// all of them and charged to all of them, or it is charged to none.
         ///
+        /// Roles: admin, tenant_admin, service. The attribute `organization`, or the API key, has to be the own one of a caller of one
+        /// organization.
         /// Errors: INVALID_REQUEST, COST_ABOVE_CAPACITY, IDEMPOTENCY_KEY_REUSED, UNKNOWN_PLAN,
         /// NAMESPACE_NOT_FOUND, DEADLINE_EXCEEDED. A store that cannot be reached is not an error here:
         /// the answer follows the policy's failure mode and says `degraded`.
@@ -2193,6 +2195,7 @@ pub mod rate_limit_service_client {
         /// batch, and the violations name the check, as in `checks[3].cost`. A check that is well formed
         /// but cannot be decided is answered by an `error` of its own.
         ///
+        /// Roles: admin, tenant_admin, service. As Check: one check that is not of it refuses the whole batch.
         /// Errors: INVALID_REQUEST, DEADLINE_EXCEEDED.
         pub async fn check_batch(
             &mut self,
@@ -2226,6 +2229,8 @@ pub mod rate_limit_service_client {
         /// Decides a stream of checks with the least work per check. Answers carry the `id` of their
         /// check and come in the order of the checks. A check that cannot be decided is answered by an
         /// `error` and does not end the stream.
+        ///
+        /// Roles: admin, tenant_admin, service. As Check: a check that is not of it is answered by an `error`.
         pub async fn check_stream(
             &mut self,
             request: impl tonic::IntoStreamingRequest<
@@ -2259,6 +2264,7 @@ pub mod rate_limit_service_client {
         }
         /// Answers what Check would answer now, and charges nothing.
         ///
+        /// Roles: admin, tenant_admin, service. As Check.
         /// Errors: as Check, and STORE_UNAVAILABLE.
         pub async fn peek(
             &mut self,
@@ -2285,6 +2291,7 @@ pub mod rate_limit_service_client {
         }
         /// Clears the counters of every limit that applies to the attributes, or of one of them.
         ///
+        /// Roles: admin, tenant_admin. As Check.
         /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, LIMIT_NOT_FOUND,
         /// STORE_UNAVAILABLE. Clearing counters that do not exist succeeds.
         pub async fn reset(
@@ -2312,6 +2319,7 @@ pub mod rate_limit_service_client {
         }
         /// Lists every limit that applies to the attributes, with its use now. Charges nothing.
         ///
+        /// Roles: admin, tenant_admin, service. As Check.
         /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, STORE_UNAVAILABLE.
         pub async fn get_usage(
             &mut self,
@@ -2342,6 +2350,7 @@ pub mod rate_limit_service_client {
         /// Lists the keys that are asked for most, denied most, or come near a limit most often. It is the view of one replica,
         /// which the answer names, and an estimate, whose error the answer states.
         ///
+        /// Roles: admin, service. Not of callers of one organization.
         /// Errors: INVALID_REQUEST. Of a namespace or a policy that does not exist there is nothing to list.
         pub async fn list_top_keys(
             &mut self,
@@ -2375,6 +2384,7 @@ pub mod rate_limit_service_client {
         /// Lists policies with what each said to the checks that it applied to. It is the view of one replica, which the answer
         /// names, and exact.
         ///
+        /// Roles: admin, service. Not of callers of one organization.
         /// Errors: INVALID_REQUEST. Policies that were not in use since the replica started are not listed.
         pub async fn list_policy_stats(
             &mut self,
@@ -2410,6 +2420,7 @@ pub mod rate_limit_service_client {
         /// how long it is to last, and fails if no concurrency limit applies. A lease holds `cost` places
         /// of every concurrency limit until it is released or expires.
         ///
+        /// Roles: admin, tenant_admin, service. As Check.
         /// Errors: as Check, LIMIT_NOT_FOUND, LEASE_NOT_FOUND.
         pub async fn acquire_lease(
             &mut self,
@@ -2444,6 +2455,7 @@ pub mod rate_limit_service_client {
         /// must stop. If the store cannot be reached, nobody knows whether it was renewed, and it expires
         /// when it would have; renewing again is safe.
         ///
+        /// Roles: admin, tenant_admin, service. Who knows the id of a lease holds it.
         /// Errors: INVALID_REQUEST, LEASE_NOT_FOUND, STORE_UNAVAILABLE.
         pub async fn renew_lease(
             &mut self,
@@ -2477,6 +2489,7 @@ pub mod rate_limit_service_client {
         /// Gives the places of a lease back at once. Releasing a lease that has ended succeeds and frees
         /// nothing. If the store cannot be reached, the lease expires by itself.
         ///
+        /// Roles: admin, tenant_admin, service. As RenewLease.
         /// Errors: INVALID_REQUEST, STORE_UNAVAILABLE.
         pub async fn release_lease(
             &mut self,
@@ -2509,6 +2522,7 @@ pub mod rate_limit_service_client {
         }
         /// Adds a policy to the database. One that is built in is covered by it.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_EXISTS.
         pub async fn create_policy(
             &mut self,
@@ -2541,6 +2555,7 @@ pub mod rate_limit_service_client {
         }
         /// Gives a policy that is in force, or an earlier version of one.
         ///
+        /// Roles: admin, tenant_admin, service.
         /// Errors: ENTRY_NOT_FOUND; DATABASE_NOT_CONFIGURED and DATABASE_UNAVAILABLE if a version is named.
         pub async fn get_policy(
             &mut self,
@@ -2573,6 +2588,7 @@ pub mod rate_limit_service_client {
         }
         /// Lists the policies in force, wherever they come from. If the database cannot be asked, those that were last known.
         ///
+        /// Roles: admin, tenant_admin, service.
         /// Errors: INVALID_REQUEST.
         pub async fn list_policies(
             &mut self,
@@ -2605,6 +2621,7 @@ pub mod rate_limit_service_client {
         }
         /// Replaces a policy of the database. Limits that are lowered keep what was counted.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH, ENTRY_IN_USE.
         pub async fn update_policy(
             &mut self,
@@ -2637,6 +2654,7 @@ pub mod rate_limit_service_client {
         }
         /// Deletes a policy of the database. One of the same name that is built in is in force again.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH, ENTRY_IN_USE.
         pub async fn delete_policy(
             &mut self,
@@ -2669,6 +2687,7 @@ pub mod rate_limit_service_client {
         }
         /// Lists every version that a policy of the database ever had.
         ///
+        /// Roles: admin, tenant_admin, service.
         /// Errors: INVALID_REQUEST, ENTRY_NOT_FOUND, DATABASE_NOT_CONFIGURED, DATABASE_UNAVAILABLE.
         pub async fn list_policy_versions(
             &mut self,
@@ -2701,6 +2720,7 @@ pub mod rate_limit_service_client {
         }
         /// Gives a policy the content of one of its earlier versions, as a new version.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH, ENTRY_IN_USE.
         pub async fn rollback_policy(
             &mut self,
@@ -2732,6 +2752,8 @@ pub mod rate_limit_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// As CreatePolicy.
+        ///
+        /// Roles: admin.
         pub async fn create_plan(
             &mut self,
             request: impl tonic::IntoRequest<super::CreatePlanRequest>,
@@ -2762,6 +2784,8 @@ pub mod rate_limit_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// As GetPolicy.
+        ///
+        /// Roles: admin, tenant_admin, service.
         pub async fn get_plan(
             &mut self,
             request: impl tonic::IntoRequest<super::GetPlanRequest>,
@@ -2789,6 +2813,8 @@ pub mod rate_limit_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// As ListPolicies.
+        ///
+        /// Roles: admin, tenant_admin, user, service.
         pub async fn list_plans(
             &mut self,
             request: impl tonic::IntoRequest<super::ListPlansRequest>,
@@ -2819,6 +2845,8 @@ pub mod rate_limit_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// As UpdatePolicy.
+        ///
+        /// Roles: admin.
         pub async fn update_plan(
             &mut self,
             request: impl tonic::IntoRequest<super::UpdatePlanRequest>,
@@ -2849,6 +2877,8 @@ pub mod rate_limit_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// As DeletePolicy; a plan that something needs is ENTRY_IN_USE.
+        ///
+        /// Roles: admin.
         pub async fn delete_plan(
             &mut self,
             request: impl tonic::IntoRequest<super::DeletePlanRequest>,
@@ -2880,6 +2910,7 @@ pub mod rate_limit_service_client {
         }
         /// Says which plan a caller has, whether or not it had one.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_READ_ONLY, ETAG_MISMATCH.
         pub async fn set_assignment(
             &mut self,
@@ -2912,6 +2943,7 @@ pub mod rate_limit_service_client {
         }
         /// Deletes an assignment of the database.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH.
         pub async fn delete_assignment(
             &mut self,
@@ -2943,6 +2975,8 @@ pub mod rate_limit_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// As ListPolicies.
+        ///
+        /// Roles: admin, tenant_admin, service. Callers of one organization see its own.
         pub async fn list_assignments(
             &mut self,
             request: impl tonic::IntoRequest<super::ListAssignmentsRequest>,
@@ -2975,6 +3009,7 @@ pub mod rate_limit_service_client {
         /// Gives some callers of a policy other numbers for a limit, whether or not they had others. What was counted stays, unless the
         /// period changes.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_READ_ONLY, ETAG_MISMATCH.
         pub async fn set_override(
             &mut self,
@@ -3007,6 +3042,7 @@ pub mod rate_limit_service_client {
         }
         /// As SetOverride, up to 1,000 at once: all are set or none.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_READ_ONLY.
         pub async fn set_overrides(
             &mut self,
@@ -3038,6 +3074,8 @@ pub mod rate_limit_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// As GetPolicy.
+        ///
+        /// Roles: admin, tenant_admin, service. Callers of one organization see those whose key names it.
         pub async fn get_override(
             &mut self,
             request: impl tonic::IntoRequest<super::GetOverrideRequest>,
@@ -3069,6 +3107,7 @@ pub mod rate_limit_service_client {
         }
         /// Deletes an override of the database.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH.
         pub async fn delete_override(
             &mut self,
@@ -3100,6 +3139,8 @@ pub mod rate_limit_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// As ListPolicies.
+        ///
+        /// Roles: admin, tenant_admin, service. As GetOverride; pages may be shorter than asked for.
         pub async fn list_overrides(
             &mut self,
             request: impl tonic::IntoRequest<super::ListOverridesRequest>,
@@ -3133,6 +3174,7 @@ pub mod rate_limit_service_client {
         /// store: what a replica remembers of a generation below this one is asked again before it is acted on. A fence never goes
         /// back. The keys service calls it after each such change, before it answers.
         ///
+        /// Roles: service. Of a caller of one organization, its own.
         /// Errors: INVALID_REQUEST, STORE_UNAVAILABLE: the replica that was asked knows, the others learn it from the feed of the keys
         /// service.
         pub async fn fence_organization(
@@ -3182,6 +3224,8 @@ pub mod rate_limit_service_server {
         /// Decides one request against every limit of every matching policy, together: it is admitted by
         /// all of them and charged to all of them, or it is charged to none.
         ///
+        /// Roles: admin, tenant_admin, service. The attribute `organization`, or the API key, has to be the own one of a caller of one
+        /// organization.
         /// Errors: INVALID_REQUEST, COST_ABOVE_CAPACITY, IDEMPOTENCY_KEY_REUSED, UNKNOWN_PLAN,
         /// NAMESPACE_NOT_FOUND, DEADLINE_EXCEEDED. A store that cannot be reached is not an error here:
         /// the answer follows the policy's failure mode and says `degraded`.
@@ -3197,6 +3241,7 @@ pub mod rate_limit_service_server {
         /// batch, and the violations name the check, as in `checks[3].cost`. A check that is well formed
         /// but cannot be decided is answered by an `error` of its own.
         ///
+        /// Roles: admin, tenant_admin, service. As Check: one check that is not of it refuses the whole batch.
         /// Errors: INVALID_REQUEST, DEADLINE_EXCEEDED.
         async fn check_batch(
             &self,
@@ -3217,6 +3262,8 @@ pub mod rate_limit_service_server {
         /// Decides a stream of checks with the least work per check. Answers carry the `id` of their
         /// check and come in the order of the checks. A check that cannot be decided is answered by an
         /// `error` and does not end the stream.
+        ///
+        /// Roles: admin, tenant_admin, service. As Check: a check that is not of it is answered by an `error`.
         async fn check_stream(
             &self,
             request: tonic::Request<
@@ -3228,6 +3275,7 @@ pub mod rate_limit_service_server {
         >;
         /// Answers what Check would answer now, and charges nothing.
         ///
+        /// Roles: admin, tenant_admin, service. As Check.
         /// Errors: as Check, and STORE_UNAVAILABLE.
         async fn peek(
             &self,
@@ -3238,6 +3286,7 @@ pub mod rate_limit_service_server {
         >;
         /// Clears the counters of every limit that applies to the attributes, or of one of them.
         ///
+        /// Roles: admin, tenant_admin. As Check.
         /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, LIMIT_NOT_FOUND,
         /// STORE_UNAVAILABLE. Clearing counters that do not exist succeeds.
         async fn reset(
@@ -3246,6 +3295,7 @@ pub mod rate_limit_service_server {
         ) -> std::result::Result<tonic::Response<super::ResetResponse>, tonic::Status>;
         /// Lists every limit that applies to the attributes, with its use now. Charges nothing.
         ///
+        /// Roles: admin, tenant_admin, service. As Check.
         /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, STORE_UNAVAILABLE.
         async fn get_usage(
             &self,
@@ -3257,6 +3307,7 @@ pub mod rate_limit_service_server {
         /// Lists the keys that are asked for most, denied most, or come near a limit most often. It is the view of one replica,
         /// which the answer names, and an estimate, whose error the answer states.
         ///
+        /// Roles: admin, service. Not of callers of one organization.
         /// Errors: INVALID_REQUEST. Of a namespace or a policy that does not exist there is nothing to list.
         async fn list_top_keys(
             &self,
@@ -3268,6 +3319,7 @@ pub mod rate_limit_service_server {
         /// Lists policies with what each said to the checks that it applied to. It is the view of one replica, which the answer
         /// names, and exact.
         ///
+        /// Roles: admin, service. Not of callers of one organization.
         /// Errors: INVALID_REQUEST. Policies that were not in use since the replica started are not listed.
         async fn list_policy_stats(
             &self,
@@ -3281,6 +3333,7 @@ pub mod rate_limit_service_server {
         /// how long it is to last, and fails if no concurrency limit applies. A lease holds `cost` places
         /// of every concurrency limit until it is released or expires.
         ///
+        /// Roles: admin, tenant_admin, service. As Check.
         /// Errors: as Check, LIMIT_NOT_FOUND, LEASE_NOT_FOUND.
         async fn acquire_lease(
             &self,
@@ -3293,6 +3346,7 @@ pub mod rate_limit_service_server {
         /// must stop. If the store cannot be reached, nobody knows whether it was renewed, and it expires
         /// when it would have; renewing again is safe.
         ///
+        /// Roles: admin, tenant_admin, service. Who knows the id of a lease holds it.
         /// Errors: INVALID_REQUEST, LEASE_NOT_FOUND, STORE_UNAVAILABLE.
         async fn renew_lease(
             &self,
@@ -3304,6 +3358,7 @@ pub mod rate_limit_service_server {
         /// Gives the places of a lease back at once. Releasing a lease that has ended succeeds and frees
         /// nothing. If the store cannot be reached, the lease expires by itself.
         ///
+        /// Roles: admin, tenant_admin, service. As RenewLease.
         /// Errors: INVALID_REQUEST, STORE_UNAVAILABLE.
         async fn release_lease(
             &self,
@@ -3314,6 +3369,7 @@ pub mod rate_limit_service_server {
         >;
         /// Adds a policy to the database. One that is built in is covered by it.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_EXISTS.
         async fn create_policy(
             &self,
@@ -3324,6 +3380,7 @@ pub mod rate_limit_service_server {
         >;
         /// Gives a policy that is in force, or an earlier version of one.
         ///
+        /// Roles: admin, tenant_admin, service.
         /// Errors: ENTRY_NOT_FOUND; DATABASE_NOT_CONFIGURED and DATABASE_UNAVAILABLE if a version is named.
         async fn get_policy(
             &self,
@@ -3334,6 +3391,7 @@ pub mod rate_limit_service_server {
         >;
         /// Lists the policies in force, wherever they come from. If the database cannot be asked, those that were last known.
         ///
+        /// Roles: admin, tenant_admin, service.
         /// Errors: INVALID_REQUEST.
         async fn list_policies(
             &self,
@@ -3344,6 +3402,7 @@ pub mod rate_limit_service_server {
         >;
         /// Replaces a policy of the database. Limits that are lowered keep what was counted.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH, ENTRY_IN_USE.
         async fn update_policy(
             &self,
@@ -3354,6 +3413,7 @@ pub mod rate_limit_service_server {
         >;
         /// Deletes a policy of the database. One of the same name that is built in is in force again.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH, ENTRY_IN_USE.
         async fn delete_policy(
             &self,
@@ -3364,6 +3424,7 @@ pub mod rate_limit_service_server {
         >;
         /// Lists every version that a policy of the database ever had.
         ///
+        /// Roles: admin, tenant_admin, service.
         /// Errors: INVALID_REQUEST, ENTRY_NOT_FOUND, DATABASE_NOT_CONFIGURED, DATABASE_UNAVAILABLE.
         async fn list_policy_versions(
             &self,
@@ -3374,6 +3435,7 @@ pub mod rate_limit_service_server {
         >;
         /// Gives a policy the content of one of its earlier versions, as a new version.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH, ENTRY_IN_USE.
         async fn rollback_policy(
             &self,
@@ -3383,6 +3445,8 @@ pub mod rate_limit_service_server {
             tonic::Status,
         >;
         /// As CreatePolicy.
+        ///
+        /// Roles: admin.
         async fn create_plan(
             &self,
             request: tonic::Request<super::CreatePlanRequest>,
@@ -3391,11 +3455,15 @@ pub mod rate_limit_service_server {
             tonic::Status,
         >;
         /// As GetPolicy.
+        ///
+        /// Roles: admin, tenant_admin, service.
         async fn get_plan(
             &self,
             request: tonic::Request<super::GetPlanRequest>,
         ) -> std::result::Result<tonic::Response<super::GetPlanResponse>, tonic::Status>;
         /// As ListPolicies.
+        ///
+        /// Roles: admin, tenant_admin, user, service.
         async fn list_plans(
             &self,
             request: tonic::Request<super::ListPlansRequest>,
@@ -3404,6 +3472,8 @@ pub mod rate_limit_service_server {
             tonic::Status,
         >;
         /// As UpdatePolicy.
+        ///
+        /// Roles: admin.
         async fn update_plan(
             &self,
             request: tonic::Request<super::UpdatePlanRequest>,
@@ -3412,6 +3482,8 @@ pub mod rate_limit_service_server {
             tonic::Status,
         >;
         /// As DeletePolicy; a plan that something needs is ENTRY_IN_USE.
+        ///
+        /// Roles: admin.
         async fn delete_plan(
             &self,
             request: tonic::Request<super::DeletePlanRequest>,
@@ -3421,6 +3493,7 @@ pub mod rate_limit_service_server {
         >;
         /// Says which plan a caller has, whether or not it had one.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_READ_ONLY, ETAG_MISMATCH.
         async fn set_assignment(
             &self,
@@ -3431,6 +3504,7 @@ pub mod rate_limit_service_server {
         >;
         /// Deletes an assignment of the database.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH.
         async fn delete_assignment(
             &self,
@@ -3440,6 +3514,8 @@ pub mod rate_limit_service_server {
             tonic::Status,
         >;
         /// As ListPolicies.
+        ///
+        /// Roles: admin, tenant_admin, service. Callers of one organization see its own.
         async fn list_assignments(
             &self,
             request: tonic::Request<super::ListAssignmentsRequest>,
@@ -3450,6 +3526,7 @@ pub mod rate_limit_service_server {
         /// Gives some callers of a policy other numbers for a limit, whether or not they had others. What was counted stays, unless the
         /// period changes.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_READ_ONLY, ETAG_MISMATCH.
         async fn set_override(
             &self,
@@ -3460,6 +3537,7 @@ pub mod rate_limit_service_server {
         >;
         /// As SetOverride, up to 1,000 at once: all are set or none.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_READ_ONLY.
         async fn set_overrides(
             &self,
@@ -3469,6 +3547,8 @@ pub mod rate_limit_service_server {
             tonic::Status,
         >;
         /// As GetPolicy.
+        ///
+        /// Roles: admin, tenant_admin, service. Callers of one organization see those whose key names it.
         async fn get_override(
             &self,
             request: tonic::Request<super::GetOverrideRequest>,
@@ -3478,6 +3558,7 @@ pub mod rate_limit_service_server {
         >;
         /// Deletes an override of the database.
         ///
+        /// Roles: admin.
         /// Errors: ENTRY_NOT_FOUND, ENTRY_READ_ONLY, ETAG_MISMATCH.
         async fn delete_override(
             &self,
@@ -3487,6 +3568,8 @@ pub mod rate_limit_service_server {
             tonic::Status,
         >;
         /// As ListPolicies.
+        ///
+        /// Roles: admin, tenant_admin, service. As GetOverride; pages may be shorter than asked for.
         async fn list_overrides(
             &self,
             request: tonic::Request<super::ListOverridesRequest>,
@@ -3498,6 +3581,7 @@ pub mod rate_limit_service_server {
         /// store: what a replica remembers of a generation below this one is asked again before it is acted on. A fence never goes
         /// back. The keys service calls it after each such change, before it answers.
         ///
+        /// Roles: service. Of a caller of one organization, its own.
         /// Errors: INVALID_REQUEST, STORE_UNAVAILABLE: the replica that was asked knows, the others learn it from the feed of the keys
         /// service.
         async fn fence_organization(

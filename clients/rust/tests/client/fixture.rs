@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tidegate_client::{Builder, Check, Client};
 use tidegate_tests::{
+    redis_server::RedisServer,
     rpc,
     services::{RateLimitSettings, Service},
 };
@@ -34,6 +35,16 @@ limits = [{ name = "running", algorithm = "concurrency", limit = 1, lease = "1m"
 /// A service with three policies, of the namespaces "few" (3 an hour), "many" and "jobs" (one at a time).
 pub(crate) async fn service() -> anyhow::Result<Service> {
     let settings = RateLimitSettings { policies: Some(POLICIES.to_owned()), ..RateLimitSettings::default() };
+    Service::ratelimit(&settings).await
+}
+
+/// The same, counting in a Redis that replicas share.
+pub(crate) async fn service_on(redis: &RedisServer) -> anyhow::Result<Service> {
+    let settings = RateLimitSettings {
+        redis_url: Some(redis.url()),
+        policies: Some(POLICIES.to_owned()),
+        toml: "[store.redis]\ndeadline = \"5s\"".to_owned(),
+    };
     Service::ratelimit(&settings).await
 }
 

@@ -114,6 +114,19 @@ impl<T> Keep<T> {
         Self(None)
     }
 
+    /// Fails if the same request was answered since it was looked for: what it finds done, it may have done itself.
+    ///
+    /// # Errors
+    ///
+    /// One that [`was_lost`] knows; or those of [`Once::answered`].
+    pub async fn fail_if_answered(&self, store: &dyn KeysStore, now_us: u64) -> Result<(), KeysError> {
+        let Some(kept) = &self.0 else { return Ok(()) };
+        match kept.once.answered(store, now_us).await? {
+            Some(_) => Err(StoreError::Taken(Unique::IdempotencyKey).into()),
+            None => Ok(()),
+        }
+    }
+
     /// For [`crate::store::Write::idempotency`].
     #[must_use]
     pub fn record(&self, outcome: &T, now_us: u64) -> Option<IdempotencyRecord> {

@@ -19,7 +19,7 @@ mod signing;
 mod tokens;
 
 pub use self::{
-    attempts::{Attempt, AttemptLimiter, Attempts, LocalAttempts, Verdict},
+    attempts::{Attempt, AttemptLimiter, Attempts, LocalAttempts, Ticket, Verdict},
     config::{IdentityConfig, LimitsConfig, OidcAlgorithm, OidcIssuerConfig, PasswordsConfig},
     members::{Members, NewInvitation, NewReset},
     oidc::{ExternalUser, HttpKeySets, Issuers, KeySets},

@@ -5,8 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tidegate_chassis::auth::BearerToken;
 use tidegate_proto::ratelimit::v1::{
-    CheckRequest, ResetRequest, check_request, rate_limit_service_client::RateLimitServiceClient,
-    reset_request,
+    CheckRequest, ReleaseLeaseRequest, check_request, rate_limit_service_client::RateLimitServiceClient,
 };
 use tokio::time::timeout;
 use tonic::{
@@ -14,7 +13,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::identity::{Attempt, AttemptLimiter, LimitsConfig, Verdict};
+use crate::identity::{Attempt, AttemptLimiter, LimitsConfig, Ticket, Verdict};
 
 const NAMESPACE: &str = "identity";
 const USER_AGENT: &str = concat!("tidegate-keys/", env!("CARGO_PKG_VERSION"));
@@ -75,7 +74,9 @@ impl AttemptLimiter for RateLimitAttempts {
             }
         };
         if answer.allowed {
-            return Some(Verdict::Admitted);
+            return Some(Verdict::Admitted(
+                answer.lease.map_or(Ticket::None, |lease| Ticket::Lease(lease.id)),
+            ));
         }
         let retry_after = match answer.retry_after_ms {
             0 => SOME_TIME,
@@ -84,23 +85,17 @@ impl AttemptLimiter for RateLimitAttempts {
         Some(Verdict::Denied { retry_after })
     }
 
-    async fn forget(&self, attempt: Attempt, account: &str) {
-        let attributes = attributes(attempt, Some(account), None)
-            .map(|(key, value)| reset_request::AttributesEntry { key: key.into(), value: value.into() });
-        let request = ResetRequest {
-            namespace: NAMESPACE.into(),
-            attributes: attributes.collect(),
-            ..ResetRequest::default()
-        };
+    async fn give_back(&self, lease: &str) {
+        let request = ReleaseLeaseRequest { lease_id: lease.into() };
         let mut client = self.client.clone();
-        // What is not forgotten is over by itself in a quarter of an hour.
-        match timeout(self.timeout, client.reset(request)).await {
+        // What is not given back is over by itself in a quarter of an hour.
+        match timeout(self.timeout, client.release_lease(request)).await {
             Ok(Ok(_)) => {}
             Ok(Err(status)) => {
                 let (code, message) = (status.code(), status.message());
-                tracing::debug!(?code, message, "the attempts of an account were not forgotten");
+                tracing::debug!(?code, message, "an attempt that was no failure was not given back");
             }
-            Err(_elapsed) => tracing::debug!("the attempts of an account were not forgotten in time"),
+            Err(_elapsed) => tracing::debug!("an attempt that was no failure was not given back in time"),
         }
     }
 }
@@ -113,3 +108,6 @@ fn attributes<'a>(
     let named = [("action", Some(attempt.name())), ("account", account), ("ip", ip_address)];
     named.into_iter().filter_map(|(name, value)| Some((name, value?)))
 }
+
+#[cfg(test)]
+mod tests;

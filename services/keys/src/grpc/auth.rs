@@ -213,3 +213,6 @@ fn shared() -> KeysError {
 fn nobody<'a, T>(method: &'static str, request: &'a Request<T>) -> Asked<'a> {
     Asked { caller: None, method, metadata: request.metadata() }
 }
+
+#[cfg(test)]
+mod tests;

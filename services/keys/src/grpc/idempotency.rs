@@ -70,7 +70,8 @@ impl Idempotency {
             Ok(outcome) => Ok(render(&outcome)),
             // An answer that is gone again by now was forgotten: its time is over.
             Err(error) if was_lost(&error) => self.answered(&once).await?.ok_or(KeysError::ConcurrentChanges),
-            Err(error) => Err(error),
+            // It may have failed for what the same request has done since, as an address that is taken now.
+            Err(error) => self.answered(&once).await?.ok_or(error),
         }
     }
 

@@ -50,15 +50,26 @@ impl Attempt {
 }
 
 /// Whether an attempt may be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It may, and is counted.
-    Admitted,
+    Admitted(Ticket),
     /// It may not.
     Denied {
         /// When the next may be.
         retry_after: Duration,
     },
+}
+
+/// What an attempt at an account took, to be given back if it was no failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ticket {
+    /// Nothing that could be given back.
+    None,
+    /// A lease of the rate-limit service.
+    Lease(String),
+    /// A count of this process: its slot, and the window.
+    Local(usize, u64),
 }
 
 /// Counts attempts.
@@ -73,8 +84,8 @@ pub trait AttemptLimiter: Send + Sync + 'static {
         ip_address: Option<&str>,
     ) -> Option<Verdict>;
 
-    /// Forgets the attempts of an account, which has shown its password.
-    async fn forget(&self, attempt: Attempt, account: &str);
+    /// Gives back what an attempt took that was no failure.
+    async fn give_back(&self, lease: &str);
 }
 
 /// Asks the rate-limit service, and itself while that cannot say.
@@ -94,7 +105,7 @@ impl Attempts {
         Self { remote, local: LocalAttempts::default(), now_us: Box::new(now_us) }
     }
 
-    /// Counts an attempt.
+    /// Counts an attempt. One at an account counts until it is given back, or for a quarter of an hour.
     ///
     /// # Errors
     ///
@@ -104,7 +115,7 @@ impl Attempts {
         attempt: Attempt,
         email: Option<&Email>,
         origin: &RequestOrigin,
-    ) -> Result<(), KeysError> {
+    ) -> Result<Ticket, KeysError> {
         let account = email.map(account_of);
         let (account, ip_address) = (account.as_deref(), origin.ip_address.as_deref());
         let remote = match &self.remote {
@@ -112,17 +123,21 @@ impl Attempts {
             None => None,
         };
         match remote.unwrap_or_else(|| self.local.check(attempt, account, ip_address, (self.now_us)())) {
-            Verdict::Admitted => Ok(()),
+            Verdict::Admitted(ticket) => Ok(ticket),
             Verdict::Denied { retry_after } => Err(KeysError::TooManyAttempts { retry_after }),
         }
     }
 
-    /// Forgets the attempts of an account, which has shown its password.
-    pub async fn forget(&self, attempt: Attempt, email: &Email) {
-        let account = account_of(email);
-        self.local.forget(attempt, &account);
-        if let Some(remote) = &self.remote {
-            remote.forget(attempt, &account).await;
+    /// Gives back what an attempt took that was no failure.
+    pub async fn give_back(&self, ticket: Ticket) {
+        match ticket {
+            Ticket::None => {}
+            Ticket::Local(slot, window) => self.local.give_back(slot, window),
+            Ticket::Lease(lease) => {
+                if let Some(remote) = &self.remote {
+                    remote.give_back(&lease).await;
+                }
+            }
         }
     }
 }
@@ -182,12 +197,16 @@ impl LocalAttempts {
             let count = if slots[slot].window == window { slots[slot].count } else { 0 };
             slots[slot] = Slot { window, count: count + 1 };
         }
-        Verdict::Admitted
+        let of_account = subjects[0].map(|(slot, _)| Ticket::Local(slot, slots[slot].window));
+        Verdict::Admitted(of_account.unwrap_or(Ticket::None))
     }
 
-    fn forget(&self, attempt: Attempt, account: &str) {
-        let slot = self.slot(attempt, "account", account);
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)[slot] = Slot::default();
+    fn give_back(&self, slot: usize, window: u64) {
+        let slot = &mut self.slots.lock().unwrap_or_else(PoisonError::into_inner)[slot];
+        // That of a window that is over is forgotten already.
+        if slot.window == window {
+            slot.count = slot.count.saturating_sub(1);
+        }
     }
 
     fn slot(&self, attempt: Attempt, kind: &str, subject: &str) -> usize {
@@ -203,7 +222,7 @@ mod tests {
     const NOW_US: u64 = 1_800_000_000_000_000;
 
     fn check(local: &LocalAttempts, account: Option<&str>, ip: Option<&str>, now_us: u64) -> bool {
-        local.check(Attempt::LogIn, account, ip, now_us) == Verdict::Admitted
+        matches!(local.check(Attempt::LogIn, account, ip, now_us), Verdict::Admitted(_))
     }
 
     #[test]
@@ -238,10 +257,27 @@ mod tests {
     }
 
     #[test]
-    fn an_account_that_showed_its_password_starts_anew() {
+    fn an_attempt_that_is_given_back_is_free_again_and_the_others_count_on() {
         let local = LocalAttempts::default();
-        while check(&local, Some("a"), None, NOW_US) {}
-        local.forget(Attempt::LogIn, "a");
+        for _ in 0..9 {
+            assert!(check(&local, Some("a"), None, NOW_US));
+        }
+        for _ in 0..100 {
+            let Verdict::Admitted(Ticket::Local(slot, window)) =
+                local.check(Attempt::LogIn, Some("a"), Some("10.0.0.1"), NOW_US)
+            else {
+                panic!("denied")
+            };
+            local.give_back(slot, window);
+        }
+        assert!(!check(&local, Some("b"), Some("10.0.0.1"), NOW_US), "that of the address is not given back");
         assert!(check(&local, Some("a"), None, NOW_US));
+        assert!(!check(&local, Some("a"), None, NOW_US), "nine failures and one more");
+        let later_us = NOW_US + 15 * 60 * 1_000_000;
+        assert!(check(&local, Some("a"), None, later_us));
+        let slot = local.slot(Attempt::LogIn, "account", "a");
+        local.give_back(slot, NOW_US / (15 * 60 * 1_000_000));
+        let left = (0..20).filter(|_| check(&local, Some("a"), None, later_us)).count();
+        assert_eq!(left, 9, "of another window nothing is given back");
     }
 }

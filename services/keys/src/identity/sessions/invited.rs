@@ -108,9 +108,9 @@ impl Sessions {
         if !rules::is_possible(password) {
             return Err(KeysError::field("password", "must be 1 to 128 characters"));
         }
-        inner.attempts.check(Attempt::LogIn, Some(&user.email), origin).await?;
+        let ticket = inner.attempts.check(Attempt::LogIn, Some(&user.email), origin).await?;
         if inner.passwords.verify(password, user.password_hash.as_deref()).await?.is_good {
-            inner.attempts.forget(Attempt::LogIn, &user.email).await;
+            inner.attempts.give_back(ticket).await;
             return Ok(());
         }
         let now_us = inner.clock.now_us();

@@ -53,8 +53,12 @@ impl Sessions {
         };
         names::all_good(violations)?;
         let email = email.expect("nothing was wrong");
-        self.0.attempts.check(Attempt::LogIn, Some(&email), origin).await?;
-        self.let_in(&email, &asked.password, wanted, origin, keep).await
+        let ticket = self.0.attempts.check(Attempt::LogIn, Some(&email), origin).await?;
+        let let_in = self.let_in(&email, &asked.password, wanted, origin, keep).await;
+        if !matches!(let_in, Err(KeysError::CredentialsInvalid)) {
+            self.0.attempts.give_back(ticket).await;
+        }
+        let_in
     }
 
     async fn let_in(
@@ -88,7 +92,6 @@ impl Sessions {
         write.events.push(Event { organization_id: as_what.1, ..event });
         write.idempotency = keep.record(&tokens, now_us);
         self.write_login(write, user, verified.rehashed).await?;
-        inner.attempts.forget(Attempt::LogIn, email).await;
         Ok(tokens)
     }
 

@@ -35,7 +35,7 @@ impl Sessions {
             violations.add("current_password", "must be 1 to 128 characters");
         }
         names::all_good(violations)?;
-        inner.attempts.check(Attempt::LogIn, Some(&user.email), origin).await?;
+        let ticket = inner.attempts.check(Attempt::LogIn, Some(&user.email), origin).await?;
         let verified = inner.passwords.verify(current, user.password_hash.as_deref()).await?;
         let organization = caller.organization.map(OrganizationId);
         let actor = || Actor::caller(caller);
@@ -47,9 +47,10 @@ impl Sessions {
             inner.store.write(&Write { at_us: now_us, events, ..Write::default() }).await?;
             return Err(KeysError::CredentialsInvalid);
         }
+        inner.attempts.give_back(ticket).await;
         let password_hash = Some(inner.passwords.hash(new).await?);
         let shown = user.password_hash.clone();
-        let tokens = until_written(|| async {
+        until_written(|| async {
             // The password that was shown has to be the one that is replaced.
             let user = inner.store.user(id).await?.filter(|user| user.password_hash == shown);
             let user = user.ok_or(KeysError::CredentialsInvalid)?;
@@ -68,9 +69,7 @@ impl Sessions {
             inner.store.write(&write).await?;
             Ok(tokens)
         })
-        .await?;
-        inner.attempts.forget(Attempt::LogIn, &user.email).await;
-        Ok(tokens)
+        .await
     }
 
     /// Sets a password by a one-time token, which is used up, and ends all families of the account.

@@ -43,6 +43,7 @@ impl Sessions {
             return Err(KeysError::CredentialsInvalid);
         }
         if token.used_us.is_some() {
+            keep.fail_if_answered(inner.store.as_ref(), now_us).await?;
             self.end(family, EndReason::Reused, (Action::RefreshReuse, Outcome::Denied), origin).await?;
             return Err(KeysError::CredentialsInvalid);
         }

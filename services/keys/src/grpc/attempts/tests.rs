@@ -39,10 +39,7 @@ async fn this_process_counts_while_the_service_is_not_there() {
 
 #[test]
 fn without_a_url_nothing_is_asked_and_a_wrong_one_stops_the_start() {
-    let config = |url: &str| LimitsConfig {
-        url: url.to_owned(),
-        timeout: Duration::from_millis(100).into(),
-    };
+    let config = |url: &str| LimitsConfig { url: url.to_owned(), timeout: Duration::from_millis(100).into() };
     let connect = |url| RateLimitAttempts::connect(&config(url), BearerToken(None));
     assert!(connect("").expect("fine").is_none());
     assert!(connect("not a url").is_err());

@@ -88,10 +88,8 @@ async fn a_key_that_a_caller_used_for_another_request_is_refused() {
     let tokens = tokens_of(&signed_up(&api).await);
     let caller = replica.caller(&tokens.access_token).await.expect("believed");
     let change = |new: &str, key: &str| {
-        let message = pb::ChangePasswordRequest {
-            current_password: PASSWORD.to_owned(),
-            new_password: new.to_owned(),
-        };
+        let message =
+            pb::ChangePasswordRequest { current_password: PASSWORD.to_owned(), new_password: new.to_owned() };
         by(with_key(message, key), caller.clone())
     };
     let first = api.change_password(change("another password of some length", "c")).await.expect("changed");
@@ -149,8 +147,8 @@ async fn an_account_learns_who_it_is_and_a_rotation_shows_in_the_keys() {
     let made = signed_up(&api).await;
     let caller = replica.caller(&tokens_of(&made).access_token).await.expect("believed");
     let me = api.get_me(by(Request::new(pb::GetMeRequest {}), caller)).await.expect("known").into_inner();
-    assert_eq!((me.user, me.organization), (made.user, made.organization));
     assert_eq!((me.role(), me.memberships[0].role()), (pb::Role::TenantAdmin, pb::Role::TenantAdmin));
+    assert_eq!((me.user, me.organization), (made.user, made.organization));
 
     let admin = crate::identity::fixture::admin();
     assert_eq!(admin.role, Role::Admin);

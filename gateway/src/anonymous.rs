@@ -1,19 +1,20 @@
-//! The limit for callers without credentials, by address, decided by the rate-limit service. And
-//! who may call the rest: until there is identity, only this machine.
+//! What stands before every route: the limit for callers without credentials, by address, decided by the rate-limit service.
+//! Which callers those are, `access` says.
 
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, StatusCode, header};
+use http::HeaderMap;
 use tidegate_proto::ratelimit::v1::{CheckRequest, check_request::AttributesEntry};
 
 use crate::{
+    access::{self, Admission},
     app::App,
-    edge::{RequestContext, Route},
+    edge::{RequestContext, Route, Speaker},
     metrics::AnonymousOutcome,
-    problem::{BEARER, Problem},
+    problem::Problem,
     rate_limit,
 };
 
@@ -21,11 +22,6 @@ use crate::{
 const NAMESPACE: &str = "gateway";
 /// The `route` of a path that there is not.
 const UNMATCHED: &str = "unmatched";
-/// Never limited: whoever watches the gateway must not be turned away.
-const EXEMPT: [&str; 3] = ["/health/live", "/health/ready", "/openapi.json"];
-/// Routes that are open to callers on this machine only begin with this.
-const LOCAL_ONLY: &str = "/v1/";
-
 /// Stands before every route, unknown paths included.
 pub(crate) async fn guard(
     State(app): State<App>,
@@ -40,17 +36,30 @@ pub(crate) async fn guard(
     response
 }
 
-async fn admit(app: &App, route: &str, context: &RequestContext, request: Request, next: Next) -> Response {
-    let is_local_only = route.starts_with(LOCAL_ONLY);
-    if EXEMPT.contains(&route) || (is_local_only && context.client.is_local) {
-        return next.run(request).await;
-    }
-    let limit_headers = match limit(app, route, context).await {
-        Ok(headers) => headers,
-        Err(denied) => return denied.into_response(),
+async fn admit(
+    app: &App,
+    route: &str,
+    context: &RequestContext,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let shared = &app.shared;
+    let admission =
+        access::judge(route, context, request.headers(), app.keys.is_some(), &shared.config.forward_auth);
+    let (speaker, limit_headers) = match admission {
+        Admission::Free(speaker) => (Ok(speaker), HeaderMap::new()),
+        Admission::Counted(speaker) => match limit(app, route, context).await {
+            Ok(headers) => (speaker, headers),
+            Err(denied) => return denied.into_response(),
+        },
     };
-    let mut response =
-        if is_local_only { unauthenticated().into_response() } else { next.run(request).await };
+    let mut response = match speaker {
+        Ok(speaker) => {
+            request.extensions_mut().insert(context.speaking(speaker));
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    };
     add_missing(&mut response, limit_headers);
     response
 }
@@ -69,7 +78,8 @@ async fn limit(app: &App, route: &str, context: &RequestContext) -> Result<Heade
         attributes: vec![attribute("ip", context.client.key()), attribute("route", route.to_owned())],
         ..CheckRequest::default()
     };
-    let decision = app.ratelimit.check(check, context, config.deadline.get()).await;
+    let context = context.speaking(Speaker::Gateway);
+    let decision = app.ratelimit.check(check, &context, config.deadline.get()).await;
     let now_us = app.shared.clock.now_us();
     match decision {
         Ok(decision) if decision.allowed => {
@@ -87,16 +97,6 @@ async fn limit(app: &App, route: &str, context: &RequestContext) -> Result<Heade
             Ok(headers)
         }
     }
-}
-
-fn unauthenticated() -> Problem {
-    Problem::new(
-        StatusCode::UNAUTHORIZED,
-        "unauthenticated",
-        "Until identity exists, this call is open on loopback only: to callers on this machine, by the \
-         name localhost or a loopback address",
-    )
-    .with_header(header::WWW_AUTHENTICATE, BEARER)
 }
 
 fn add_missing(response: &mut Response, headers: HeaderMap) {

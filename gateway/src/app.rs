@@ -4,17 +4,22 @@ use std::{ops::Deref, sync::Arc};
 
 use axum::{Router, middleware};
 use bytes::Bytes;
-use http::{HeaderName, Method, header};
-use tidegate_chassis::clock::{Clock, Random};
+use http::{HeaderName, Method, StatusCode, header};
+use tidegate_chassis::{
+    auth::InternalTokens,
+    clock::{Clock, Random},
+    config::HumanDuration,
+};
 use tower_http::cors::CorsLayer;
 
 use crate::{
     anonymous,
-    config::{Config, CorsConfig, Origin},
+    config::{Config, CorsConfig, Origin, UpstreamsConfig},
     metrics::GatewayMetrics,
+    problem::Problem,
     readiness::Readiness,
     routes,
-    upstream::RateLimit,
+    upstream::{Behind, Endpoints, Pool, RateLimit, Upstream},
 };
 
 /// What is the same in every worker.
@@ -32,6 +37,38 @@ pub(crate) struct Shared {
     pub readiness: Readiness,
     /// The rendered OpenAPI document.
     pub openapi: Bytes,
+    /// By which the gateway proves itself to services; none without `auth.internal_secret`.
+    pub tokens: Option<InternalTokens>,
+}
+
+/// How the services behind are reached.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceEndpoints {
+    /// The rate-limit service.
+    pub ratelimit: Endpoints,
+    /// The keys service, if one is configured.
+    pub keys: Option<Endpoints>,
+}
+
+impl Shared {
+    /// Settings with what comes of them.
+    #[must_use]
+    pub(crate) fn new(config: Config, clock: Clock, random: Random, metrics: Arc<GatewayMetrics>) -> Self {
+        let tokens = config.auth.tokens(clock.clone());
+        let openapi = Bytes::from(routes::openapi());
+        Self { config, clock, random, metrics, readiness: Readiness::default(), openapi, tokens }
+    }
+}
+
+impl ServiceEndpoints {
+    /// Reads the certificates, so that a wrong one stops the start.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or does not hold what it should.
+    pub(crate) fn new(config: &UpstreamsConfig) -> anyhow::Result<Self> {
+        let keys = (!config.keys.is_empty()).then(|| Endpoints::new(&config.keys, config));
+        Ok(Self { ratelimit: Endpoints::new(&config.ratelimit, config)?, keys: keys.transpose()? })
+    }
 }
 
 /// What the handlers of one worker share. Cheap to clone.
@@ -45,13 +82,39 @@ pub(crate) struct State {
     pub shared: Arc<Shared>,
     /// The rate-limit service, by connections of this worker.
     pub ratelimit: RateLimit,
+    /// The keys service, if one is configured.
+    pub keys: Option<Upstream>,
 }
 
 impl App {
     /// For one worker, on its runtime.
     #[must_use]
-    pub(crate) fn new(shared: Arc<Shared>, ratelimit: RateLimit) -> Self {
-        Self(Arc::new(State { shared, ratelimit }))
+    pub(crate) async fn open(shared: Arc<Shared>, endpoints: &ServiceEndpoints) -> Self {
+        let upstreams = &shared.config.upstreams;
+        let open = async |endpoints: &Endpoints, deadline: HumanDuration| {
+            let pool = Pool::open(endpoints.clone(), shared.random.clone()).await;
+            Upstream::new(pool, deadline.get(), shared.tokens.clone(), Arc::clone(&shared.metrics))
+        };
+        let ratelimit = RateLimit::new(open(&endpoints.ratelimit, upstreams.deadline).await);
+        let keys = match &endpoints.keys {
+            Some(keys) => Some(open(keys, upstreams.keys_deadline).await),
+            None => None,
+        };
+        Self(Arc::new(State { shared: Arc::clone(&shared), ratelimit, keys }))
+    }
+
+    /// The service that knows the calls of a client.
+    ///
+    /// # Errors
+    /// 503 if the keys service is meant, and none is configured.
+    pub(crate) fn upstream(&self, of: Behind) -> Result<&Upstream, Box<Problem>> {
+        match of {
+            Behind::RateLimit => Ok(self.ratelimit.upstream()),
+            Behind::Keys => self.keys.as_ref().ok_or_else(|| {
+                let words = "No keys service is configured here, so there are neither accounts nor API keys";
+                Box::new(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "keys_not_configured", words))
+            }),
+        }
     }
 
     /// Every route, with what stands before all of them.
@@ -84,8 +147,9 @@ fn cors(config: &CorsConfig) -> Option<CorsLayer> {
         HeaderName::from_static("x-api-key"),
         HeaderName::from_static("x-request-id"),
     ];
-    const SHOWN: [HeaderName; 8] = [
+    const SHOWN: [HeaderName; 9] = [
         header::ETAG,
+        header::WWW_AUTHENTICATE,
         header::RETRY_AFTER,
         HeaderName::from_static("ratelimit"),
         HeaderName::from_static("ratelimit-policy"),

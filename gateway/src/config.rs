@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tidegate_chassis::{
-    config::{HumanDuration, not_empty},
+    auth::{AuthConfig, InternalTokens},
+    clock::Clock,
+    config::{HumanDuration, Secret, not_empty},
     telemetry::TelemetryConfig,
 };
 
@@ -49,6 +51,12 @@ pub struct Config {
     /// The limit for callers without credentials.
     #[garde(dive)]
     pub anonymous: AnonymousConfig,
+    /// How the gateway proves itself to the services behind.
+    #[garde(dive)]
+    pub auth: GatewayAuthConfig,
+    /// What proxies may ask of requests that they are about to pass on.
+    #[garde(skip)]
+    pub forward_auth: ForwardAuthConfig,
     /// Whose word on the caller's address counts.
     #[garde(skip)]
     pub proxies: ProxiesConfig,
@@ -126,9 +134,14 @@ pub struct UpstreamsConfig {
     /// Where the rate-limit service is.
     #[garde(length(min = 1))]
     pub ratelimit: Vec<UpstreamUrl>,
-    /// For one call, retry included.
+    /// Where the keys service is; empty if there is none.
+    pub keys: Vec<UpstreamUrl>,
+    /// For one call of the rate-limit service, retry included.
     #[garde(custom(positive))]
     pub deadline: HumanDuration,
+    /// For one call of the keys service, retry included.
+    #[garde(custom(positive))]
+    pub keys_deadline: HumanDuration,
     /// For one connection to come up.
     #[garde(custom(positive))]
     pub connect_timeout: HumanDuration,
@@ -183,6 +196,44 @@ pub struct AnonymousConfig {
     /// For the decision; later the call goes on unlimited.
     #[garde(custom(positive))]
     pub deadline: HumanDuration,
+}
+
+/// `[auth]`. The gateway verifies nothing itself: the services behind do.
+#[derive(Clone, Debug, Deserialize, Serialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayAuthConfig {
+    /// Signs the tokens of calls that the gateway makes for itself; empty = it makes them without.
+    #[garde(skip)]
+    pub internal_secret: Secret,
+    /// The `iss` of these tokens, as at the services.
+    #[garde(length(min = 1, max = 255))]
+    pub issuer: String,
+    /// The `aud` of these tokens, as at the services.
+    #[garde(length(min = 1, max = 255))]
+    pub audience: String,
+}
+
+impl GatewayAuthConfig {
+    /// Tokens by which the gateway proves itself, if there is a secret.
+    pub(crate) fn tokens(&self, clock: Clock) -> Option<InternalTokens> {
+        let config = AuthConfig {
+            internal_secret: self.internal_secret.clone(),
+            issuer: self.issuer.clone(),
+            audience: self.audience.clone(),
+            ..AuthConfig::default()
+        };
+        InternalTokens::new(&config, "tidegate-gateway", clock)
+    }
+}
+
+/// `[forward_auth]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForwardAuthConfig {
+    /// Whether anybody may ask.
+    pub enabled: bool,
+    /// Peers that may ask, and whose word on the caller's address counts there.
+    pub trusted: Vec<Cidr>,
 }
 
 /// `[proxies]`

@@ -9,7 +9,13 @@ mod security;
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Instant,
+};
 
 use axum::{
     Router,
@@ -22,7 +28,7 @@ use tidegate_chassis::trace::{self, TraceParent};
 use tower::ServiceExt;
 use tracing::{Instrument, Span};
 
-use self::client_address::ClientAddress;
+pub(crate) use self::client_address::ClientAddress;
 use crate::{
     app::{App, Shared},
     config::LimitsConfig,
@@ -40,12 +46,31 @@ pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 #[derive(Clone, Debug)]
 pub(crate) struct RequestContext {
     request_id: HeaderValue,
+    /// The other end of the connection, which may be a proxy; never an IPv4-mapped IPv6 address.
+    pub peer: IpAddr,
     /// Who is calling.
     pub client: ClientAddress,
+    /// What the caller says it is.
+    pub user_agent: Option<HeaderValue>,
+    /// In whose name services are called.
+    pub speaker: Speaker,
+    /// By which a service knows the repetition of a change.
+    pub idempotency_key: Option<HeaderValue>,
     /// The caller's place in a trace.
     pub traceparent: Option<TraceParent>,
     /// What tracing systems of the caller add to it; means nothing without it.
     pub tracestate: Vec<HeaderValue>,
+}
+
+/// In whose name a service is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Speaker {
+    /// Nobody's: without credentials, and the service believes of it what its settings say.
+    Nobody,
+    /// The caller's, by the credentials that came with the request.
+    Caller(HeaderValue),
+    /// The gateway's own.
+    Gateway,
 }
 
 /// Extension of an answer: the template of the route that gave it.
@@ -74,10 +99,20 @@ impl RequestContext {
         };
         Self {
             request_id: request_id::accept_or_new(headers, &shared.clock, &shared.random),
+            peer: peer.ip().to_canonical(),
             client: ClientAddress::of(peer, headers, &shared.config.proxies),
+            user_agent: headers.get(header::USER_AGENT).cloned(),
+            speaker: Speaker::Nobody,
+            idempotency_key: None,
             traceparent,
             tracestate,
         }
+    }
+
+    /// The same, in the name of another.
+    #[must_use]
+    pub(crate) fn speaking(&self, speaker: Speaker) -> Self {
+        Self { speaker, ..self.clone() }
     }
 
     /// The id, ASCII.

@@ -1,31 +1,33 @@
-//! What the tests of this crate share: settings, an app, and a small gRPC server in the place of the
-//! rate-limit service, where a test is about how it is called rather than about what it decides.
+//! What the tests of this crate share: settings, an app, and small gRPC servers in the place of the
+//! services behind, where a test is about how it is called rather than about what it decides.
 
+mod keys;
 mod upstream;
 
 use std::sync::Arc;
 
 use axum::{body::Body, extract::Request, response::Response};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tidegate_chassis::{
     clock::{Clock, Random},
-    config::{self, Source},
+    config::{self, Secret, Source},
     metrics::Metrics,
 };
 use tidegate_proto::ratelimit::v1 as pb;
 
-pub(crate) use self::upstream::{Upstream, health};
+pub(crate) use self::{
+    keys::{Call, Keys},
+    upstream::{Upstream, health},
+};
 use crate::{
-    app::{App, Shared},
+    app::{App, ServiceEndpoints, Shared},
     config::{CONFIG_DEFAULTS, Config},
     edge::Edge,
     metrics::GatewayMetrics,
-    readiness::Readiness,
-    routes,
-    upstream::{Endpoints, Pool, RateLimit},
 };
 
 /// 2025-01-01T00:00:00Z.
@@ -34,6 +36,8 @@ pub(crate) const NOW_US: u64 = 1_735_689_600_000_000;
 pub(crate) const LOCAL: &str = "127.0.0.1:50000";
 /// A caller elsewhere.
 pub(crate) const REMOTE: &str = "192.0.2.7:50000";
+/// What an operator shows.
+pub(crate) const OPERATOR: &str = "Bearer e30.e30.c2ln";
 /// Nobody listens there.
 pub(crate) const NOBODY: &str = "http://127.0.0.1:1";
 
@@ -52,26 +56,43 @@ pub(crate) fn config_with(url: &str, toml: &str) -> Config {
     config
 }
 
+/// The same, with `keys` for the keys service too, and a secret of the gateway's own.
+pub(crate) fn config_with_keys(ratelimit: &str, keys: &Keys, toml: &str) -> Config {
+    let mut config = config_with(ratelimit, toml);
+    config.upstreams.keys = vec![keys.url().try_into().unwrap()];
+    config.auth.internal_secret = Secret::new("a secret of thirty-two characters".to_owned());
+    config
+}
+
+/// The payload of a token of the gateway's own, or null if it is none.
+pub(crate) fn claims(authorization: &str) -> Value {
+    let payload = authorization.strip_prefix("Bearer ").and_then(|token| token.split('.').nth(1));
+    let payload = URL_SAFE_NO_PAD.decode(payload.unwrap_or_default()).unwrap_or_default();
+    serde_json::from_slice(&payload).unwrap_or_default()
+}
+
+/// A request with a header more.
+pub(crate) fn with_header(mut request: Request, name: &'static str, value: &str) -> Request {
+    request.headers_mut().append(name, HeaderValue::from_str(value).unwrap());
+    request
+}
+
+/// A request with an operator's token, as far as the gateway looks at it.
+pub(crate) fn by_operator(method: &str, target: &str, body: &str) -> Request {
+    with_header(request(method, target, body), "authorization", OPERATOR)
+}
+
 /// What workers share, at [`NOW_US`] and with the same random numbers each time.
 pub(crate) fn shared(config: Config) -> Arc<Shared> {
-    Arc::new(Shared {
-        config,
-        clock: Clock::manual(NOW_US).0,
-        random: Random::seeded(7),
-        metrics: GatewayMetrics::register(&Metrics::new()),
-        readiness: Readiness::default(),
-        openapi: Bytes::from(routes::openapi()),
-    })
+    let metrics = GatewayMetrics::register(&Metrics::new());
+    Arc::new(Shared::new(config, Clock::manual(NOW_US).0, Random::seeded(7), metrics))
 }
 
 /// The app of one worker.
 pub(crate) async fn app(config: Config) -> App {
     let shared = shared(config);
-    let upstreams = &shared.config.upstreams;
-    let endpoints = Endpoints::new(&upstreams.ratelimit, upstreams).unwrap();
-    let pool = Pool::open(endpoints, shared.random.clone()).await;
-    let ratelimit = RateLimit::new(pool, Arc::clone(&shared.metrics));
-    App::new(shared, ratelimit)
+    let endpoints = ServiceEndpoints::new(&shared.config.upstreams).unwrap();
+    App::open(shared, &endpoints).await
 }
 
 /// The edge of one worker.

@@ -2,8 +2,9 @@
 //!
 //! A request passes `server` (connections), `edge` (what every request has in common: id, client
 //! address, sizes, security headers, problem documents, metrics), `anonymous` (the limit for callers
-//! without credentials) and reaches a handler in `routes`, which calls a service through `upstream`.
+//! without credentials, and by `access` who may call what) and reaches a handler in `routes`, which calls a service through `upstream`.
 
+mod access;
 mod anonymous;
 mod app;
 mod body;
@@ -23,8 +24,8 @@ mod upstream;
 pub use self::{
     config::{
         AnonymousConfig, CONFIG_DEFAULTS, Cidr, Config, CorsConfig, ENV_ALIASES, FOREIGN_ENV,
-        ForwardingHeader, HealthConfig, LimitsConfig, Origin, ProxiesConfig, ServerConfig, UpstreamTlsConfig,
-        UpstreamUrl, UpstreamsConfig,
+        ForwardAuthConfig, ForwardingHeader, GatewayAuthConfig, HealthConfig, LimitsConfig, Origin,
+        ProxiesConfig, ServerConfig, UpstreamTlsConfig, UpstreamUrl, UpstreamsConfig,
     },
     routes::openapi,
     service::Service,

@@ -10,6 +10,8 @@ use prometheus_client::{
 use tidegate_chassis::metrics::Metrics;
 use tonic::Code;
 
+use crate::upstream::Behind;
+
 /// Seconds; from well below a millisecond, since most answers take that.
 const BUCKETS: [f64; 14] =
     [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -18,10 +20,9 @@ const BUCKETS: [f64; 14] =
 #[derive(Debug)]
 pub(crate) struct GatewayMetrics {
     requests: Family<HttpLabels, Histogram, fn() -> Histogram>,
-    upstream_calls: Family<CodeLabels, Counter>,
+    upstream_calls: Family<CallLabels, Counter>,
     anonymous: Family<OutcomeLabels, Counter>,
-    /// Calls that were sent a second time.
-    pub upstream_retries: Counter,
+    upstream_retries: Family<ServiceLabels, Counter>,
     /// Connections open now.
     pub connections: Gauge,
 }
@@ -34,8 +35,14 @@ struct HttpLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CodeLabels {
+struct CallLabels {
+    service: &'static str,
     code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServiceLabels {
+    service: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -62,7 +69,7 @@ impl GatewayMetrics {
             requests: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             upstream_calls: Family::default(),
             anonymous: Family::default(),
-            upstream_retries: Counter::default(),
+            upstream_retries: Family::default(),
             connections: Gauge::default(),
         };
         metrics.register(
@@ -72,12 +79,12 @@ impl GatewayMetrics {
         );
         metrics.register(
             "tidegate_gateway_upstream_calls",
-            "Calls to the rate-limit service, by their final gRPC code",
+            "Calls to the services behind, by their final gRPC code",
             this.upstream_calls.clone(),
         );
         metrics.register(
             "tidegate_gateway_upstream_retries",
-            "Calls to the rate-limit service that were sent a second time",
+            "Calls to the services behind that were sent a second time",
             this.upstream_retries.clone(),
         );
         metrics.register(
@@ -96,8 +103,20 @@ impl GatewayMetrics {
     }
 
     /// One call came to its end.
-    pub(crate) fn upstream_call(&self, code: Code) {
-        self.upstream_calls.get_or_create(&CodeLabels { code: name(code) }).inc();
+    pub(crate) fn upstream_call(&self, of: Behind, code: Code) {
+        let labels = CallLabels { service: of.name(), code: name(code) };
+        self.upstream_calls.get_or_create(&labels).inc();
+    }
+
+    /// How many calls of a service were sent a second time.
+    #[cfg(test)]
+    pub(crate) fn upstream_retries(&self, of: Behind) -> u64 {
+        self.upstream_retries.get_or_create(&ServiceLabels { service: of.name() }).get()
+    }
+
+    /// One call was sent a second time.
+    pub(crate) fn upstream_retry(&self, of: Behind) {
+        self.upstream_retries.get_or_create(&ServiceLabels { service: of.name() }).inc();
     }
 
     /// One anonymous caller was checked.
@@ -167,14 +186,15 @@ mod tests {
         let gateway = GatewayMetrics::register(&metrics);
         let method = Method::from_bytes(b"BREW").unwrap();
         gateway.request(known(&method), "unmatched".into(), StatusCode::NOT_FOUND, Duration::from_millis(1));
-        gateway.upstream_call(Code::Unavailable);
+        gateway.upstream_call(Behind::Keys, Code::Unavailable);
+        gateway.upstream_retry(Behind::RateLimit);
         gateway.anonymous(AnonymousOutcome::FailedOpen);
         let page = metrics.encode();
         for line in [
             "http_server_request_duration_seconds_count{method=\"_OTHER\",route=\"unmatched\",status=\"4xx\"} 1",
-            "tidegate_gateway_upstream_calls_total{code=\"UNAVAILABLE\"} 1",
+            "tidegate_gateway_upstream_calls_total{service=\"keys\",code=\"UNAVAILABLE\"} 1",
             "tidegate_gateway_anonymous_checks_total{outcome=\"failed_open\"} 1",
-            "tidegate_gateway_upstream_retries_total 0",
+            "tidegate_gateway_upstream_retries_total{service=\"ratelimit\"} 1",
             "tidegate_gateway_connections 0",
         ] {
             assert!(page.lines().any(|found| found == line), "no {line} in\n{page}");

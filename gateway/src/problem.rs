@@ -4,6 +4,7 @@
 //! renders it once the request id is known. So whatever else answers with an error status (the
 //! router's own 404 and 405, for instance) is rendered in the same shape.
 
+mod reason;
 mod upstream;
 
 #[cfg(test)]

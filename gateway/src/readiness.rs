@@ -7,16 +7,16 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use futures_util::{StreamExt, stream::FuturesUnordered};
-use tidegate_chassis::ops;
-use tidegate_proto::ratelimit::v1::rate_limit_service_server::SERVICE_NAME;
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use tidegate_chassis::{clock::Random, ops};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
 use crate::{
+    app::ServiceEndpoints,
     config::HealthConfig,
-    upstream::{Member, Pool},
+    upstream::{Behind, Member, Pool},
 };
 
 /// The last result. Clones share it.
@@ -28,6 +28,8 @@ pub(crate) struct Readiness(Arc<ArcSwap<Ready>>);
 pub(crate) struct Ready {
     /// The rate-limit service.
     pub ratelimit: Component,
+    /// The keys service; none if none is configured.
+    pub keys: Option<Component>,
     /// Whether the gateway has been asked to leave.
     pub is_leaving: bool,
 }
@@ -57,7 +59,8 @@ impl Ready {
     /// Whether requests should be sent here.
     #[must_use]
     pub(crate) fn is_ready(&self) -> bool {
-        !self.is_leaving && self.ratelimit.state == State::Serving
+        let serves = |component: Component| component.state == State::Serving;
+        !self.is_leaving && serves(self.ratelimit) && self.keys.is_none_or(serves)
     }
 }
 
@@ -74,28 +77,61 @@ impl Readiness {
     }
 
     /// Takes in the result of a probe.
-    pub(crate) fn set_ratelimit(&self, component: Component) {
-        let before = self.get().ratelimit.state;
-        if before != component.state {
-            tracing::info!(service = "ratelimit", state = ?component.state, "a service changed");
+    pub(crate) fn set(&self, of: Behind, component: Component) {
+        let known = self.get();
+        let before = match of {
+            Behind::RateLimit => known.ratelimit,
+            Behind::Keys => known.keys.unwrap_or_default(),
+        };
+        if before.state != component.state {
+            tracing::info!(service = of.name(), state = ?component.state, "a service changed");
         }
-        self.0.rcu(|ready| Ready { ratelimit: component, ..Ready::clone(ready) });
+        self.0.rcu(|ready| {
+            let ready = Ready::clone(ready);
+            match of {
+                Behind::RateLimit => Ready { ratelimit: component, ..ready },
+                Behind::Keys => Ready { keys: Some(component), ..ready },
+            }
+        });
     }
 
     /// Probes for ever, and tells the ops port.
-    pub(crate) async fn keep(self, pool: Pool, config: HealthConfig, ops: ops::Readiness) {
+    pub(crate) async fn keep(self, probes: Probes, config: HealthConfig, ops: ops::Readiness) {
+        // So that one that is configured is waited for, whichever is probed first.
+        for (of, _) in &probes.0 {
+            self.set(*of, Component::default());
+        }
         loop {
-            self.set_ratelimit(probe(&pool, config.timeout.get()).await);
+            let asking = probes.0.iter().map(async |(of, pool)| {
+                self.set(*of, probe(*of, pool, config.timeout.get()).await);
+            });
+            join_all(asking).await;
             ops.set(self.get().is_ready());
             tokio::time::sleep(config.interval.get()).await;
         }
     }
 }
 
+/// The services that are probed, by connections of their own.
+#[derive(Debug)]
+pub(crate) struct Probes(Vec<(Behind, Pool)>);
+
+impl Probes {
+    /// Of every service that is configured.
+    pub(crate) async fn open(endpoints: &ServiceEndpoints, random: &Random) -> Self {
+        let ratelimit = Pool::open(endpoints.ratelimit.clone(), random.clone()).await;
+        let mut probes = vec![(Behind::RateLimit, ratelimit)];
+        if let Some(keys) = &endpoints.keys {
+            probes.push((Behind::Keys, Pool::open(keys.clone(), random.clone()).await));
+        }
+        Self(probes)
+    }
+}
+
 /// Asks all addresses at once; the first that serves decides.
-async fn probe(pool: &Pool, timeout: Duration) -> Component {
+async fn probe(of: Behind, pool: &Pool, timeout: Duration) -> Component {
     let members = pool.members();
-    let mut probes: FuturesUnordered<_> = members.iter().map(|member| ask(member)).collect();
+    let mut probes: FuturesUnordered<_> = members.iter().map(|member| ask(of, member)).collect();
     let asking = async {
         while let Some(answer) = probes.next().await {
             if answer.is_some() {
@@ -110,9 +146,9 @@ async fn probe(pool: &Pool, timeout: Duration) -> Component {
     }
 }
 
-async fn ask(member: &Member) -> Option<Duration> {
+async fn ask(of: Behind, member: &Member) -> Option<Duration> {
     let started = Instant::now();
-    let request = HealthCheckRequest { service: SERVICE_NAME.to_owned() };
+    let request = HealthCheckRequest { service: of.health_name().to_owned() };
     match HealthClient::new(member.channel()).check(request).await {
         Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => Some(started.elapsed()),
         Ok(_) => None,

@@ -1,17 +1,27 @@
 //! The routes, one file per resource. Each handler stands beside its description, so the OpenAPI
 //! document cannot know other paths than the router.
 
+mod accounts;
+mod api_keys;
+mod auth;
 pub(crate) mod check;
 mod entries;
 mod etag;
+mod form;
+mod forward_auth;
 mod health;
+mod invitations;
+mod keys;
+mod leaked;
 mod leases;
+mod members;
 mod organizations;
 mod overrides;
 mod plans;
 mod policies;
 mod problems;
 mod query;
+mod service_tokens;
 pub(crate) mod times;
 mod usage;
 
@@ -24,8 +34,14 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::Value;
 use tonic::Status;
-use utoipa::OpenApi;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouter},
+    routes,
+};
 
 use crate::{
     app::App,
@@ -40,9 +56,11 @@ pub(crate) fn all() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(check::check))
         .routes(routes!(check::check_batch))
+        .routes(forward_auth())
         .routes(routes!(leases::acquire))
         .routes(routes!(leases::renew))
         .routes(routes!(leases::release))
+        .merge(identity())
         .routes(routes!(organizations::usage))
         .routes(routes!(organizations::reset))
         .routes(routes!(organizations::overrides::set, organizations::overrides::delete))
@@ -59,6 +77,45 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(document))
+}
+
+/// Accounts, organizations and API keys, which the keys service knows.
+fn identity() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(auth::sign_up))
+        .routes(routes!(auth::log_in))
+        .routes(routes!(auth::exchange))
+        .routes(routes!(auth::refresh))
+        .routes(routes!(auth::log_out))
+        .routes(routes!(auth::account::me))
+        .routes(routes!(auth::account::change_password))
+        .routes(routes!(auth::account::reset_password))
+        .routes(routes!(auth::account::accept_invitation))
+        .routes(routes!(auth::signing_keys::list))
+        .routes(routes!(auth::signing_keys::rotate))
+        .routes(routes!(organizations::tenants::list, organizations::tenants::create))
+        .routes(routes!(organizations::tenants::get, organizations::tenants::update))
+        .routes(routes!(members::list, invitations::add_member))
+        .routes(routes!(members::update, members::remove))
+        .routes(routes!(members::reset_password))
+        .routes(routes!(invitations::list, invitations::create))
+        .routes(routes!(invitations::delete))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_keys::get, api_keys::change::update, api_keys::change::delete))
+        .routes(routes!(api_keys::change::rotate))
+        .routes(routes!(api_keys::change::revoke))
+        .routes(routes!(api_keys::usage::show))
+        .routes(routes!(api_keys::credits::show, api_keys::credits::grant))
+        .routes(routes!(api_keys::import::import))
+        .routes(routes!(leaked::report))
+        .routes(routes!(service_tokens::list, service_tokens::create))
+        .routes(routes!(service_tokens::revoke))
+}
+
+/// Described as GET, and served by any method, since some proxies ask by that of the original request.
+fn forward_auth() -> UtoipaMethodRouter<App> {
+    let (schemas, paths, router) = routes!(forward_auth::ask);
+    (schemas, paths, router.fallback(forward_auth::ask))
 }
 
 /// The OpenAPI 3.1 document, as `/openapi.json` serves it.
@@ -78,10 +135,16 @@ pub fn openapi() -> String {
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     components(schemas(ProblemDocument)),
+    modifiers(&Bearer),
+    security(("bearer" = [])),
     tags(
         (name = "check", description = "May this request go on?"),
         (name = "leases", description = "How many at once: places that are taken, held and given back"),
-        (name = "organizations", description = "What one organization may do, and has done"),
+        (name = "auth", description = "How credentials are had"),
+        (name = "organizations", description = "Organizations; what one may do, and has done"),
+        (name = "members", description = "Who belongs to an organization, and how one comes to"),
+        (name = "api-keys", description = "API keys: made, rotated, revoked, counted"),
+        (name = "service-tokens", description = "Tokens by which backends show who they are"),
         (name = "usage", description = "Who asks, who is denied, and what the policies say"),
         (name = "policies", description = "What is limited, for whom, and by how much"),
         (name = "health", description = "Is the gateway well?")
@@ -89,11 +152,28 @@ pub fn openapi() -> String {
 )]
 struct Description;
 
+/// A JWT in `Authorization`. What an API key is for, the routes that take one say.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let description = "An access token of a login, or a service token. Not needed on loopback while no keys service is configured";
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .description(Some(description))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
 /// This document
 #[utoipa::path(
     get,
     path = "/openapi.json",
     tag = "health",
+    security(()),
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json"))
 )]
 async fn document(State(app): State<App>) -> Response {

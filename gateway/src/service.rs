@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use bytes::Bytes;
 use tidegate_chassis::{
     clock::{Clock, Random},
     metrics::Metrics,
@@ -14,14 +13,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{App, Shared},
+    app::{App, ServiceEndpoints, Shared},
     config::Config,
     edge::Edge,
     metrics::GatewayMetrics,
-    readiness::Readiness,
-    routes,
+    readiness::Probes,
     server::{ConnectionSettings, MakeEdge, Server},
-    upstream::{Endpoints, Pool, RateLimit},
 };
 
 /// The gateway with its ports open; nothing is served yet.
@@ -31,7 +28,7 @@ pub struct Service {
     ops_listener: TcpListener,
     addr: SocketAddr,
     ops_addr: SocketAddr,
-    ratelimit: Endpoints,
+    endpoints: ServiceEndpoints,
     shared: Arc<Shared>,
     metrics: Metrics,
 }
@@ -50,16 +47,9 @@ impl Service {
     ) -> anyhow::Result<Self> {
         let (listener, addr) = open("server.listen", config.server.listen)?;
         let (ops_listener, ops_addr) = open("server.ops_listen", config.server.ops_listen)?;
-        let ratelimit = Endpoints::new(&config.upstreams.ratelimit, &config.upstreams)?;
-        let shared = Arc::new(Shared {
-            config,
-            clock,
-            random,
-            metrics: GatewayMetrics::register(&metrics),
-            readiness: Readiness::default(),
-            openapi: Bytes::from(routes::openapi()),
-        });
-        Ok(Self { listener, ops_listener, addr, ops_addr, ratelimit, shared, metrics })
+        let endpoints = ServiceEndpoints::new(&config.upstreams)?;
+        let shared = Arc::new(Shared::new(config, clock, random, GatewayMetrics::register(&metrics)));
+        Ok(Self { listener, ops_listener, addr, ops_addr, endpoints, shared, metrics })
     }
 
     /// Where REST is.
@@ -81,14 +71,14 @@ impl Service {
     /// # Errors
     /// If a worker's thread cannot be started.
     pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { listener, ops_listener, addr, ops_addr, ratelimit, shared, metrics } = self;
+        let Self { listener, ops_listener, addr, ops_addr, endpoints, shared, metrics } = self;
         // Dropped with this future, whichever way it ends.
         let background = CancellationToken::new();
         let _background_ends = background.clone().drop_guard();
 
         let ops_readiness = ops::Readiness::default();
         tokio::spawn(ops::serve(ops_listener, metrics, ops_readiness.clone(), background.clone()));
-        let probes = Pool::open(ratelimit.clone(), shared.random.clone()).await;
+        let probes = Probes::open(&endpoints, &shared.random).await;
         let probing =
             shared.readiness.clone().keep(probes, shared.config.health.clone(), ops_readiness.clone());
         tokio::spawn(background.clone().run_until_cancelled_owned(probing));
@@ -114,12 +104,8 @@ impl Service {
             metrics: Arc::clone(&shared.metrics),
         };
         let make_edge: MakeEdge = Arc::new(move || {
-            let (shared, ratelimit) = (Arc::clone(&shared), ratelimit.clone());
-            Box::pin(async move {
-                let pool = Pool::open(ratelimit, shared.random.clone()).await;
-                let ratelimit = RateLimit::new(pool, Arc::clone(&shared.metrics));
-                Edge::new(&App::new(shared, ratelimit))
-            })
+            let (shared, endpoints) = (Arc::clone(&shared), endpoints.clone());
+            Box::pin(async move { Edge::new(&App::open(shared, &endpoints).await) })
         });
         tracing::info!(address = %addr, ops_address = %ops_addr, "serving");
         server.serve(make_edge, leaving).await?;

@@ -2,7 +2,10 @@
 //! deadline, and repeated only where a repetition cannot charge twice.
 
 mod endpoint;
+mod metadata;
 mod pool;
+mod ratelimit;
+mod stub;
 
 #[cfg(test)]
 mod tests;
@@ -10,167 +13,97 @@ mod tests;
 use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use tidegate_chassis::trace;
-use tidegate_proto::ratelimit::v1::{
-    CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, GetUsageRequest, GetUsageResponse,
-    ListPolicyStatsRequest, ListPolicyStatsResponse, ListTopKeysRequest, ListTopKeysResponse, ResetRequest,
-    ResetResponse, rate_limit_service_client::RateLimitServiceClient,
-};
+use tidegate_chassis::auth::InternalTokens;
 use tokio::time::Instant;
-use tonic::{Code, ConnectError, Request, Response, Status, TimeoutExpired, transport::Channel};
+use tonic::{Code, ConnectError, Request, Response, Status, TimeoutExpired};
 
 pub(crate) use self::{
     endpoint::Endpoints,
     pool::{Member, Pool},
+    ratelimit::RateLimit,
+    stub::{AuthClient, Behind, KeysClient, RateLimitClient, Stub},
 };
-use crate::{
-    edge::{RequestContext, TRACESTATE, X_REQUEST_ID},
-    metrics::GatewayMetrics,
-};
+use crate::{edge::RequestContext, metrics::GatewayMetrics};
 
-/// The rate-limit service. Belongs to the runtime it was opened on, where its connections live.
+/// One service. Belongs to the runtime it was opened on, where its connections live.
 #[derive(Debug)]
-pub(crate) struct RateLimit {
+pub(crate) struct Upstream {
     pool: Pool,
+    deadline: Duration,
+    tokens: Option<InternalTokens>,
     metrics: Arc<GatewayMetrics>,
 }
 
-/// Calls one address.
-pub(crate) type Client = RateLimitServiceClient<Channel>;
 type Answer<T> = Result<Response<T>, Status>;
 
-impl RateLimit {
-    /// Calls the members of `pool`.
+impl Upstream {
+    /// Calls the members of `pool`, each call within `deadline`; by `tokens` the gateway proves itself where it speaks for itself.
     #[must_use]
-    pub(crate) fn new(pool: Pool, metrics: Arc<GatewayMetrics>) -> Self {
-        Self { pool, metrics }
+    pub(crate) fn new(
+        pool: Pool,
+        deadline: Duration,
+        tokens: Option<InternalTokens>,
+        metrics: Arc<GatewayMetrics>,
+    ) -> Self {
+        Self { pool, deadline, tokens, metrics }
     }
 
-    /// One check, within `deadline`.
+    /// One call, by what `send` does with a client.
     ///
     /// # Errors
     /// What the service answered, `UNAVAILABLE` if no address could be reached, or
     /// `DEADLINE_EXCEEDED`.
-    pub(crate) async fn check(
+    pub(crate) async fn ask<C: Stub, T: Clone, R, F: Future<Output = Answer<R>>>(
         &self,
-        check: CheckRequest,
+        request: T,
         context: &RequestContext,
-        deadline: Duration,
-    ) -> Result<CheckResponse, Status> {
-        let send = |mut client: Client, request| async move { client.check(request).await };
-        self.counted(self.call(check, context, deadline, send).await)
+        send: impl Fn(C, Request<T>) -> F,
+    ) -> Result<R, Status> {
+        self.ask_within(request, context, self.deadline, send).await
     }
 
-    /// One batch, within `deadline`.
+    /// The same within another deadline.
     ///
     /// # Errors
-    /// As [`check`](Self::check).
-    pub(crate) async fn check_batch(
-        &self,
-        batch: CheckBatchRequest,
-        context: &RequestContext,
-        deadline: Duration,
-    ) -> Result<CheckBatchResponse, Status> {
-        let send = |mut client: Client, request| async move { client.check_batch(request).await };
-        self.counted(self.call(batch, context, deadline, send).await)
-    }
-
-    /// The use of every limit that applies, within `deadline`.
-    ///
-    /// # Errors
-    /// As [`check`](Self::check).
-    pub(crate) async fn get_usage(
-        &self,
-        request: GetUsageRequest,
-        context: &RequestContext,
-        deadline: Duration,
-    ) -> Result<GetUsageResponse, Status> {
-        let send = |mut client: Client, request| async move { client.get_usage(request).await };
-        self.counted(self.call(request, context, deadline, send).await)
-    }
-
-    /// Clears limits, within `deadline`.
-    ///
-    /// # Errors
-    /// As [`check`](Self::check).
-    pub(crate) async fn reset(
-        &self,
-        request: ResetRequest,
-        context: &RequestContext,
-        deadline: Duration,
-    ) -> Result<ResetResponse, Status> {
-        let send = |mut client: Client, request| async move { client.reset(request).await };
-        self.counted(self.call(request, context, deadline, send).await)
-    }
-
-    /// The heaviest keys that each address saw, within `deadline`.
-    ///
-    /// # Errors
-    /// Of each address, as [`check`](Self::check).
-    pub(crate) async fn list_top_keys(
-        &self,
-        request: ListTopKeysRequest,
-        context: &RequestContext,
-        deadline: Duration,
-    ) -> Vec<Result<ListTopKeysResponse, Status>> {
-        let send = |mut client: Client, request| async move { client.list_top_keys(request).await };
-        self.call_all(request, context, deadline, send).await
-    }
-
-    /// What policies said at each address, within `deadline`.
-    ///
-    /// # Errors
-    /// Of each address, as [`check`](Self::check).
-    pub(crate) async fn list_policy_stats(
-        &self,
-        request: ListPolicyStatsRequest,
-        context: &RequestContext,
-        deadline: Duration,
-    ) -> Vec<Result<ListPolicyStatsResponse, Status>> {
-        let send = |mut client: Client, request| async move { client.list_policy_stats(request).await };
-        self.call_all(request, context, deadline, send).await
-    }
-
-    /// Calls every address that is known, all at once.
-    async fn call_all<T: Clone, R, F: Future<Output = Answer<R>>>(
-        &self,
-        message: T,
-        context: &RequestContext,
-        deadline: Duration,
-        send: impl Fn(Client, Request<T>) -> F,
-    ) -> Vec<Result<R, Status>> {
-        let deadline = Instant::now() + deadline;
-        let members = self.pool.members();
-        let calls = members.iter().map(|member| {
-            let call = self.attempt(member, message.clone(), context, deadline, &send);
-            async move { self.counted(call.await.map_err(|failure| failure.status)) }
-        });
-        join_all(calls).await
-    }
-
-    /// Any other call, by what `send` does with a client, within `deadline`.
-    ///
-    /// # Errors
-    /// As [`check`](Self::check).
-    pub(crate) async fn ask<T: Clone, R, F: Future<Output = Answer<R>>>(
+    /// As [`ask`](Self::ask).
+    pub(crate) async fn ask_within<C: Stub, T: Clone, R, F: Future<Output = Answer<R>>>(
         &self,
         request: T,
         context: &RequestContext,
         deadline: Duration,
-        send: impl Fn(Client, Request<T>) -> F,
+        send: impl Fn(C, Request<T>) -> F,
     ) -> Result<R, Status> {
-        self.counted(self.call(request, context, deadline, send).await)
+        self.counted(C::OF, self.call(request, context, deadline, send).await)
+    }
+
+    /// Calls every address that is known, all at once.
+    ///
+    /// # Errors
+    /// Of each address, as [`ask`](Self::ask).
+    pub(crate) async fn ask_all<C: Stub, T: Clone, R, F: Future<Output = Answer<R>>>(
+        &self,
+        message: T,
+        context: &RequestContext,
+        send: impl Fn(C, Request<T>) -> F,
+    ) -> Vec<Result<R, Status>> {
+        let deadline = Instant::now() + self.deadline;
+        let members = self.pool.members();
+        let calls = members.iter().map(|member| {
+            let call = self.attempt(member, message.clone(), context, deadline, &send);
+            async move { self.counted(C::OF, call.await.map_err(|failure| failure.status)) }
+        });
+        join_all(calls).await
     }
 
     /// Calls one address, and once more another if the first call has certainly not been executed. A
     /// call that was lost on the way may have charged, so it is for the caller to repeat it, with an
     /// idempotency key.
-    async fn call<T: Clone, R, F: Future<Output = Answer<R>>>(
+    async fn call<C: Stub, T: Clone, R, F: Future<Output = Answer<R>>>(
         &self,
         message: T,
         context: &RequestContext,
         deadline: Duration,
-        send: impl Fn(Client, Request<T>) -> F,
+        send: impl Fn(C, Request<T>) -> F,
     ) -> Result<R, Status> {
         let deadline = Instant::now() + deadline;
         let first = self.pool.pick(None).ok_or_else(|| Status::unavailable("no address is known"))?;
@@ -180,7 +113,7 @@ impl RateLimit {
         };
         match self.pool.pick(Some(&first)) {
             Some(second) if failure.is_unexecuted && Instant::now() < deadline => {
-                self.metrics.upstream_retries.inc();
+                self.metrics.upstream_retry(C::OF);
                 let again = self.attempt(&second, message, context, deadline, &send).await;
                 again.map_err(|failure| failure.status)
             }
@@ -188,27 +121,19 @@ impl RateLimit {
         }
     }
 
-    async fn attempt<T, R, F: Future<Output = Answer<R>>>(
+    async fn attempt<C: Stub, T, R, F: Future<Output = Answer<R>>>(
         &self,
         member: &Member,
         message: T,
         context: &RequestContext,
         deadline: Instant,
-        send: impl Fn(Client, Request<T>) -> F,
+        send: impl Fn(C, Request<T>) -> F,
     ) -> Result<R, Failure> {
         let mut request = Request::new(message);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-        let metadata = request.metadata_mut();
-        metadata.as_mut().insert(X_REQUEST_ID, context.request_id_header());
-        trace::inject(metadata);
-        if let Some(parent) = context.traceparent.filter(|_| !metadata.contains_key("traceparent")) {
-            parent.inject(metadata);
-            for state in &context.tracestate {
-                metadata.as_mut().append(TRACESTATE, state.clone());
-            }
-        }
+        metadata::write(request.metadata_mut(), context, self.tokens.as_ref());
         let _in_flight = member.enter();
-        let client = RateLimitServiceClient::new(member.channel());
+        let client = C::on(member.channel());
         let failure = match tokio::time::timeout_at(deadline, send(client, request)).await {
             Ok(Ok(response)) => return Ok(response.into_inner()),
             Ok(Err(status)) => Failure::of(status),
@@ -220,8 +145,8 @@ impl RateLimit {
         Err(failure)
     }
 
-    fn counted<R>(&self, answer: Result<R, Status>) -> Result<R, Status> {
-        self.metrics.upstream_call(answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
+    fn counted<R>(&self, of: Behind, answer: Result<R, Status>) -> Result<R, Status> {
+        self.metrics.upstream_call(of, answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
         answer
     }
 }

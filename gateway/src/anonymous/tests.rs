@@ -1,13 +1,18 @@
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use rstest::rstest;
 use serde_json::json;
 use tidegate_proto::ratelimit::v1::CheckResponse;
 use tonic::Status;
+use utoipa::openapi::OpenApi;
 
 use super::*;
 use crate::{
+    access::{FORWARD_AUTH, OPEN, WATCHED},
     edge::Edge,
-    fixture::{LOCAL, NOBODY, REMOTE, Upstream, admitted, ask, config_with, denied, edge, request},
+    fixture::{
+        self, Keys, LOCAL, NOBODY, OPERATOR, REMOTE, Upstream, admitted, ask, by_operator, claims,
+        config_with, config_with_keys, denied, edge, request, with_header,
+    },
     routes,
 };
 
@@ -24,6 +29,16 @@ fn deny(_: &CheckRequest) -> Result<CheckResponse, Status> {
     Ok(denied())
 }
 
+/// The paths that need credentials.
+fn guarded(document: &OpenApi) -> Vec<&str> {
+    let paths = document.paths.paths.keys().map(String::as_str);
+    let guarded =
+        paths.filter(|path| path.starts_with("/v1/") && !OPEN.contains(path) && *path != FORWARD_AUTH);
+    let guarded: Vec<_> = guarded.collect();
+    assert!(guarded.len() > 30, "{guarded:?}");
+    guarded
+}
+
 async fn before(upstream: &Upstream) -> Edge {
     edge(config_with(&upstream.url(), PATIENT)).await
 }
@@ -31,10 +46,9 @@ async fn before(upstream: &Upstream) -> Edge {
 #[test]
 fn the_routes_with_rules_of_their_own_are_routes() {
     let document = routes::all().to_openapi();
-    for path in EXEMPT {
-        assert!(document.paths.paths.contains_key(path), "{path} is not served");
+    for path in WATCHED.iter().chain(&OPEN).chain(&[FORWARD_AUTH]) {
+        assert!(document.paths.paths.contains_key(*path), "{path} is not served");
     }
-    assert!(document.paths.paths.keys().any(|path| path.starts_with(LOCAL_ONLY)));
 }
 
 #[rstest]
@@ -72,7 +86,7 @@ async fn a_denied_caller_gets_429_and_goes_no_further() {
 async fn health_and_the_description_are_never_limited() {
     let upstream = Upstream::start(deny);
     let edge = before(&upstream).await;
-    for path in EXEMPT {
+    for path in WATCHED {
         let answer = ask(&edge, REMOTE, request("GET", path, "")).await;
         assert_ne!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{path}");
     }
@@ -96,10 +110,8 @@ async fn everything_but_health_is_closed_to_everybody_else(#[case] peer: &str, #
     let upstream = Upstream::start(admit);
     let edge = before(&upstream).await;
     let document = routes::all().to_openapi();
-    let closed: Vec<_> = document.paths.paths.keys().filter(|path| path.starts_with(LOCAL_ONLY)).collect();
-    assert!(closed.len() > 2, "{closed:?}");
-    for path in closed {
-        let mut request = request("POST", path, "{}");
+    for path in guarded(&document) {
+        let mut request = request("POST", &path.replace(['{', '}'], ""), "{}");
         request.headers_mut().insert("host", HeaderValue::from_static(host));
         let answer = ask(&edge, peer, request).await;
         assert_eq!((answer.status.as_u16(), &answer.json["error"]), (401, &json!("unauthenticated")));
@@ -121,4 +133,97 @@ async fn it_can_be_turned_off() {
     let edge = edge(config_with(&upstream.url(), "[anonymous]\nenabled = false")).await;
     assert_eq!(ask(&edge, REMOTE, request("GET", "/nowhere", "")).await.status, StatusCode::NOT_FOUND);
     assert!(upstream.seen().is_empty());
+}
+
+async fn with_keys(upstream: &Upstream) -> (Edge, Keys) {
+    let keys = Keys::start(|_| Ok(Vec::new()));
+    let edge = edge(config_with_keys(&upstream.url(), &keys, PATIENT)).await;
+    (edge, keys)
+}
+
+#[rstest]
+#[case::elsewhere(REMOTE)]
+#[case::on_this_machine(LOCAL)]
+#[tokio::test]
+async fn with_a_keys_service_every_guarded_call_needs_a_jwt(#[case] peer: &str) {
+    let upstream = Upstream::start(admit);
+    let (edge, keys) = with_keys(&upstream).await;
+    let document = routes::all().to_openapi();
+    for path in guarded(&document) {
+        for item in ["GET", "POST", "PATCH", "DELETE"] {
+            let path = path.replace(['{', '}'], "");
+            let shows_nothing = ask(&edge, peer, request(item, &path, "{}")).await;
+            let shows_key = with_header(request(item, &path, "{}"), "authorization", "Bearer tk_live_abc");
+            let shows_key = ask(&edge, peer, shows_key).await;
+            for answer in [shows_nothing, shows_key] {
+                assert_eq!(
+                    (answer.status.as_u16(), answer.header("www-authenticate")),
+                    (401, "Bearer"),
+                    "{path}"
+                );
+                assert_eq!(answer.json["error"], json!("unauthenticated"));
+                assert_eq!(answer.header("x-ratelimit-remaining"), "7", "it is not counted: {path}");
+            }
+        }
+    }
+    assert!(upstream.seen().iter().all(|(check, _)| check.namespace == NAMESPACE), "a check got through");
+    assert!(keys.seen().is_empty(), "{:?}", keys.seen());
+}
+
+#[tokio::test]
+async fn the_callers_token_is_passed_on_and_the_caller_is_not_counted_by_address() {
+    let upstream = Upstream::start(admit);
+    let (edge, _keys) = with_keys(&upstream).await;
+    let request = with_header(by_operator("POST", "/v1/check", "{}"), "user-agent", "shop/7");
+    assert_eq!(ask(&edge, REMOTE, request).await.status, StatusCode::OK);
+    let (_, metadata) = upstream.seen().pop().unwrap();
+    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(
+        (&metadata["authorization"], &metadata["x-client-ip"]),
+        (&OPERATOR.parse().unwrap(), &"192.0.2.7".parse().unwrap())
+    );
+    assert!(metadata["user-agent"].to_str().unwrap().starts_with("shop/7 tidegate-gateway/"), "{metadata:?}");
+}
+
+#[tokio::test]
+async fn the_gateway_proves_itself_where_it_speaks_for_itself_whatever_the_caller_shows() {
+    let upstream = Upstream::start(admit);
+    let (edge, keys) = with_keys(&upstream).await;
+    let log_in = by_operator("POST", "/v1/auth/login", r#"{"email":"a@b.example","password":"x"}"#);
+    assert_eq!(ask(&edge, REMOTE, log_in).await.status, StatusCode::OK);
+    let (check, metadata) = upstream.seen().pop().expect("it is counted, whatever it shows");
+    assert_eq!(check.namespace, NAMESPACE);
+    let call = keys.only();
+    let shown = [metadata["authorization"].to_str().unwrap(), call.metadata("authorization")];
+    for authorization in shown {
+        let claims = claims(authorization);
+        assert_eq!((&claims["sub"], &claims["use"]), (&json!("tidegate-gateway"), &json!("internal")));
+    }
+    assert_eq!(call.metadata("x-client-ip"), "192.0.2.7");
+    assert_eq!(call.metadata("x-request-id").len(), 36);
+}
+
+#[tokio::test]
+async fn without_a_secret_the_gateway_shows_nothing() {
+    let keys = Keys::start(|_| Ok(Vec::new()));
+    let mut config = config_with_keys(NOBODY, &keys, "[anonymous]\nenabled = false");
+    config.auth.internal_secret = fixture::config("").auth.internal_secret;
+    let edge = edge(config).await;
+    let leave = by_operator("POST", "/v1/auth/logout", r#"{"refresh_token":"x"}"#);
+    assert_eq!(ask(&edge, REMOTE, leave).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(keys.only().metadata("authorization"), "");
+}
+
+#[tokio::test]
+async fn without_a_keys_service_calls_about_identity_are_a_503() {
+    let upstream = Upstream::start(admit);
+    let edge = before(&upstream).await;
+    for (peer, request) in [
+        (REMOTE, request("POST", "/v1/auth/login", "{}")),
+        (REMOTE, request("GET", "/.well-known/jwks.json", "")),
+        (LOCAL, request("GET", "/v1/auth/api-keys", "")),
+    ] {
+        let answer = ask(&edge, peer, request).await;
+        assert_eq!((answer.status.as_u16(), &answer.json["error"]), (503, &json!("keys_not_configured")));
+    }
 }

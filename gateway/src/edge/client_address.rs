@@ -36,16 +36,20 @@ impl ClientAddress {
                 peer.is_loopback() && !MARKS_OF_PROXIES.iter().any(|name| headers.contains_key(name));
             return Self { ip: peer, is_local, is_https: false };
         }
-        let hops = match proxies.header {
-            ForwardingHeader::XForwardedFor => x_forwarded_for(headers),
-            ForwardingHeader::Forwarded => forwarded(headers),
-        };
+        let hops = hops(headers, proxies.header);
         let walked = walk(peer, &hops, proxies);
         let is_https = match proxies.header {
             ForwardingHeader::XForwardedFor => last_proto(headers),
             ForwardingHeader::Forwarded => hops.last().is_some_and(|hop| hop.is_https),
         };
         Self { ip: walked.ip, is_local: walked.is_local, is_https }
+    }
+
+    /// Whom a trusted proxy at `peer` names, if it names somebody.
+    #[must_use]
+    pub(crate) fn named(peer: IpAddr, headers: &HeaderMap, proxies: &ProxiesConfig) -> Option<Self> {
+        let names = hops(headers, proxies.header).last().is_some_and(|hop| hop.ip.is_some());
+        (is_trusted(peer, proxies) && names).then(|| Self::of(SocketAddr::new(peer, 0), headers, proxies))
     }
 
     /// What limits count by: the IPv4 address, or the /64 of an IPv6 address, since one subscriber
@@ -68,6 +72,13 @@ fn subscriber(ip: Ipv6Addr) -> Ipv6Net {
 struct Hop {
     ip: Option<IpAddr>,
     is_https: bool,
+}
+
+fn hops(headers: &HeaderMap, header: ForwardingHeader) -> Vec<Hop> {
+    match header {
+        ForwardingHeader::XForwardedFor => x_forwarded_for(headers),
+        ForwardingHeader::Forwarded => forwarded(headers),
+    }
 }
 
 struct Walked {
@@ -198,6 +209,24 @@ mod tests {
     #[case::trusted_ipv6("2001:db8:ffff::1", "198.51.100.1", "198.51.100.1")]
     fn walks_right_to_left(#[case] peer: &str, #[case] header: &'static str, #[case] key: &str) {
         assert_eq!(address(peer, "x-forwarded-for", header).key(), key);
+    }
+
+    #[rstest]
+    #[case::caller("10.0.0.1", "198.51.100.1", Some("198.51.100.1"))]
+    #[case::caller_on_its_own_machine("10.0.0.1", "10.0.0.1", Some("10.0.0.1"))]
+    #[case::hidden("10.0.0.1", "unknown", None)]
+    #[case::untrusted("192.0.2.1", "198.51.100.1", None)]
+    fn a_proxy_names_somebody_or_nobody(
+        #[case] peer: &str,
+        #[case] header: &'static str,
+        #[case] named: Option<&str>,
+    ) {
+        let mut headers = HeaderMap::new();
+        let proxies = proxies(ForwardingHeader::XForwardedFor);
+        let name = |headers: &HeaderMap| ClientAddress::named(peer.parse().unwrap(), headers, &proxies);
+        assert_eq!(name(&headers), None, "without the header");
+        headers.insert("x-forwarded-for", http::HeaderValue::from_static(header));
+        assert_eq!(name(&headers).map(|of| of.key()).as_deref(), named);
     }
 
     #[rstest]

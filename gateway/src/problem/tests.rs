@@ -48,6 +48,30 @@ fn violations_without_end_are_counted_rather_than_listed() {
 #[case(Code::Unavailable, "STORE_UNAVAILABLE", 503, "store_unavailable")]
 #[case(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", 504, "deadline_exceeded")]
 #[case(Code::Internal, "INTERNAL", 500, "internal")]
+#[case(Code::ResourceExhausted, "SERVER_OVERLOADED", 503, "overloaded")]
+#[case(Code::NotFound, "LEASE_NOT_FOUND", 404, "lease_not_found")]
+#[case(Code::Unauthenticated, "CREDENTIALS_MISSING", 401, "unauthenticated")]
+#[case(Code::Unauthenticated, "CREDENTIALS_INVALID", 401, "credentials_invalid")]
+#[case(Code::PermissionDenied, "ROLE_MISSING", 403, "permission_denied")]
+#[case(Code::NotFound, "ORGANIZATION_NOT_FOUND", 404, "not_found")]
+#[case(Code::NotFound, "MEMBER_NOT_FOUND", 404, "not_found")]
+#[case(Code::NotFound, "INVITATION_NOT_FOUND", 404, "not_found")]
+#[case(Code::NotFound, "KEY_NOT_FOUND", 404, "not_found")]
+#[case(Code::NotFound, "SERVICE_TOKEN_NOT_FOUND", 404, "not_found")]
+#[case(Code::AlreadyExists, "EMAIL_TAKEN", 409, "email_taken")]
+#[case(Code::AlreadyExists, "MEMBER_EXISTS", 409, "member_exists")]
+#[case(Code::AlreadyExists, "KEY_EXISTS", 409, "key_exists")]
+#[case(Code::FailedPrecondition, "KEY_REVOKED", 409, "key_revoked")]
+#[case(Code::FailedPrecondition, "LAST_ADMINISTRATOR", 409, "last_administrator")]
+#[case(Code::FailedPrecondition, "CREDITS_NOT_ENABLED", 409, "credits_not_enabled")]
+#[case(Code::Aborted, "ETAG_MISMATCH", 412, "etag_mismatch")]
+#[case(Code::Aborted, "CONCURRENT_CHANGES", 409, "conflict")]
+#[case(Code::ResourceExhausted, "TOO_MANY_ATTEMPTS", 429, "too_many_attempts")]
+#[case(Code::Unavailable, "DATABASE_UNAVAILABLE", 503, "database_unavailable")]
+#[case(Code::Unavailable, "RATE_LIMIT_UNAVAILABLE", 503, "rate_limit_unavailable")]
+#[case(Code::Unavailable, "KEYS_UNAVAILABLE", 503, "keys_unavailable")]
+#[case(Code::FailedPrecondition, "KEYS_NOT_CONFIGURED", 503, "keys_not_configured")]
+#[case(Code::FailedPrecondition, "ENTRY_READ_ONLY", 409, "entry_read_only")]
 fn every_reason_of_the_service_has_a_status_and_a_word(
     #[case] code: Code,
     #[case] reason: &'static str,
@@ -63,6 +87,38 @@ fn every_reason_of_the_service_has_a_status_and_a_word(
         violations: Vec::new(),
     });
     assert_eq!((in_batch.status, in_batch.error), (problem.status, problem.error));
+}
+
+#[test]
+fn every_reason_that_the_proto_files_list_is_known() {
+    const LISTS: [&str; 3] = [
+        include_str!("../../../proto/tidegate/keys/v1/auth.proto"),
+        include_str!("../../../proto/tidegate/ratelimit/v1/ratelimit.proto"),
+        include_str!("../../../proto/tidegate/ratelimit/v1/policies.proto"),
+    ];
+    let is_constant =
+        |word: &&str| word.len() > 3 && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    let mut listed = 0;
+    for line in LISTS.iter().flat_map(|list| list.lines()) {
+        let mut words = line.strip_prefix("//   ").unwrap_or_default().split_ascii_whitespace();
+        let (Some(name), Some(_code)) = (words.next().filter(is_constant), words.next().filter(is_constant))
+        else {
+            continue;
+        };
+        assert!(reason::meaning(name).is_some(), "{name} has no status");
+        listed += 1;
+    }
+    assert!(listed > 30, "only {listed} reasons were found");
+}
+
+#[test]
+fn a_401_says_how_to_show_who_one_is_and_a_limit_of_attempts_when_to_come_back() {
+    let invalid = from_status(&error::status(Code::Unauthenticated, "CREDENTIALS_INVALID", "no", None));
+    assert_eq!(invalid.headers["www-authenticate"], "Bearer");
+    let wait = Some(std::time::Duration::from_secs(30));
+    let attempts =
+        from_status(&error::status(Code::ResourceExhausted, "TOO_MANY_ATTEMPTS", "slow down", wait));
+    assert_eq!((&*attempts.detail, &attempts.headers["retry-after"]), ("slow down", &HeaderValue::from(30)));
 }
 
 #[rstest]

@@ -8,7 +8,7 @@ use tidegate_proto::ratelimit::v1::CheckError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::{Problem, Violation};
+use super::{BEARER, Problem, Violation, reason};
 
 /// Translates the status of a failed call. The words of a caller's own error are passed on; those
 /// of a server's are logged by the caller of this function and replaced here.
@@ -37,18 +37,23 @@ pub(crate) fn from_check_error(error: &CheckError) -> Problem {
 
 fn translate(code: Code, reason: Option<&str>, message: &str, violations: Vec<Violation>) -> Problem {
     let (http_status, word, own_detail) = meaning(code);
-    let http_status = match reason {
-        Some("IDEMPOTENCY_KEY_REUSED") => StatusCode::UNPROCESSABLE_ENTITY,
-        Some("ETAG_MISMATCH") => StatusCode::PRECONDITION_FAILED,
-        Some("ENTRY_READ_ONLY" | "ENTRY_IN_USE" | "DATABASE_NOT_CONFIGURED") => StatusCode::CONFLICT,
-        _ => http_status,
+    let (http_status, word) = match reason.filter(|reason| !reason.is_empty()) {
+        None => (http_status, Cow::Borrowed(word)),
+        Some(reason) => match reason::meaning(reason) {
+            Some((http_status, word)) => (http_status, Cow::Borrowed(word)),
+            // Of a service that is newer than this gateway.
+            None => (http_status, Cow::Owned(reason.to_ascii_lowercase())),
+        },
     };
     let detail = match own_detail {
-        Some(detail) => Cow::Borrowed(detail),
-        None if message.is_empty() => Cow::Borrowed("The request was refused"),
-        None => Cow::Owned(message.to_owned()),
+        Some(detail) if http_status.is_server_error() => Cow::Borrowed(detail),
+        _ if message.is_empty() => Cow::Borrowed("The request was refused"),
+        _ => Cow::Owned(message.to_owned()),
     };
-    let mut problem = Problem::new(http_status, word_of(reason, word), detail);
+    let mut problem = Problem::new(http_status, word, detail);
+    if http_status == StatusCode::UNAUTHORIZED {
+        problem.headers.insert(header::WWW_AUTHENTICATE, BEARER);
+    }
     if !http_status.is_server_error() {
         problem.violations = violations;
     }
@@ -87,24 +92,6 @@ fn meaning(code: Code) -> (StatusCode, &'static str, Option<&'static str>) {
 fn reason(details: &ErrorDetails) -> Option<&str> {
     let info = details.error_info()?;
     (info.domain == ERROR_DOMAIN).then_some(info.reason.as_str())
-}
-
-/// The reason in lower case where it says more than the code does. Whatever is not there is
-/// `not_found`; the violation names it.
-fn word_of(reason: Option<&str>, word: &'static str) -> Cow<'static, str> {
-    match reason {
-        None
-        | Some(
-            ""
-            | "INVALID_REQUEST"
-            | "NAMESPACE_NOT_FOUND"
-            | "LIMIT_NOT_FOUND"
-            | "ENTRY_NOT_FOUND"
-            | "ENTRY_EXISTS"
-            | "CONCURRENT_CHANGES",
-        ) => Cow::Borrowed(word),
-        Some(reason) => Cow::Owned(reason.to_ascii_lowercase()),
-    }
 }
 
 fn violations(details: &ErrorDetails) -> Vec<Violation> {

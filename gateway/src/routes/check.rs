@@ -14,7 +14,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, Uri};
 
 use self::{
-    answer::{BatchAnswer, BrokenAnswer, CheckAnswer},
+    answer::{BatchAnswer, BrokenAnswer, CheckAnswer, knows_key},
     request::IDEMPOTENCY_KEY,
     schema::{BatchBody, CheckBody},
 };
@@ -30,7 +30,6 @@ use crate::{
 ///
 /// Against every limit of every matching policy, together: it is admitted by all of them and charged
 /// to all of them, or charged to none. A denial is a 200 with `allowed: false`, unless `enforce=true`.
-/// Until identity exists, open to callers on the same machine only.
 #[utoipa::path(
     post,
     path = "/v1/check",
@@ -77,8 +76,10 @@ pub(crate) async fn check(
     let key = idempotency_key(request.headers(), &mut violations);
     let body = read_body(&app, request, &mut violations).await?;
     let check = request::one(body, key.as_ref(), violations)?;
+    let names_key = !check.api_key.is_empty();
     let decision = app.ratelimit.check(check, &context, app.shared.config.upstreams.deadline.get()).await;
     let decision = decision.map_err(|status| failed(&status, &context))?;
+    knows_key(names_key, &decision).map_err(|error| broken(&error, &context))?;
     let now_us = app.shared.clock.now_us();
     if enforce && !decision.allowed {
         return Err(Box::new(rate_limit::denied(&decision, now_us)));
@@ -94,7 +95,6 @@ pub(crate) async fn check(
 /// Each on its own; the answers keep the order of the checks. All fields are validated before
 /// anything is charged, and one wrong field refuses the batch. A check that is well formed but cannot
 /// be decided (an unknown namespace, say) has an `error` in its place and does not spoil the others.
-/// Until identity exists, open to callers on the same machine only.
 #[utoipa::path(
     post,
     path = "/v1/check:batch",
@@ -117,11 +117,10 @@ pub(crate) async fn check_batch(
     let key = idempotency_key(request.headers(), &mut violations);
     let body = read_body(&app, request, &mut violations).await?;
     let batch = request::batch(body, key.as_ref(), violations)?;
-    let count = batch.checks.len();
-    let deadline = app.shared.config.upstreams.deadline.get();
-    let decisions = app.ratelimit.check_batch(batch, &context, deadline).await;
+    let names_key: Vec<_> = batch.checks.iter().map(|check| !check.api_key.is_empty()).collect();
+    let decisions = app.ratelimit.check_batch(batch, &context).await;
     let decisions = decisions.map_err(|status| failed(&status, &context))?;
-    let answer = BatchAnswer::new(&decisions, count, app.shared.clock.now_us());
+    let answer = BatchAnswer::new(&decisions, &names_key, app.shared.clock.now_us());
     json(&answer.map_err(|error| broken(&error, &context))?)
 }
 

@@ -12,22 +12,21 @@ use crate::{
     body::fields::object,
     edge::RequestContext,
     problem::{Problem, Violations},
-    upstream::Client,
+    upstream::Stub,
 };
 
-/// Makes one call. `entry` is the field of the request that the body is: it is cut off the names of wrong fields.
-pub(super) async fn call<T: Clone, R, F>(
+/// Makes one call of the service that the client is of. `entry` is the field of the request that the body is: it is cut off the names of wrong fields.
+pub(super) async fn call<C: Stub, T: Clone, R, F>(
     app: &App,
     context: &RequestContext,
     entry: &str,
     request: T,
-    send: impl Fn(Client, Request<T>) -> F,
+    send: impl Fn(C, Request<T>) -> F,
 ) -> Result<R, Box<Problem>>
 where
     F: Future<Output = Result<tonic::Response<R>, Status>>,
 {
-    let deadline = app.shared.config.upstreams.deadline.get();
-    let answer = app.ratelimit.ask(request, context, deadline, send).await;
+    let answer = app.upstream(C::OF)?.ask(request, context, send).await;
     answer.map_err(|status| {
         let mut problem = failed(&status, context);
         for violation in &mut problem.violations {

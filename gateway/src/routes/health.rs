@@ -44,6 +44,10 @@ struct ReadyAnswer {
 struct Components {
     /// The rate-limit service
     ratelimit: ComponentAnswer,
+    /// The keys service; absent if none is configured
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    keys: Option<ComponentAnswer>,
 }
 
 /// One service
@@ -62,6 +66,7 @@ struct ComponentAnswer {
     get,
     path = "/health/live",
     tag = "health",
+    security(()),
     responses((status = 200, description = "Alive", body = LiveAnswer))
 )]
 pub(super) async fn live(State(app): State<App>) -> Result<Response, Box<Problem>> {
@@ -70,11 +75,12 @@ pub(super) async fn live(State(app): State<App>) -> Result<Response, Box<Problem
 
 /// Should requests be sent here?
 ///
-/// Answers from the last background probe of the rate-limit service.
+/// Answers from the last background probes of the services behind.
 #[utoipa::path(
     get,
     path = "/health/ready",
     tag = "health",
+    security(()),
     responses(
         (status = 200, description = "Ready", body = ReadyAnswer),
         (status = 503, description = "Not ready, or leaving", body = ReadyAnswer)
@@ -87,7 +93,7 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Response, Box<Proble
         status: if ready { "healthy" } else { "unhealthy" },
         ready,
         timestamp: timestamp(app.shared.clock.now_us()),
-        components: Components { ratelimit: component(known.ratelimit) },
+        components: Components { ratelimit: component(known.ratelimit), keys: known.keys.map(component) },
     })?;
     if !ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -120,6 +126,7 @@ mod tests {
         app::App,
         edge::Edge,
         fixture::{Answer, NOBODY, REMOTE, app, ask, config_with, request},
+        upstream::Behind,
     };
 
     async fn ready_of(app: &App) -> Answer {
@@ -143,13 +150,15 @@ mod tests {
         assert_eq!(unknown.json["components"]["ratelimit"]["status"], json!("unknown"));
 
         let took = Some(Duration::from_micros(1_234));
-        app.shared.readiness.set_ratelimit(Component { state: ServiceState::Serving, response_time: took });
+        app.shared
+            .readiness
+            .set(Behind::RateLimit, Component { state: ServiceState::Serving, response_time: took });
         let ready = ready_of(&app).await;
         assert_eq!(ready.status, StatusCode::OK);
         insta::assert_json_snapshot!(ready.json);
 
         let down = Component { state: ServiceState::NotServing, response_time: None };
-        app.shared.readiness.set_ratelimit(down);
+        app.shared.readiness.set(Behind::RateLimit, down);
         let unready = ready_of(&app).await;
         assert_eq!((unready.status.as_u16(), &unready.json["status"]), (503, &json!("unhealthy")));
         assert_eq!(unready.header("content-type"), "application/json", "its own body, not a problem");
@@ -158,7 +167,9 @@ mod tests {
     #[tokio::test]
     async fn whoever_leaves_is_not_ready() {
         let app = app(config_with(NOBODY, "")).await;
-        app.shared.readiness.set_ratelimit(Component { state: ServiceState::Serving, response_time: None });
+        app.shared
+            .readiness
+            .set(Behind::RateLimit, Component { state: ServiceState::Serving, response_time: None });
         app.shared.readiness.leave();
         assert_eq!(ready_of(&app).await.status, StatusCode::SERVICE_UNAVAILABLE);
     }

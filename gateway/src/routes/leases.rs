@@ -22,7 +22,8 @@ use super::{
         self,
         answer::{BrokenAnswer, CheckAnswer, LeaseAnswer},
     },
-    failed, json,
+    entries::call,
+    json,
     problems::CallProblems,
     query::Parameters,
     read_body,
@@ -32,14 +33,13 @@ use crate::{
     edge::RequestContext,
     problem::{Problem, ProblemDocument, Violations},
     rate_limit,
-    upstream::Client,
+    upstream::RateLimitClient,
 };
 
 /// Take a lease
 ///
 /// Decides as a check does, of attributes to which a concurrency limit applies, and takes a lease if all limits admit: rates and concurrency
-/// together, or nothing. A lease holds `cost` places of every concurrency limit until it is released or expires. Until identity
-/// exists, open to callers on the same machine only.
+/// together, or nothing. A lease holds `cost` places of every concurrency limit until it is released or expires.
 #[utoipa::path(
     post,
     path = "/v1/leases",
@@ -83,8 +83,8 @@ pub(crate) async fn acquire(
     let key = check::idempotency_key(request.headers(), &mut violations);
     let body = read_body(&app, request, &mut violations).await?;
     let asked = request::acquire(body, key.as_ref(), violations)?;
-    let send = |mut client: Client, asked| async move { client.acquire_lease(asked).await };
-    let decision = call(&app, &context, asked, send).await?.result;
+    let send = |mut client: RateLimitClient, asked| async move { client.acquire_lease(asked).await };
+    let decision = call(&app, &context, "", asked, send).await?.result;
     let decision = decision.ok_or_else(|| check::broken(&BrokenAnswer("it has no result"), &context))?;
     let now_us = app.shared.clock.now_us();
     if !decision.allowed {
@@ -125,8 +125,8 @@ pub(crate) async fn renew(
     let body = read_body(&app, request, &mut violations).await?;
     let (lease_id, ttl_ms) = request::renew(body, violations)?;
     let asked = RenewLeaseRequest { lease_id, ttl_ms };
-    let send = |mut client: Client, asked| async move { client.renew_lease(asked).await };
-    let lease: Option<Lease> = call(&app, &context, asked, send).await?.lease;
+    let send = |mut client: RateLimitClient, asked| async move { client.renew_lease(asked).await };
+    let lease: Option<Lease> = call(&app, &context, "", asked, send).await?.lease;
     let lease = lease.ok_or_else(|| check::broken(&BrokenAnswer("it has no lease"), &context))?;
     json(&RenewAnswer { lease: LeaseAnswer::new(&lease) })
 }
@@ -154,23 +154,9 @@ pub(crate) async fn release(
     Parameters::of(request.uri(), &mut violations).finish(&mut violations);
     let body = read_body(&app, request, &mut violations).await?;
     let lease_id = request::release(body, violations)?;
-    let send = |mut client: Client, asked| async move { client.release_lease(asked).await };
-    let released = call(&app, &context, ReleaseLeaseRequest { lease_id }, send).await?.released;
+    let send = |mut client: RateLimitClient, asked| async move { client.release_lease(asked).await };
+    let released = call(&app, &context, "", ReleaseLeaseRequest { lease_id }, send).await?.released;
     json(&ReleaseAnswer { released })
-}
-
-async fn call<T: Clone, R, F>(
-    app: &App,
-    context: &RequestContext,
-    request: T,
-    send: impl Fn(Client, tonic::Request<T>) -> F,
-) -> Result<R, Box<Problem>>
-where
-    F: Future<Output = Result<tonic::Response<R>, tonic::Status>>,
-{
-    let deadline = app.shared.config.upstreams.deadline.get();
-    let answer = app.ratelimit.ask(request, context, deadline, send).await;
-    answer.map_err(|status| failed(&status, context))
 }
 
 /// The lease that was renewed.

@@ -2,6 +2,7 @@
 
 pub(super) mod overrides;
 mod request;
+pub(super) mod tenants;
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ use crate::{
 /// Show the limits of an organization with their use
 ///
 /// Every limit of every policy of the namespace that applies to a request of which nothing is known but the organization and,
-/// if it is given, the plan. Nothing is charged. Until identity exists, open to callers on the same machine only.
+/// if it is given, the plan. Nothing is charged.
 #[utoipa::path(
     get,
     path = "/v1/organizations/{id}/limits",
@@ -64,8 +65,7 @@ pub(crate) async fn usage(
     parameters.finish(&mut violations);
     violations.into_result()?;
     let asked = GetUsageRequest { namespace: scope.namespace.clone(), attributes: scope.usage_attributes() };
-    let deadline = app.shared.config.upstreams.deadline.get();
-    let usage = app.ratelimit.get_usage(asked, &context, deadline).await;
+    let usage = app.ratelimit.get_usage(asked, &context).await;
     let usage = usage.map_err(|status| failed(&status, &context))?;
     let now_us = app.shared.clock.now_us();
     let limits = usage.limits.iter().map(|limit| LimitUsageAnswer::new(limit, now_us)).collect();
@@ -74,8 +74,7 @@ pub(crate) async fn usage(
 
 /// Clear what an organization has used
 ///
-/// Of every limit that applies, or of the one that is named. Until identity exists, open to callers on the same machine
-/// only.
+/// Of every limit that applies, or of the one that is named.
 #[utoipa::path(
     post,
     path = "/v1/organizations/{id}/limits:reset",
@@ -111,8 +110,7 @@ pub(crate) async fn reset(
         unknown(&fields, "", &mut violations);
     }
     violations.into_result()?;
-    let deadline = app.shared.config.upstreams.deadline.get();
-    let cleared = app.ratelimit.reset(asked, &context, deadline).await;
+    let cleared = app.ratelimit.reset(asked, &context).await;
     let cleared = cleared.map_err(|status| failed(&status, &context))?;
     json(&ResetAnswer { organization: id, limits: cleared.limits })
 }

@@ -29,13 +29,12 @@ use crate::{
     app::App,
     edge::RequestContext,
     problem::{Problem, ProblemDocument, Violations},
-    upstream::Client,
+    upstream::RateLimitClient,
 };
 
 /// List overrides
 ///
-/// By namespace, policy, limit and key, wherever they come from. Until identity exists, open to callers on the same machine
-/// only, as everything about overrides.
+/// By namespace, policy, limit and key, wherever they come from.
 #[utoipa::path(
     get,
     path = "/v1/overrides",
@@ -61,7 +60,7 @@ pub(crate) async fn list(
     parameters.finish(&mut violations);
     violations.into_result()?;
     let asked = ListOverridesRequest { namespace, policy, page_size, page_token };
-    let send = |mut client: Client, asked| async move { client.list_overrides(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.list_overrides(asked).await };
     let page = call(&app, &context, "", asked, send).await?;
     let overrides = page.overrides.iter().map(OverrideAnswer::new).collect();
     json(&OverridesAnswer { overrides, next_page_token: Some(page.next_page_token) })
@@ -94,7 +93,7 @@ pub(crate) async fn set(
     let overrides = body::overrides(body, &mut violations);
     violations.into_result()?;
     let asked = SetOverridesRequest { overrides, validate_only };
-    let send = |mut client: Client, asked| async move { client.set_overrides(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.set_overrides(asked).await };
     let set = call(&app, &context, "", asked, send).await?;
     let overrides = set.overrides.iter().map(OverrideAnswer::new).collect();
     json(&OverridesAnswer { overrides, next_page_token: None })
@@ -143,7 +142,7 @@ pub(crate) async fn delete(
         etag,
         validate_only,
     };
-    let send = |mut client: Client, asked| async move { client.delete_override(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.delete_override(asked).await };
     call(&app, &context, "", asked, send).await?;
     Ok(gone())
 }

@@ -26,7 +26,7 @@ use crate::{
     app::App,
     edge::RequestContext,
     problem::{Problem, ProblemDocument, Violations},
-    upstream::Client,
+    upstream::RateLimitClient,
 };
 
 /// The field of requests that holds the plan.
@@ -34,8 +34,7 @@ const ENTRY: &str = "plan";
 
 /// List plans
 ///
-/// By name, wherever they come from. Until identity exists, open to callers on the same machine only, as everything about
-/// plans.
+/// By name, wherever they come from.
 #[utoipa::path(
     get,
     path = "/v1/plans",
@@ -57,7 +56,7 @@ pub(crate) async fn list(
     parameters.finish(&mut violations);
     violations.into_result()?;
     let asked = ListPlansRequest { page_size, page_token };
-    let send = |mut client: Client, asked| async move { client.list_plans(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.list_plans(asked).await };
     let page = call(&app, &context, "", asked, send).await?;
     let plans = page.plans.iter().map(PlanAnswer::new).collect();
     json(&PlansAnswer { plans, next_page_token: page.next_page_token })
@@ -92,7 +91,7 @@ pub(crate) async fn create(
     let plan = request::plan(body, &mut violations);
     violations.into_result()?;
     let asked = CreatePlanRequest { plan: Some(plan), validate_only };
-    let send = |mut client: Client, asked| async move { client.create_plan(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.create_plan(asked).await };
     let created = call(&app, &context, ENTRY, asked, send).await?;
     let status = if validate_only { StatusCode::OK } else { StatusCode::CREATED };
     shown(status, created.plan)
@@ -170,7 +169,7 @@ pub(crate) async fn update(
     let known = before.meta.unwrap_or_default().etag;
     let etag = if asked_etag.is_empty() { known } else { asked_etag };
     let asked = UpdatePlanRequest { plan: Some(plan), etag, validate_only };
-    let send = |mut client: Client, asked| async move { client.update_plan(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.update_plan(asked).await };
     shown(StatusCode::OK, call(&app, &context, ENTRY, asked, send).await?.plan)
 }
 
@@ -208,7 +207,7 @@ pub(crate) async fn delete(
     let etag = etag::asked(request.headers(), &mut violations);
     violations.into_result()?;
     let asked = DeletePlanRequest { name, etag, validate_only };
-    let send = |mut client: Client, asked| async move { client.delete_plan(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.delete_plan(asked).await };
     call(&app, &context, "", asked, send).await?;
     Ok(gone())
 }
@@ -219,7 +218,7 @@ async fn current(
     name: String,
     version: u64,
 ) -> Result<Option<Plan>, Box<Problem>> {
-    let send = |mut client: Client, asked| async move { client.get_plan(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.get_plan(asked).await };
     Ok(call(app, context, "", GetPlanRequest { name, version }, send).await?.plan)
 }
 

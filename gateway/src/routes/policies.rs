@@ -29,10 +29,10 @@ use super::{
 };
 use crate::{
     app::App,
-    body::fields::{object, unknown},
+    body::fields::{number, object, unknown},
     edge::RequestContext,
     problem::{Problem, ProblemDocument, Violations},
-    upstream::Client,
+    upstream::RateLimitClient,
 };
 
 /// The field of requests that holds the policy.
@@ -40,8 +40,7 @@ const ENTRY: &str = "policy";
 
 /// List policies
 ///
-/// Those in force by namespace and name, wherever they come from, those that are off included. Until identity exists, open to callers
-/// on the same machine only, as everything about policies.
+/// Those in force by namespace and name, wherever they come from, those that are off included.
 #[utoipa::path(
     get,
     path = "/v1/policies",
@@ -65,7 +64,7 @@ pub(crate) async fn list(
     parameters.finish(&mut violations);
     violations.into_result()?;
     let asked = ListPoliciesRequest { namespace, page_size, page_token };
-    let send = |mut client: Client, asked| async move { client.list_policies(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.list_policies(asked).await };
     let page = call(&app, &context, "", asked, send).await?;
     let policies = page.policies.iter().map(PolicyAnswer::new).collect();
     json(&PoliciesAnswer { policies, next_page_token: page.next_page_token })
@@ -100,7 +99,7 @@ pub(crate) async fn create(
     let policy = request::policy(body, &mut violations);
     violations.into_result()?;
     let asked = CreatePolicyRequest { policy: Some(policy), validate_only };
-    let send = |mut client: Client, asked| async move { client.create_policy(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.create_policy(asked).await };
     let created = call(&app, &context, ENTRY, asked, send).await?;
     let status = if validate_only { StatusCode::OK } else { StatusCode::CREATED };
     shown(status, created.policy)
@@ -179,7 +178,7 @@ pub(crate) async fn update(
     let known = before.meta.unwrap_or_default().etag;
     let etag = if asked_etag.is_empty() { known } else { asked_etag };
     let asked = UpdatePolicyRequest { policy: Some(policy), etag, validate_only };
-    let send = |mut client: Client, asked| async move { client.update_policy(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.update_policy(asked).await };
     shown(StatusCode::OK, call(&app, &context, ENTRY, asked, send).await?.policy)
 }
 
@@ -218,7 +217,7 @@ pub(crate) async fn delete(
     violations.into_result()?;
     let (namespace, name) = parts(&id)?;
     let asked = DeletePolicyRequest { namespace, name, etag, validate_only };
-    let send = |mut client: Client, asked| async move { client.delete_policy(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.delete_policy(asked).await };
     call(&app, &context, "", asked, send).await?;
     Ok(gone())
 }
@@ -255,7 +254,7 @@ pub(crate) async fn versions(
     violations.into_result()?;
     let (namespace, name) = parts(&id)?;
     let asked = ListPolicyVersionsRequest { namespace, name, page_size, page_token };
-    let send = |mut client: Client, asked| async move { client.list_policy_versions(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.list_policy_versions(asked).await };
     let page = call(&app, &context, "", asked, send).await?;
     let versions = page.versions.iter().map(VersionAnswer::new).collect();
     json(&VersionsAnswer { versions, next_page_token: page.next_page_token })
@@ -301,14 +300,14 @@ pub(crate) async fn rollback(
         if !fields.contains_key("version") {
             violations.add("version", "is required");
         }
-        version = request::number(&mut fields, "", "version", &mut violations);
+        version = number(&mut fields, "", "version", &mut violations);
         unknown(&fields, "", &mut violations);
     }
     violations.into_result()?;
     let (namespace, name) = parts(&id)?;
     let version = version.unwrap_or_default();
     let asked = RollbackPolicyRequest { namespace, name, version, etag, validate_only };
-    let send = |mut client: Client, asked| async move { client.rollback_policy(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.rollback_policy(asked).await };
     shown(StatusCode::OK, call(&app, &context, ENTRY, asked, send).await?.policy)
 }
 
@@ -320,7 +319,7 @@ async fn current(
 ) -> Result<Option<Policy>, Box<Problem>> {
     let (namespace, name) = parts(id)?;
     let asked = GetPolicyRequest { namespace, name, version };
-    let send = |mut client: Client, asked| async move { client.get_policy(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.get_policy(asked).await };
     Ok(call(app, context, "", asked, send).await?.policy)
 }
 

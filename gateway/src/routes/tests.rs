@@ -5,11 +5,14 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::{
+    access,
     edge::Edge,
     fixture::{LOCAL, NOBODY, ask, config_with, edge, request},
 };
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+/// Described as GET and served by any method.
+const ANY_METHOD: &str = "/v1/forward-auth";
 const REFERENCE: &str = include_str!("../../../docs/reference/rest.md");
 
 async fn unlimited() -> Edge {
@@ -38,11 +41,12 @@ async fn what_is_described_is_served_and_nothing_else_is() {
     for path in document["paths"].as_object().unwrap().keys() {
         for method in METHODS {
             // What could be there, so that 404 says that the call is not.
-            let example = path.replace("{id}", "shop:calls").replace("{name}", "free");
+            let example =
+                path.replace("{id}", "shop:calls").replace("{name}", "free").replace(['{', '}'], "");
             let served = ask(&edge, LOCAL, request(method, &example, "{}")).await.status;
             // HEAD comes with GET.
             let asked = if method == "HEAD" { "GET" } else { method };
-            let is_described = described.contains(&format!("{asked} {path}"));
+            let is_described = path == ANY_METHOD || described.contains(&format!("{asked} {path}"));
             assert_ne!(served, StatusCode::NOT_FOUND, "{path}");
             assert_eq!(served != StatusCode::METHOD_NOT_ALLOWED, is_described, "{method} {path}: {served}");
         }
@@ -61,6 +65,18 @@ fn the_reference_describes_the_same_calls() {
     let headings = REFERENCE.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`'));
     let written: BTreeSet<_> = headings.map(str::to_owned).collect();
     assert_eq!(written, described());
+}
+
+#[test]
+fn whatever_needs_no_credentials_says_so() {
+    let document = document();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let is_open = !path.starts_with("/v1/") || access::OPEN.contains(&&**path) || path == ANY_METHOD;
+        for (method, operation) in item.as_object().unwrap() {
+            let says_so = operation["security"] == json!([{}]);
+            assert_eq!(says_so, is_open, "{method} {path}: {}", operation["security"]);
+        }
+    }
 }
 
 #[tokio::test]
@@ -97,7 +113,16 @@ fn every_schema_that_is_referred_to_is_there() {
 #[test]
 fn an_unknown_or_null_field_is_refused_by_the_schema_too() {
     let schemas = &document()["components"]["schemas"];
-    for name in ["Check", "CheckBatch", "AcquireLease", "RenewLease", "ReleaseLease"] {
+    for name in [
+        "Check",
+        "CheckBatch",
+        "AcquireLease",
+        "RenewLease",
+        "ReleaseLease",
+        "LogIn",
+        "UpdateOrganization",
+        "GrantCredits",
+    ] {
         assert_eq!(schemas[name]["additionalProperties"], Value::Bool(false), "{name}");
         for (field, schema) in schemas[name]["properties"].as_object().unwrap() {
             assert!(schema["type"].is_string(), "{name}.{field} may be null: {schema}");
@@ -115,7 +140,9 @@ fn every_call_and_field_is_explained() {
     }
     for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
         for (field, property) in schema["properties"].as_object().into_iter().flatten() {
-            let is_explained = property["description"].is_string();
+            // What may be null is explained where it is something else.
+            let is_explained =
+                property["description"].is_string() || property["oneOf"][0]["description"].is_string();
             assert!(is_explained, "{name}.{field}: {property}");
         }
     }

@@ -146,7 +146,6 @@ struct CheckCounts {
 /// The keys that are asked for, denied or near a limit most often
 ///
 /// Estimates, with their error, of what all replicas saw whose addresses the gateway knows.
-/// Until identity exists, open to callers on the same machine only.
 #[utoipa::path(
     get,
     path = "/v1/usage/top-keys",
@@ -181,14 +180,13 @@ pub(super) async fn top_keys(
         window: asked.window.into(),
         limit: KEYS_OF_EACH,
     };
-    let deadline = app.shared.config.upstreams.deadline.get();
-    let (answers, unreachable) = answered(app.ratelimit.list_top_keys(request, &context, deadline).await)?;
+    let (answers, unreachable) = answered(app.ratelimit.list_top_keys(request, &context).await)?;
     json(&merge::top_keys(answers, asked.limit, unreachable))
 }
 
 /// What each policy said to the checks it applied to
 ///
-/// Exact, of all replicas whose addresses the gateway knows. Until identity exists, open to callers on the same machine only.
+/// Exact, of all replicas whose addresses the gateway knows.
 #[utoipa::path(
     get,
     path = "/v1/usage/policies",
@@ -223,9 +221,7 @@ pub(super) async fn policies(
         limit: POLICIES_OF_EACH,
         order_by: asked.order.into(),
     };
-    let deadline = app.shared.config.upstreams.deadline.get();
-    let (answers, unreachable) =
-        answered(app.ratelimit.list_policy_stats(request, &context, deadline).await)?;
+    let (answers, unreachable) = answered(app.ratelimit.list_policy_stats(request, &context).await)?;
     json(&merge::policies(answers, asked.order, asked.limit, unreachable))
 }
 

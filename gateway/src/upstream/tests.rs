@@ -27,7 +27,8 @@ async fn service(urls: &[String], more: &str) -> RateLimit {
     config.upstreams.ratelimit = urls.iter().map(|url| url.clone().try_into().unwrap()).collect();
     let endpoints = Endpoints::new(&config.upstreams.ratelimit, &config.upstreams).unwrap();
     let metrics = GatewayMetrics::register(&tidegate_chassis::metrics::Metrics::new());
-    RateLimit::new(Pool::open(endpoints, Random::seeded(1)).await, metrics)
+    let pool = Pool::open(endpoints, Random::seeded(1)).await;
+    RateLimit::new(super::Upstream::new(pool, DEADLINE, None, metrics))
 }
 
 fn context() -> RequestContext {
@@ -102,7 +103,8 @@ async fn an_address_that_is_down_costs_a_retry_and_is_then_passed_over() {
         assert_eq!(check(&service).await, Ok(admitted(7)));
     }
     // One for each second in which it is tried again.
-    assert!((1..=8).contains(&service.metrics.upstream_retries.get()), "{:?}", service.metrics);
+    let retries = service.upstream().metrics.upstream_retries(Behind::RateLimit);
+    assert!((1..=8).contains(&retries), "{retries}");
 }
 
 #[tokio::test]
@@ -134,7 +136,7 @@ async fn a_call_that_may_have_been_executed_is_not_sent_again() {
     let service = service(&[vanishing], "").await;
     assert_eq!(check(&service).await, Err(Code::Unavailable));
     assert_eq!(taken.load(Relaxed), 1);
-    assert_eq!(service.metrics.upstream_retries.get(), 0);
+    assert_eq!(service.upstream().metrics.upstream_retries(Behind::RateLimit), 0);
 }
 
 #[tokio::test]

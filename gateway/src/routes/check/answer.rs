@@ -216,25 +216,28 @@ impl LeaseAnswer {
 }
 
 impl BatchAnswer {
-    /// The REST form of `response` to a batch of `count` checks, seen at `now_us` (Unix µs).
+    /// The REST form of `response` to a batch, seen at `now_us` (Unix µs); `names_key` says of each check whether it names an API
+    /// key.
     ///
     /// # Errors
-    /// As [`CheckAnswer::new`], and if there is not one answer per check.
+    /// As [`CheckAnswer::new`] and [`knows_key`], and if there is not one answer per check.
     pub(crate) fn new(
         response: &CheckBatchResponse,
-        count: usize,
+        names_key: &[bool],
         now_us: u64,
     ) -> Result<Self, BrokenAnswer> {
-        if response.results.len() != count {
+        if response.results.len() != names_key.len() {
             return Err(BrokenAnswer("the answers to a batch are not as many as its checks"));
         }
-        let results = response.results.iter().map(|result| match &result.outcome {
-            Some(Outcome::Result(decision)) => {
-                CheckAnswer::new(decision, now_us).map(|answer| BatchItem::Decided(Box::new(answer)))
-            }
-            Some(Outcome::Error(error)) => Ok(BatchItem::Undecided { error: CheckProblem::new(error) }),
-            None => Err(BrokenAnswer("a check of a batch has no outcome")),
-        });
+        let results =
+            response.results.iter().zip(names_key).map(|(result, names_key)| match &result.outcome {
+                Some(Outcome::Result(decision)) => {
+                    knows_key(*names_key, decision)?;
+                    CheckAnswer::new(decision, now_us).map(|answer| BatchItem::Decided(Box::new(answer)))
+                }
+                Some(Outcome::Error(error)) => Ok(BatchItem::Undecided { error: CheckProblem::new(error) }),
+                None => Err(BrokenAnswer("a check of a batch has no outcome")),
+            });
         Ok(Self { results: results.collect::<Result<_, _>>()? })
     }
 }
@@ -258,6 +261,18 @@ impl LimitAnswer {
             period_seconds: period_seconds(limit.period_ms),
             shadow: limit.shadow,
         }
+    }
+}
+
+/// Refuses the admission of a check with an API key that is nobody's: a service that is older than API keys looks at the attributes
+/// alone.
+///
+/// # Errors
+/// If it is one.
+pub(crate) fn knows_key(names_key: bool, response: &CheckResponse) -> Result<(), BrokenAnswer> {
+    match names_key && response.allowed && response.key.is_none() {
+        true => Err(BrokenAnswer("an API key was accepted, and is nobody's")),
+        false => Ok(()),
     }
 }
 

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tidegate_chassis::error::status;
-use tidegate_proto::ratelimit::v1::{CheckRequest, CheckResponse, Lease, check_request::AttributesEntry};
+use tidegate_proto::ratelimit::v1::{
+    self as pb, CheckRequest, CheckResponse, Lease, check_request::AttributesEntry,
+};
 use tonic::{Code, Status};
 
 use super::{request, *};
@@ -212,7 +214,39 @@ proptest! {
     }
 }
 
+fn identity() -> pb::KeyIdentity {
+    pb::KeyIdentity {
+        id: "k-1".to_owned(),
+        lineage_id: "k-0".to_owned(),
+        name: "Checkout".to_owned(),
+        environment: "live".to_owned(),
+        scopes: vec!["a:read".to_owned()],
+        expires_at_ms: 1_735_689_600_000,
+        metadata: vec![pb::key_identity::MetadataEntry {
+            key: "team".to_owned(),
+            value: "billing".to_owned(),
+        }],
+        organization_id: "o-1".to_owned(),
+        organization_name: "Acme".to_owned(),
+        plan: "free".to_owned(),
+    }
+}
+
 fn by_organization(check: &CheckRequest) -> Result<CheckResponse, Status> {
+    match &*check.api_key {
+        "tk_live_right" => return Ok(CheckResponse { key: Some(identity()), ..admitted(7) }),
+        "tk_live_revoked" => {
+            let code = pb::Code::KeyRevoked.into();
+            let key = Some(identity());
+            return Ok(CheckResponse {
+                code,
+                key,
+                decision_id: admitted(7).decision_id,
+                ..CheckResponse::default()
+            });
+        }
+        _ => {}
+    }
     let organization = check.attributes.first().map_or("", |entry| entry.value.as_str());
     match organization {
         "spent" => Ok(denied()),
@@ -274,6 +308,40 @@ async fn what_nothing_limits_has_no_headers_and_no_binding_limit() {
 async fn a_lease_that_a_check_takes_is_told() {
     let answer = check_of("leased", "?enforce=true").await;
     assert_eq!(answer.json["lease"], json!({"id": "Ab_-9", "expires_after_ms": 30_000}));
+}
+
+#[tokio::test]
+async fn whose_a_key_is_is_told_with_the_decision() {
+    let answer = call("/v1/check", json!({"api_key": "tk_live_right"})).await;
+    assert_eq!(answer.status, 200);
+    let expected = json!({
+        "id": "k-1", "lineage_id": "k-0", "name": "Checkout", "environment": "live", "scopes": ["a:read"],
+        "expires_at": "2025-01-01T00:00:00Z", "metadata": {"team": "billing"},
+    });
+    assert_eq!(answer.json["key"], expected);
+    assert_eq!(answer.json["organization"], json!({"id": "o-1", "name": "Acme", "plan": "free"}));
+}
+
+#[tokio::test]
+async fn a_denied_key_is_a_200_that_says_no_or_a_401_if_enforced() {
+    let body = json!({"api_key": "tk_live_revoked"});
+    let told = call("/v1/check", body.clone()).await;
+    assert_eq!(
+        (told.status.as_u16(), &told.json["allowed"], &told.json["code"]),
+        (200, &json!(false), &json!("key_revoked"))
+    );
+    let enforced = call("/v1/check?enforce=true", body).await;
+    assert_eq!((enforced.status.as_u16(), &enforced.json["error"]), (401, &json!("key_revoked")));
+    assert_eq!((enforced.header("www-authenticate"), enforced.header("retry-after")), ("Bearer", ""));
+}
+
+#[rstest]
+#[case("/v1/check", json!({"api_key": "tk_live_ignored"}))]
+#[case("/v1/check:batch", json!({"checks": [{}, {"api_key": "tk_live_ignored"}]}))]
+#[tokio::test]
+async fn a_service_that_does_not_know_of_keys_admits_none(#[case] target: &str, #[case] body: Value) {
+    let answer = call(target, body).await;
+    assert_eq!((answer.status.as_u16(), &answer.json["error"]), (500, &json!("internal")));
 }
 
 #[tokio::test]

@@ -14,19 +14,18 @@ use utoipa::ToSchema;
 use super::request::{ORGANIZATION, check_id, text};
 use crate::{
     app::App,
-    body::fields::{object, unknown},
+    body::fields::{number, object, unknown},
     edge::RequestContext,
     problem::{Problem, ProblemDocument, Violations},
     routes::{
         entries::{self, call, gone},
         etag,
         overrides::OverrideAnswer,
-        policies::request::number,
         problems::CallProblems,
         query::Parameters,
         read_body,
     },
-    upstream::Client,
+    upstream::RateLimitClient,
 };
 
 /// The policy that is meant where none is named: the one that is built in.
@@ -35,8 +34,7 @@ const POLICY: &str = "organization";
 
 /// Set a limit of an organization
 ///
-/// An override of the limit for this organization alone, in the database; what it has used stays counted. Until identity exists, open to
-/// callers on the same machine only.
+/// An override of the limit for this organization alone, in the database; what it has used stays counted.
 #[utoipa::path(
     put,
     path = "/v1/organizations/{id}/limits/{name}",
@@ -81,7 +79,7 @@ pub(crate) async fn set(
         etag,
         validate_only: false,
     };
-    let send = |mut client: Client, asked| async move { client.set_override(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.set_override(asked).await };
     let set = call(&app, &context, "override", asked, send).await.map_err(in_terms_of_the_path)?;
     let set = set.r#override.unwrap_or_default();
     let etag = set.meta.as_ref().map_or("", |meta| &meta.etag);
@@ -133,7 +131,7 @@ pub(crate) async fn delete(
         etag,
         validate_only: false,
     };
-    let send = |mut client: Client, asked| async move { client.delete_override(asked).await };
+    let send = |mut client: RateLimitClient, asked| async move { client.delete_override(asked).await };
     call(&app, &context, "", asked, send).await.map_err(in_terms_of_the_path)?;
     Ok(gone())
 }

@@ -8,12 +8,9 @@ use tidegate_proto::ratelimit::v1::{Override, r#override::KeyEntry};
 use utoipa::ToSchema;
 
 use crate::{
-    body::fields::{object, path, unknown, wrong_type},
+    body::fields::{number, object, objects, path, text, unknown, wrong_type},
     problem::Violations,
-    routes::policies::{
-        answer::MetaAnswer,
-        request::{number, objects, text},
-    },
+    routes::policies::answer::MetaAnswer,
 };
 
 /// An override as it is written.

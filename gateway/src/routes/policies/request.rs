@@ -1,6 +1,6 @@
 //! JSON to policies and plans. Types are checked here; what the fields say is checked by the service, as a whole.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tidegate_proto::ratelimit::v1::{
     Algorithm, DescriptorLevel, Enforcement, FailureMode, LimitSpec, OnDataLoss, Patterns, Plan, PlanOf,
     Policy, policy::MatchEntry,
@@ -8,11 +8,11 @@ use tidegate_proto::ratelimit::v1::{
 
 use super::words::{ALGORITHMS, ENFORCEMENTS, FAILURE_MODES, ON_DATA_LOSS};
 use crate::{
-    body::fields::{object, path, unknown, wrong_type},
+    body::fields::{
+        Fields, flag, list, number, object, objects, path, text, texts, unknown, word, wrong_type,
+    },
     problem::Violations,
 };
-
-type Fields = Map<String, Value>;
 
 /// Reads a policy.
 pub(in crate::routes) fn policy(body: Value, violations: &mut Violations) -> Policy {
@@ -75,21 +75,6 @@ pub(in crate::routes) fn plan(body: Value, violations: &mut Violations) -> Plan 
     plan
 }
 
-/// Reads a number that is not negative.
-pub(in crate::routes) fn number(
-    fields: &mut Fields,
-    at: &str,
-    name: &str,
-    violations: &mut Violations,
-) -> Option<u64> {
-    let value = fields.remove(name)?;
-    let number = value.as_u64();
-    if number.is_none() {
-        violations.add(path(at, name), "must be an integer of 0 or more");
-    }
-    number
-}
-
 fn limits(fields: &mut Fields, violations: &mut Violations) -> (Vec<LimitSpec>, bool) {
     let limits = objects(fields, "limits", violations, |at, limit, violations| LimitSpec {
         name: text(limit, at, "name", violations),
@@ -115,93 +100,4 @@ fn conditions(fields: &mut Fields, violations: &mut Violations) -> Vec<MatchEntr
         MatchEntry { key, value: Some(Patterns { values }) }
     };
     conditions.into_iter().map(entry).collect()
-}
-
-/// Reads a string, empty if it is absent.
-pub(in crate::routes) fn text(
-    fields: &mut Fields,
-    at: &str,
-    name: &str,
-    violations: &mut Violations,
-) -> String {
-    match fields.remove(name) {
-        None => String::new(),
-        Some(Value::String(text)) => text,
-        Some(other) => {
-            wrong_type(path(at, name), "a string", &other, violations);
-            String::new()
-        }
-    }
-}
-
-fn flag(fields: &mut Fields, at: &str, name: &str, violations: &mut Violations) -> bool {
-    match fields.remove(name) {
-        None => false,
-        Some(Value::Bool(flag)) => flag,
-        Some(other) => {
-            wrong_type(path(at, name), "a boolean", &other, violations);
-            false
-        }
-    }
-}
-
-fn word<T: Copy>(
-    fields: &mut Fields,
-    at: &str,
-    name: &str,
-    words: &[(&str, T)],
-    violations: &mut Violations,
-) -> Option<T> {
-    let text = text(fields, at, name, violations);
-    let found = words.iter().find(|(word, _)| *word == text);
-    if found.is_none() && !text.is_empty() {
-        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-        violations.add(path(at, name), format!("must be one of {}", words.join(", ")));
-    }
-    found.map(|(_, value)| *value)
-}
-
-fn texts(fields: &mut Fields, at: &str, name: &str, violations: &mut Violations) -> Vec<String> {
-    fields.remove(name).map_or_else(Vec::new, |value| list(value, &path(at, name), violations))
-}
-
-fn list(value: Value, at: &str, violations: &mut Violations) -> Vec<String> {
-    let Value::Array(items) = value else {
-        wrong_type(at.to_owned(), "an array of strings", &value, violations);
-        return Vec::new();
-    };
-    let text = |(index, item): (usize, Value)| match item {
-        Value::String(text) => Some(text),
-        other => {
-            wrong_type(format!("{at}[{index}]"), "a string", &other, violations);
-            None
-        }
-    };
-    items.into_iter().enumerate().filter_map(text).collect()
-}
-
-/// Reads each object of an array, each at its path, and refuses fields that are left.
-pub(in crate::routes) fn objects<T>(
-    fields: &mut Fields,
-    name: &str,
-    violations: &mut Violations,
-    mut read: impl FnMut(&str, &mut Fields, &mut Violations) -> T,
-) -> Vec<T> {
-    match fields.remove(name) {
-        None => Vec::new(),
-        Some(Value::Array(items)) => {
-            let item = |(index, item)| {
-                let at = format!("{name}[{index}]");
-                let mut fields = object(item, &at, violations)?;
-                let value = read(&at, &mut fields, violations);
-                unknown(&fields, &at, violations);
-                Some(value)
-            };
-            items.into_iter().enumerate().filter_map(item).collect()
-        }
-        Some(other) => {
-            wrong_type(name.to_owned(), "an array of objects", &other, violations);
-            Vec::new()
-        }
-    }
 }

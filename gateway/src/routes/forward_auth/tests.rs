@@ -1,0 +1,191 @@
+//! Whole calls against a small gRPC server in the place of the rate-limit service.
+
+use rstest::rstest;
+use serde_json::json;
+use tidegate_proto::ratelimit::v1::{CheckRequest, CheckResponse, Code, KeyIdentity};
+use tonic::Status;
+
+use super::*;
+use crate::fixture::{
+    self, Answer, Keys, LOCAL, REMOTE, Upstream, admitted, ask, claims, config_with, config_with_keys,
+    denied, request, with_header,
+};
+
+const KEY: &str = "tk_live_right";
+
+fn identity() -> KeyIdentity {
+    KeyIdentity {
+        id: "k-1".to_owned(),
+        name: "Größe 100%\r\nX-Evil: 1".to_owned(),
+        environment: "live".to_owned(),
+        scopes: vec!["a:read".to_owned(), "b".to_owned()],
+        organization_id: "o-1".to_owned(),
+        organization_name: "Acme".to_owned(),
+        plan: "free".to_owned(),
+        ..KeyIdentity::default()
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the signature of the fixture")]
+fn decide(check: &CheckRequest) -> Result<CheckResponse, Status> {
+    let refused = |code: Code| CheckResponse { code: code.into(), ..CheckResponse::default() };
+    Ok(match &*check.api_key {
+        KEY => CheckResponse { key: Some(identity()), ..admitted(7) },
+        "tk_live_spent" => denied(),
+        "tk_live_ignored" => admitted(7),
+        "tk_live_revoked" => refused(Code::KeyRevoked),
+        "tk_live_elsewhere" => refused(Code::IpForbidden),
+        // The limit of the gateway's own callers.
+        "" => admitted(7),
+        _ => refused(Code::KeyNotFound),
+    })
+}
+
+struct Asked {
+    answer: Answer,
+    seen: Vec<(CheckRequest, HeaderMap)>,
+}
+
+async fn asked(peer: &str, request: Request, toml: &str) -> Asked {
+    let upstream = Upstream::start(decide);
+    let keys = Keys::start(|_| Ok(Vec::new()));
+    let edge = fixture::edge(config_with_keys(&upstream.url(), &keys, toml)).await;
+    let answer = ask(&edge, peer, request).await;
+    Asked { answer, seen: upstream.seen() }
+}
+
+fn by_nginx(key: &str) -> Request {
+    let told = [
+        ("x-api-key", key),
+        ("x-original-uri", "/invoices/7?page=2"),
+        ("x-original-method", "PUT"),
+        ("x-original-host", "shop.example"),
+        ("x-forwarded-for", "203.0.113.7"),
+    ];
+    let target = "/v1/forward-auth?namespace=shop&required_scopes=a:read+or+b&cost=3";
+    told.into_iter()
+        .fold(request("GET", target, ""), |request, (name, value)| with_header(request, name, value))
+}
+
+#[tokio::test]
+async fn a_proxy_learns_whose_the_key_is_and_what_is_left() {
+    let Asked { answer, seen } = asked(LOCAL, by_nginx(KEY), "").await;
+    assert_eq!((answer.status.as_u16(), answer.json), (200, serde_json::Value::Null));
+    let names = ["organization", "key-id", "key-name", "plan", "scopes", "environment"];
+    let told = names.map(|name| answer.headers[format!("x-tidegate-{name}")].to_str().unwrap());
+    let name = "Gr%C3%B6%C3%9Fe 100%25%0D%0AX-Evil: 1";
+    assert_eq!(told, ["o-1", "k-1", name, "free", "a:read b", "live"]);
+    assert_eq!(answer.headers["x-ratelimit-remaining"], "7");
+
+    let (check, metadata) = &seen[0];
+    let attributes: Vec<_> = check.attributes.iter().map(|of| (&*of.key, &*of.value)).collect();
+    let expected =
+        [("method", "PUT"), ("host", "shop.example"), ("path", "/invoices/7"), ("ip", "203.0.113.7")];
+    assert_eq!(attributes, expected);
+    assert_eq!((&*check.namespace, &*check.required_scopes, check.cost), ("shop", "a:read or b", Some(3)));
+    assert_eq!((&*check.api_key, &*check.client_ip), (KEY, "203.0.113.7"));
+    assert_eq!(claims(metadata["authorization"].to_str().unwrap())["sub"], json!("tidegate-gateway"));
+    assert_eq!(metadata["x-client-ip"], "203.0.113.7");
+    assert_eq!(seen.len(), 1, "the proxy is not counted");
+}
+
+#[rstest]
+#[case::wrong("tk_live_wrong", 401, "key_not_found")]
+#[case::revoked("tk_live_revoked", 401, "key_revoked")]
+#[case::from_elsewhere("tk_live_elsewhere", 403, "ip_forbidden")]
+#[case::spent("tk_live_spent", 429, "rate_limit_exceeded")]
+#[case::of_a_service_that_does_not_know_of_keys("tk_live_ignored", 500, "internal")]
+#[tokio::test]
+async fn a_denial_is_told_by_its_status_and_never_names_the_key(
+    #[case] key: &str,
+    #[case] status: u16,
+    #[case] error: &str,
+) {
+    let Asked { answer, .. } = asked(LOCAL, by_nginx(key), "").await;
+    assert_eq!((answer.status.as_u16(), &answer.json["error"]), (status, &json!(error)));
+    assert_eq!(answer.header("retry-after"), if status == 429 { "42" } else { "" });
+    assert!(!format!("{answer:?}").contains(key), "{answer:?}");
+    assert!(!answer.headers.contains_key("x-tidegate-key-id"));
+}
+
+#[rstest]
+#[case::header(&[("x-api-key", KEY)], Some(KEY))]
+#[case::bearer(&[("authorization", "Bearer tk_live_right")], Some(KEY))]
+#[case::beside_a_token_of_the_backend(&[("authorization", "Bearer a.b.c"), ("x-api-key", KEY)], Some(KEY))]
+#[case::nothing(&[], None)]
+#[case::empty(&[("x-api-key", " ")], None)]
+#[case::password(&[("authorization", "Basic dXNlcjpwdw==")], None)]
+#[case::two(&[("x-api-key", KEY), ("x-api-key", KEY)], None)]
+#[tokio::test]
+async fn the_key_is_that_of_the_original_request(
+    #[case] lines: &[(&'static str, &str)],
+    #[case] key: Option<&str>,
+) {
+    let request = request("GET", "/v1/forward-auth", "");
+    let request = lines.iter().fold(request, |request, (name, value)| with_header(request, name, value));
+    let Asked { answer, seen } = asked(LOCAL, request, "").await;
+    assert_eq!(seen.first().map(|(check, _)| &*check.api_key), key);
+    if key.is_none() {
+        assert_eq!((answer.status.as_u16(), answer.header("www-authenticate")), (401, "Bearer"));
+        assert_eq!(answer.json["error"], json!("unauthenticated"));
+    }
+}
+
+#[tokio::test]
+async fn any_method_will_do() {
+    for method in ["POST", "DELETE", "PROPFIND"] {
+        let mut request = by_nginx(KEY);
+        *request.method_mut() = method.parse().unwrap();
+        assert_eq!(asked(LOCAL, request, "").await.answer.status, 200, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_names_nobody_leaves_the_caller_unknown() {
+    let mut request = by_nginx(KEY);
+    request.headers_mut().remove("x-forwarded-for");
+    let Asked { seen, .. } = asked(LOCAL, request, "").await;
+    let (check, _) = &seen[0];
+    assert_eq!(check.client_ip, "");
+    assert!(check.attributes.iter().all(|of| of.key != "ip"), "{check:?}");
+}
+
+#[rstest]
+#[case::not_listed(REMOTE, "", 403, "permission_denied")]
+#[case::turned_off(LOCAL, "[forward_auth]\nenabled = false", 404, "not_found")]
+#[case::nobody_listed(LOCAL, "[forward_auth]\ntrusted = []", 403, "permission_denied")]
+#[tokio::test]
+async fn others_may_not_ask_and_are_counted(
+    #[case] peer: &str,
+    #[case] toml: &str,
+    #[case] status: u16,
+    #[case] error: &str,
+) {
+    let toml = format!("{toml}\n[anonymous]\ndeadline = \"5s\"");
+    let Asked { answer, seen } = asked(peer, by_nginx(KEY), &toml).await;
+    assert_eq!((answer.status.as_u16(), &answer.json["error"]), (status, &json!(error)));
+    let counted: Vec<_> = seen.iter().map(|(check, _)| &*check.namespace).collect();
+    assert_eq!(counted, ["gateway"]);
+}
+
+#[tokio::test]
+async fn everything_wrong_with_the_call_of_the_proxy_is_named() {
+    let request = request("GET", "/v1/forward-auth?cost=many&scope=a&namespace=a&namespace=b", "");
+    let request = with_header(with_header(request, "x-original-uri", "/a"), "x-forwarded-uri", "/b");
+    let Asked { answer, seen } = asked(LOCAL, request, "").await;
+    let named: Vec<_> = answer.json["violations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|of| of["field"].as_str().unwrap())
+        .collect();
+    assert_eq!((answer.status.as_u16(), named), (400, vec!["namespace", "cost", "scope", "x-forwarded-uri"]));
+    assert!(seen.is_empty());
+}
+
+#[tokio::test]
+async fn it_works_without_a_keys_service_of_the_gateways_own() {
+    let upstream = Upstream::start(decide);
+    let edge = fixture::edge(config_with(&upstream.url(), "")).await;
+    assert_eq!(ask(&edge, LOCAL, by_nginx(KEY)).await.status, 200);
+}

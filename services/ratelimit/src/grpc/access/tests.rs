@@ -230,7 +230,6 @@ async fn caller_of_one_organization_touches_no_other() {
     let fence = |organization: Uuid| pb::FenceOrganizationRequest {
         organization_id: organization.to_string(),
         generation: 1,
-        ..Default::default()
     };
     assert!(is_refused(asked!(client.fence_organization(fence(ANOTHER)))));
     asked!(client.fence_organization(fence(OWN))).unwrap();

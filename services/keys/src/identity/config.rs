@@ -217,3 +217,6 @@ fn a_uuid_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uu
         text => text.parse().map(Some).map_err(|_| D::Error::custom("organization must be a UUID, or empty")),
     }
 }
+
+#[cfg(test)]
+mod tests;

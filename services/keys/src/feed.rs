@@ -5,7 +5,15 @@
 
 mod log;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use prometheus_client::metrics::counter::Counter;
 use tidegate_chassis::{clock::Random, metrics::Metrics};
@@ -17,6 +25,7 @@ use tokio::{
 use self::log::Log;
 pub use self::log::{Changed, Since};
 use crate::{
+    domain::OrganizationId,
     hashes::KnownHashes,
     store::{KeysStore, StoreError},
 };
@@ -39,7 +48,7 @@ struct Inner {
     hashes: KnownHashes,
     log: Log,
     /// The last round that has begun; those who come later need a later one.
-    begun: std::sync::atomic::AtomicU64,
+    begun: AtomicU64,
     ended: watch::Sender<Round>,
     wanted: Notify,
     failures: Counter,
@@ -104,6 +113,17 @@ impl Feed {
         self.0.log.since(revision)
     }
 
+    /// How often the feed was read.
+    #[cfg(test)]
+    pub(crate) fn rounds(&self) -> u64 {
+        self.0.begun.load(Ordering::Acquire)
+    }
+
+    /// Organizations that changed lately, with their highest generations.
+    pub(crate) fn generations(&self) -> HashMap<OrganizationId, u64> {
+        self.0.log.generations()
+    }
+
     /// Waits until something is known that is later than `revision`.
     pub async fn later_than(&self, revision: u64) {
         self.0.log.later_than(revision).await;
@@ -116,7 +136,7 @@ impl Feed {
     ///
     /// The database cannot be asked.
     pub async fn catch_up(&self) -> Result<(), StoreError> {
-        let needed = self.0.begun.load(std::sync::atomic::Ordering::Acquire) + 1;
+        let needed = self.0.begun.load(Ordering::Acquire) + 1;
         let mut ended = self.0.ended.subscribe();
         self.0.wanted.notify_one();
         let gone = |_| StoreError::Unavailable("the service is leaving".to_owned());
@@ -141,7 +161,7 @@ impl Feed {
             }
             sleep_until(begun_at + MIN_BETWEEN).await;
             begun_at = Instant::now();
-            let number = inner.begun.fetch_add(1, std::sync::atomic::Ordering::AcqRel) + 1;
+            let number = inner.begun.fetch_add(1, Ordering::AcqRel) + 1;
             let late = |_| Err(StoreError::Unavailable("the feed was not read in time".to_owned()));
             let read = timeout(ROUND_TIMEOUT, self.read()).await.unwrap_or_else(late);
             if let Err(error) = &read {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use futures_util::future::join_all;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use tidegate_chassis::{auth::BearerToken, clock::Random, metrics::Metrics};
@@ -24,7 +25,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::domain::OrganizationId;
+use crate::{config::RateLimitConfig, domain::OrganizationId, feed::Feed};
 
 /// Between attempts to tell what could not be told, give or take half; each wait is twice the one before …
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -58,21 +59,21 @@ struct FenceMetrics {
 }
 
 impl Fences {
-    /// Will tell the services at `urls`, each attempt bounded by `deadline`, and those that cannot be told at once on this runtime until `stop`.
+    /// Will tell the services that `config` names, and those that cannot be told at once on this runtime until `stop`.
     ///
     /// Registers `tidegate_keys_fence_failures_total` and `tidegate_keys_fences_pending`.
     ///
     /// # Errors
     ///
-    /// A URL cannot be used.
+    /// A URL cannot be used, or a file of `ratelimit.tls`.
     pub fn start(
-        urls: &[String],
-        deadline: Duration,
+        config: &RateLimitConfig,
         token: &BearerToken,
         random: &Random,
         metrics: &Metrics,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
+        let deadline = config.deadline.get();
         let counted = FenceMetrics::default();
         metrics.register(
             "tidegate_keys_fence_failures",
@@ -87,6 +88,10 @@ impl Fences {
         let target = |url: &String| -> anyhow::Result<_> {
             let endpoint = Endpoint::from_shared(url.clone())?.user_agent(USER_AGENT)?;
             let endpoint = endpoint.connect_timeout(deadline).tcp_nodelay(true);
+            let endpoint = match url.starts_with("https://") {
+                true => endpoint.tls_config(config.tls.read().context("ratelimit.tls")?)?,
+                false => endpoint,
+            };
             let target = Arc::new(Target {
                 client: RateLimitServiceClient::with_interceptor(endpoint.connect_lazy(), token.clone()),
                 url: url.clone(),
@@ -106,8 +111,8 @@ impl Fences {
             });
             Ok(target)
         };
-        let targets: Result<Vec<_>, _> = urls.iter().map(target).collect();
-        Ok(Self(targets?.into()))
+        let targets: Result<Vec<_>, _> = config.urls.iter().map(target).collect();
+        Ok(Self(targets.context("ratelimit.urls")?.into()))
     }
 
     /// Tells all of them at once, and returns when each has answered or its deadline has passed. What failed is tried again by itself.
@@ -115,10 +120,12 @@ impl Fences {
         join_all(self.0.iter().map(|target| target.raise(organization, generation))).await;
     }
 
-    /// Tells of a change sometime soon: for those that may have been told before.
-    pub fn raise_later(&self, organization: OrganizationId, generation: u64) {
-        for target in self.0.iter() {
-            target.put_off(organization, generation);
+    /// Tells of everything that the feed told lately, sometime soon: whoever told of it may have been stopped half-way.
+    pub fn tell_again(&self, feed: &Feed) {
+        for (organization, generation) in feed.generations() {
+            for target in self.0.iter() {
+                target.put_off(organization, generation);
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The only translator between the messages of the contract and what they mean.
 
+mod access;
 mod api_keys;
 mod asking;
 mod attempts;
@@ -15,16 +16,20 @@ mod origin;
 mod pages;
 mod render;
 mod replicas;
+mod service;
 mod service_tokens;
+mod services;
 mod verify;
 
 use std::sync::Arc;
 
 use tidegate_chassis::clock::Clock;
 
-pub use self::{attempts::RateLimitAttempts, auth::AuthApi, origin::TrustedProxies};
-
 use self::idempotency::Idempotency;
+pub(crate) use self::services::{NAMES, Services};
+pub use self::{
+    access::ACCESS, attempts::RateLimitAttempts, auth::AuthApi, origin::TrustedProxies, service::KeysApi,
+};
 use crate::{
     api_keys::ApiKeys,
     credits::Credits,

@@ -5,6 +5,7 @@
 
 pub mod api_keys;
 pub mod changes;
+mod config;
 pub mod credits;
 pub mod domain;
 pub mod error;
@@ -14,10 +15,21 @@ pub mod grpc;
 pub mod hashes;
 pub mod idempotency;
 pub mod identity;
+mod jobs;
 pub mod organizations;
 pub mod origin;
 pub mod peppers;
 pub mod resolve;
 pub mod sealing;
+mod service;
 pub mod store;
 pub mod usage;
+
+pub use self::{
+    config::{CONFIG_DEFAULTS, Config, ENV_ALIASES, FOREIGN_ENV, KeysConfig, RateLimitConfig, SecretsConfig},
+    grpc::ACCESS,
+    service::Service,
+};
+
+#[cfg(test)]
+mod tests;

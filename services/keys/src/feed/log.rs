@@ -1,7 +1,7 @@
 //! What was told lately, for those who follow.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Mutex, PoisonError},
 };
 
@@ -94,6 +94,18 @@ impl Log {
         kept.complete_after = revision;
         drop(kept);
         self.revision.send_replace(revision);
+    }
+
+    pub(super) fn generations(&self) -> HashMap<OrganizationId, u64> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generations = HashMap::new();
+        for (_, changed) in &kept.entries {
+            if let (Some(organization), 1..) = (changed.organization, changed.generation) {
+                let highest: &mut u64 = generations.entry(organization).or_default();
+                *highest = changed.generation.max(*highest);
+            }
+        }
+        generations
     }
 
     pub(super) fn since(&self, after: u64) -> Since {

@@ -31,7 +31,7 @@ impl Handlers {
         &self,
         request: Request<pb::CreateApiKeyRequest>,
     ) -> Answer<pb::CreateApiKeyResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let organization = asking.organization(&wanted.organization_id, &mut violations)?;
@@ -50,7 +50,7 @@ impl Handlers {
         &self,
         request: Request<pb::ImportApiKeysRequest>,
     ) -> Answer<pb::ImportApiKeysResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let mut violations = Violations::default();
         let organization = asking.organization(&asking.request.organization_id, &mut violations)?;
         let keys = imported_keys(&asking.request.keys, &mut violations);
@@ -66,7 +66,7 @@ impl Handlers {
         &self,
         request: Request<pb::GetApiKeyRequest>,
     ) -> Answer<pb::GetApiKeyResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let mut violations = Violations::default();
         let organization = asking.organization(&asking.request.organization_id, &mut violations)?;
         let id = KeyId(id("api_key_id", &asking.request.api_key_id, &mut violations));
@@ -79,7 +79,7 @@ impl Handlers {
         &self,
         request: Request<pb::ListApiKeysRequest>,
     ) -> Answer<pb::ListApiKeysResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let organization = asking.organization(&wanted.organization_id, &mut violations)?;
@@ -106,7 +106,7 @@ impl Handlers {
         &self,
         request: Request<pb::UpdateApiKeyRequest>,
     ) -> Answer<pb::UpdateApiKeyResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let organization = asking.organization(&wanted.organization_id, &mut violations)?;
@@ -123,7 +123,7 @@ impl Handlers {
         &self,
         request: Request<pb::RotateApiKeyRequest>,
     ) -> Answer<pb::RotateApiKeyResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let organization = asking.organization(&wanted.organization_id, &mut violations)?;
@@ -147,7 +147,7 @@ impl Handlers {
         &self,
         request: Request<pb::RevokeApiKeyRequest>,
     ) -> Answer<pb::RevokeApiKeyResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let mut violations = Violations::default();
         let organization = asking.organization(&asking.request.organization_id, &mut violations)?;
         let id = KeyId(id("api_key_id", &asking.request.api_key_id, &mut violations));

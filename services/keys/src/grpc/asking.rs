@@ -9,13 +9,8 @@ use tidegate_chassis::{
 use tonic::{Request, Status, metadata::MetadataMap};
 use uuid::Uuid;
 
-use super::idempotency::Asked;
-use crate::{
-    changes::By,
-    domain::OrganizationId,
-    error::KeysError,
-    origin::{Actor, RequestOrigin},
-};
+use super::{idempotency::Asked, origin::TrustedProxies};
+use crate::{changes::By, domain::OrganizationId, error::KeysError, origin::Actor};
 
 /// A request with its caller.
 pub(super) struct Asking<R> {
@@ -33,9 +28,9 @@ impl<R> Asking<R> {
     /// # Errors
     ///
     /// UNAUTHENTICATED if nobody is named.
-    pub(super) fn read(request: Request<R>) -> Result<Self, Status> {
+    pub(super) fn read(request: Request<R>, proxies: &TrustedProxies) -> Result<Self, Status> {
         let caller = auth::caller(&request)?.clone();
-        let by = By { actor: Actor::caller(&caller), origin: RequestOrigin::read(request.metadata()) };
+        let by = By { actor: Actor::caller(&caller), origin: proxies.origin(&request) };
         let organization = caller.organization.map_or_else(String::new, |id| id.to_string());
         let name = format!("{}/{}/{}", caller.role.name(), organization, caller.subject);
         let (metadata, _, request) = request.into_parts();
@@ -136,10 +131,10 @@ pub(super) fn refuse(violations: Violations) -> Result<(), KeysError> {
 }
 
 /// The caller of a method that is open to anybody, as events tell it.
-pub(super) fn anybody<R>(request: &Request<R>) -> By {
+pub(super) fn anybody<R>(request: &Request<R>, proxies: &TrustedProxies) -> By {
     let actor = match auth::caller(request) {
         Ok(caller) => Actor::caller(caller),
         Err(_) => Actor::anonymous(),
     };
-    By { actor, origin: RequestOrigin::read(request.metadata()) }
+    By { actor, origin: proxies.origin(request) }
 }

@@ -22,7 +22,7 @@ impl Handlers {
         &self,
         request: Request<pb::GetApiKeyUsageRequest>,
     ) -> Answer<pb::GetApiKeyUsageResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let (organization, id) =
@@ -37,7 +37,7 @@ impl Handlers {
         &self,
         request: Request<pb::GrantCreditsRequest>,
     ) -> Answer<pb::GrantCreditsResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let (organization, id) =
@@ -68,7 +68,7 @@ impl Handlers {
         &self,
         request: Request<pb::GetCreditsRequest>,
     ) -> Answer<pb::GetCreditsResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let (organization, id) =

@@ -25,7 +25,7 @@ impl Handlers {
         &self,
         request: Request<pb::ListMembersRequest>,
     ) -> Answer<pb::ListMembersResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let id = asking.organization(&wanted.organization_id, &mut violations)?.to_string();
@@ -43,7 +43,7 @@ impl Handlers {
         &self,
         request: Request<pb::UpdateMemberRequest>,
     ) -> Answer<pb::UpdateMemberResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let role = role_of_members(wanted.role, &mut violations);
@@ -62,7 +62,7 @@ impl Handlers {
         &self,
         request: Request<pb::RemoveMemberRequest>,
     ) -> Answer<pb::RemoveMemberResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let what = (wanted.organization_id.as_str(), wanted.user_id.as_str());
         let render = |(): &()| pb::RemoveMemberResponse {};
@@ -76,7 +76,7 @@ impl Handlers {
         &self,
         request: Request<pb::CreateInvitationRequest>,
     ) -> Answer<pb::CreateInvitationResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let role = role_of_members(wanted.role, &mut violations);
@@ -97,7 +97,7 @@ impl Handlers {
         &self,
         request: Request<pb::ListInvitationsRequest>,
     ) -> Answer<pb::ListInvitationsResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let id = asking.organization(&wanted.organization_id, &mut violations)?.to_string();
@@ -116,7 +116,7 @@ impl Handlers {
         &self,
         request: Request<pb::DeleteInvitationRequest>,
     ) -> Answer<pb::DeleteInvitationResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let what = (wanted.organization_id.as_str(), wanted.invitation_id.as_str());
         let render = |(): &()| pb::DeleteInvitationResponse {};
@@ -131,7 +131,7 @@ impl Handlers {
         &self,
         request: Request<pb::CreatePasswordResetRequest>,
     ) -> Answer<pb::CreatePasswordResetResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let whose = (wanted.organization_id.as_str(), wanted.user_id.as_str());
         let render = |made: &NewReset| pb::CreatePasswordResetResponse {

@@ -27,7 +27,7 @@ impl Handlers {
         &self,
         request: Request<pb::CreateOrganizationRequest>,
     ) -> Answer<pb::CreateOrganizationResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let mut violations = Violations::default();
         let name = fields::name("name", &asking.request.name, &mut violations);
         let plan = match asking.request.plan.as_str() {
@@ -47,7 +47,7 @@ impl Handlers {
         &self,
         request: Request<pb::GetOrganizationRequest>,
     ) -> Answer<pb::GetOrganizationResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let mut violations = Violations::default();
         let id = asking.organization(&asking.request.organization_id, &mut violations)?;
         refuse(violations)?;
@@ -61,7 +61,7 @@ impl Handlers {
         &self,
         request: Request<pb::ListOrganizationsRequest>,
     ) -> Answer<pb::ListOrganizationsResponse> {
-        let Asking { request, .. } = Asking::read(request)?;
+        let Asking { request, .. } = Asking::read(request, &self.proxies)?;
         let mut violations = Violations::default();
         let search = fields::search(&request.search, &mut violations);
         let list = ["organizations", &search];
@@ -79,7 +79,7 @@ impl Handlers {
         &self,
         request: Request<pb::UpdateOrganizationRequest>,
     ) -> Answer<pb::UpdateOrganizationResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let id = asking.organization(&wanted.organization_id, &mut violations)?;

@@ -37,7 +37,7 @@ impl Handlers {
         &self,
         request: Request<pb::ResolveKeyRequest>,
     ) -> Answer<pb::ResolveKeyResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         asking.must_be_for_all()?;
         let mut violations = Violations::default();
         let hash = sha256("key_sha256", &asking.request.key_sha256, &mut violations);
@@ -54,7 +54,7 @@ impl Handlers {
     }
 
     pub(super) async fn watch_keys(&self, request: Request<pb::WatchKeysRequest>) -> Answer<Changes> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         asking.must_be_for_all()?;
         let after = match asking.request.after_revision {
             None => self.feed.revision(),
@@ -83,7 +83,7 @@ impl Handlers {
         &self,
         request: Request<pb::ReportKeyUsageRequest>,
     ) -> Answer<pb::ReportKeyUsageResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         asking.must_be_for_all()?;
         let mut violations = Violations::default();
         let report = id("report_id", &asking.request.report_id, &mut violations);
@@ -97,7 +97,7 @@ impl Handlers {
         &self,
         request: Request<pb::ReserveCreditsRequest>,
     ) -> Answer<pb::ReserveCreditsResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         asking.must_be_for_all()?;
         let wanted = &asking.request;
         let mut violations = Violations::default();

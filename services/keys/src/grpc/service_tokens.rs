@@ -24,7 +24,7 @@ impl Handlers {
         &self,
         request: Request<pb::CreateServiceTokenRequest>,
     ) -> Answer<pb::CreateServiceTokenResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let asked_for = ServiceTokenRequest {
             name: wanted.name.clone(),
@@ -46,7 +46,7 @@ impl Handlers {
         &self,
         request: Request<pb::ListServiceTokensRequest>,
     ) -> Answer<pb::ListServiceTokensResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let own = asking.caller.organization.map_or_else(String::new, |id| id.to_string());
@@ -66,7 +66,7 @@ impl Handlers {
         &self,
         request: Request<pb::RevokeServiceTokenRequest>,
     ) -> Answer<pb::RevokeServiceTokenResponse> {
-        let asking = Asking::read(request)?;
+        let asking = Asking::read(request, &self.proxies)?;
         let wanted = &asking.request;
         let render = |revoked: &ServiceToken| pb::RevokeServiceTokenResponse {
             service_token: Some(service_token(revoked)),

@@ -11,7 +11,7 @@ use super::{
     asking::{Asking, address, anybody, refuse},
     render,
 };
-use crate::{api_keys::Leak, resolve::key_standing};
+use crate::{api_keys::Leak, identity::Attempt, resolve::key_standing};
 
 const MAX_SOURCE_CHARS: usize = 128;
 const MAX_URL_CHARS: usize = 1_024;
@@ -23,7 +23,7 @@ impl Handlers {
         &self,
         request: Request<pb::VerifyKeyRequest>,
     ) -> Answer<pb::VerifyKeyResponse> {
-        let Asking { caller, request, .. } = Asking::read(request)?;
+        let Asking { caller, request, .. } = Asking::read(request, &self.proxies)?;
         let mut violations = Violations::default();
         let client_ip = address("client_ip", &request.client_ip, &mut violations);
         let required = ScopeExpression::parse(&request.required_scopes);
@@ -54,7 +54,8 @@ impl Handlers {
         &self,
         request: Request<pb::ReportLeakedKeyRequest>,
     ) -> Answer<pb::ReportLeakedKeyResponse> {
-        let by = anybody(&request);
+        let by = anybody(&request, &self.proxies);
+        self.attempts.check(Attempt::ReportLeak, None, &by.origin).await?;
         let request = request.into_inner();
         let mut violations = Violations::default();
         let hash = match (request.api_key.as_str(), &*request.key_sha256) {

@@ -1,0 +1,113 @@
+//! What is done at its time, by whichever replica is first.
+
+use std::{convert::Infallible, time::Duration};
+
+use tidegate_chassis::{auth::Authenticator, clock::Random};
+use tokio::time::sleep;
+
+use crate::{
+    changes::{By, Changes},
+    domain::{Action, ApiKey, ResourceType},
+    error::KeysError,
+    feed::{Feed, Since},
+    origin::{Actor, RequestOrigin},
+    store::{Change, StoreError, Write},
+};
+
+/// Between two looks for keys that expire soon, give or take half.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(60);
+/// Between two rounds of forgetting, give or take half.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// Before a question is asked again that failed.
+const RETRY: Duration = Duration::from_secs(1);
+/// Keys that are looked at in one go.
+const PAGE: u32 = 200;
+
+/// Announces keys that expire soon, for as long as it is polled.
+pub async fn keep_announcing(changes: Changes, before: Duration, random: Random) -> Infallible {
+    loop {
+        if let Err(error) = announce(&changes, before).await {
+            tracing::warn!(%error, "keys that expire soon were not announced; it is tried again");
+        }
+        sleep(ANNOUNCE_EVERY.mul_f64(0.5 + random.unit_f64())).await;
+    }
+}
+
+/// Forgets what is over, for as long as it is polled.
+pub async fn keep_forgetting(changes: Changes, random: Random) -> Infallible {
+    loop {
+        if let Err(error) = changes.store().forget(changes.now_us()).await {
+            tracing::warn!(%error, "what is over was not forgotten; it is tried again");
+        }
+        sleep(FORGET_EVERY.mul_f64(0.5 + random.unit_f64())).await;
+    }
+}
+
+/// Refuses service tokens that were revoked, over whichever replica, for as long as it is polled.
+pub async fn keep_refusing(feed: Feed, changes: Changes, auth: Authenticator) -> Infallible {
+    let mut seen = None;
+    loop {
+        let since = seen.map_or(Since::TooLongAgo(feed.revision()), |revision| feed.since(revision));
+        let revision = match since {
+            Since::Changes(revision, changes) => {
+                let revoked = changes.into_iter().filter_map(|changed| changed.revoked_service_token);
+                revoked.for_each(|id| auth.revoke(id.to_string()));
+                revision
+            }
+            Since::TooLongAgo(revision) => {
+                match changes.store().revoked_service_tokens(changes.now_us()).await {
+                    Ok(ids) => {
+                        auth.set_revoked(ids.into_iter().map(|id| id.to_string()));
+                        revision
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "revoked service tokens cannot be read; it is tried again");
+                        sleep(RETRY).await;
+                        continue;
+                    }
+                }
+            }
+        };
+        seen = Some(revision);
+        feed.later_than(revision).await;
+    }
+}
+
+/// Announces each key that expires within `before`, once, by an event.
+///
+/// # Errors
+///
+/// What the store says.
+pub async fn announce(changes: &Changes, before: Duration) -> Result<(), KeysError> {
+    let before_us = u64::try_from(before.as_micros()).unwrap_or(u64::MAX);
+    loop {
+        let now_us = changes.now_us();
+        let keys = changes.store().expiring_keys(now_us, now_us.saturating_add(before_us), PAGE).await?;
+        let is_last = keys.len() < PAGE as usize;
+        for key in keys {
+            match announce_one(changes, key, now_us).await {
+                // Another replica announced it, or it was changed: it is looked at again the next time.
+                Ok(()) | Err(KeysError::Store(StoreError::Conflict)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+async fn announce_one(changes: &Changes, key: ApiKey, now_us: u64) -> Result<(), KeysError> {
+    let by = By { actor: Actor::system(), origin: RequestOrigin::default() };
+    let details = [
+        ("name", key.name.clone().into()),
+        ("expires_at_ms", key.expires_us.map(|at_us| at_us / 1_000).into()),
+    ];
+    let resource = (Action::ApiKeyExpiring, ResourceType::ApiKey, key.id.0);
+    let event = changes.event(&by, now_us, key.organization_id, resource, details);
+    // The row is written with the event, so that of two replicas one fails.
+    let key = ApiKey { expiry_announced_us: Some(now_us), ..key };
+    let write =
+        Write { at_us: now_us, changes: vec![Change::ApiKey(key)], events: vec![event], ..Write::default() };
+    changes.commit(write, None).await
+}

@@ -73,7 +73,8 @@ impl Feed {
         // Before the hashes: what is written meanwhile is found again.
         let revision = store.revision().await?;
         let hashes = KnownHashes::load(store.as_ref()).await?;
-        let log = Log::new(revision.saturating_sub(BACKLOG));
+        let start = revision.saturating_sub(BACKLOG);
+        let log = Log::new(start.max(store.feed(start, 1).await?.complete_after));
         let failures = Counter::default();
         metrics.register(
             "tidegate_keys_feed_failures",
@@ -185,12 +186,11 @@ impl Feed {
             let is_last = page.entries.len() < PAGE as usize;
             if page.complete_after > after {
                 // What was forgotten cannot be told any more, and its hashes can be found only among all of them.
-                let revision = self.0.store.revision().await?;
                 self.0.hashes.add_all_of(self.0.store.as_ref()).await?;
-                self.0.log.restart(revision);
-            } else {
-                self.0.log.append(page.entries);
+                self.0.log.restart(page.complete_after);
+                continue;
             }
+            self.0.log.append(page.entries);
             if is_last {
                 return Ok(());
             }

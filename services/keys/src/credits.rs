@@ -231,8 +231,9 @@ fn movement(account: &CreditAccount, id: Uuid, kind: LedgerKind, amount: u64, at
 
 /// Puts the account before its movements, which refer to it, and gives it as it is then.
 fn put(write: &mut Write, account: CreditAccount) -> CreditAccount {
-    write.changes.insert(0, Change::Credits(account.clone()));
-    CreditAccount { version: account.version + 1, ..account }
+    let put = CreditAccount { version: account.version + 1, ..account.clone() };
+    write.changes.insert(0, Change::Credits(account));
+    put
 }
 
 fn reserved(granted: u64, account: &CreditAccount) -> Reserved {

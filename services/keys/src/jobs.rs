@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const PAGE: u32 = 200;
 
 /// Announces keys that expire soon, for as long as it is polled.
-pub async fn keep_announcing(changes: Changes, before: Duration, random: Random) -> Infallible {
+pub(crate) async fn keep_announcing(changes: Changes, before: Duration, random: Random) -> Infallible {
     loop {
         if let Err(error) = announce(&changes, before).await {
             tracing::warn!(%error, "keys that expire soon were not announced; it is tried again");
@@ -34,7 +34,7 @@ pub async fn keep_announcing(changes: Changes, before: Duration, random: Random)
 }
 
 /// Forgets what is over, for as long as it is polled.
-pub async fn keep_forgetting(changes: Changes, random: Random) -> Infallible {
+pub(crate) async fn keep_forgetting(changes: Changes, random: Random) -> Infallible {
     loop {
         if let Err(error) = changes.store().forget(changes.now_us()).await {
             tracing::warn!(%error, "what is over was not forgotten; it is tried again");
@@ -44,7 +44,7 @@ pub async fn keep_forgetting(changes: Changes, random: Random) -> Infallible {
 }
 
 /// Refuses service tokens that were revoked, over whichever replica, for as long as it is polled.
-pub async fn keep_refusing(feed: Feed, changes: Changes, auth: Authenticator) -> Infallible {
+pub(crate) async fn keep_refusing(feed: Feed, changes: Changes, auth: Authenticator) -> Infallible {
     let mut seen = None;
     loop {
         let since = seen.map_or(Since::TooLongAgo(feed.revision()), |revision| feed.since(revision));
@@ -78,7 +78,7 @@ pub async fn keep_refusing(feed: Feed, changes: Changes, auth: Authenticator) ->
 /// # Errors
 ///
 /// What the store says.
-pub async fn announce(changes: &Changes, before: Duration) -> Result<(), KeysError> {
+pub(crate) async fn announce(changes: &Changes, before: Duration) -> Result<(), KeysError> {
     let before_us = u64::try_from(before.as_micros()).unwrap_or(u64::MAX);
     loop {
         let now_us = changes.now_us();

@@ -18,10 +18,13 @@ use crate::{
     credits::Credits,
     feed::Feed,
     fence::Fences,
-    grpc::{self, AuthApi, Handlers, KeysApi, RateLimitAttempts, Services, TrustedProxies, idempotency::Idempotency},
+    grpc::{
+        self, AuthApi, Handlers, KeysApi, RateLimitAttempts, Services, TrustedProxies,
+        idempotency::Idempotency,
+    },
     identity::{
-        AttemptLimiter, Attempts, HttpKeySets, Issuers, KeySets, Members, Minter, Passwords, ServiceTokens, Sessions,
-        SigningKeys,
+        AttemptLimiter, Attempts, HttpKeySets, Issuers, KeySets, Members, Minter, Passwords, ServiceTokens,
+        Sessions, SigningKeys,
     },
     jobs,
     organizations::Organizations,
@@ -57,9 +60,8 @@ impl Service {
         random: Random,
     ) -> anyhow::Result<Self> {
         config.refuse_unfit()?;
-        let store = store::open(&config.database, config.environment)
-            .await
-            .context("database.url (DATABASE_URL)")?;
+        let store =
+            store::open(&config.database, config.environment).await.context("database.url (DATABASE_URL)")?;
         let listeners = Listeners::bind(&config.server).await?;
         Ok(Self { listeners, config, store, metrics, clock, random })
     }
@@ -82,10 +84,8 @@ impl Service {
     pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Self { listeners, config, store, metrics, clock, random } = self;
         let peppers = Arc::new(config.peppers().context("secrets.peppers")?);
-        let sealing = Arc::new(Sealing::new(
-            config.identity.secret.expose(),
-            config.identity.previous_secret.expose(),
-        ));
+        let sealing =
+            Arc::new(Sealing::new(config.identity.secret.expose(), config.identity.previous_secret.expose()));
         let injected = || (clock.clone(), random.clone());
         let feed = Feed::load(Arc::clone(&store), &metrics).await.context("the feed of changes")?;
         // To the very end, since what is asked while the server drains is answered too.
@@ -97,7 +97,8 @@ impl Service {
         let changes = Changes::new(Arc::clone(&store), feed.hashes().clone(), fences, injected());
 
         let access_ttl_us = u64::try_from(config.identity.access_ttl.as_micros()).unwrap_or(u64::MAX);
-        let signing_keys = SigningKeys::new(Arc::clone(&store), Arc::clone(&sealing), injected(), access_ttl_us);
+        let signing_keys =
+            SigningKeys::new(Arc::clone(&store), Arc::clone(&sealing), injected(), access_ttl_us);
         let signs_itself = config.identity.hs256_kid.is_empty();
         if signs_itself {
             signing_keys.ensure().await.context("the keys that sign tokens")?;

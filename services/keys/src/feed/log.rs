@@ -73,7 +73,7 @@ impl Log {
         let Some((revision, _)) = entries.last() else { return };
         let revision = *revision;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.entries.extend(entries.into_iter().map(|(revision, entry)| (revision, changed(entry))));
+        kept.entries.extend(entries.into_iter().map(|(revision, entry)| (revision, changed(&entry))));
         while kept.entries.len() > MAX_KEPT {
             // Those of one revision go together, since they are told together.
             if let Some((gone, _)) = kept.entries.pop_front() {
@@ -128,8 +128,8 @@ impl Log {
     }
 }
 
-fn changed(entry: FeedEntry) -> Changed {
-    let FeedEntry { organization, generation, key, new_hashes: _, imported, revoked_service_token } = entry;
+fn changed(entry: &FeedEntry) -> Changed {
+    let FeedEntry { organization, generation, key, new_hashes: _, imported, revoked_service_token } = *entry;
     Changed { organization, generation, key, imported, revoked_service_token }
 }
 

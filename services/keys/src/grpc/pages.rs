@@ -112,11 +112,13 @@ mod tests {
     #[test]
     fn a_token_leads_on_in_the_list_that_gave_it_out_and_in_no_other() {
         let sealing = sealing();
-        let page = read(&sealing, &["keys", "tenant", "x"], 2, "").ok().expect("valid");
+        let page = read(&sealing, &["keys", "tenant", "x"], 2, "")
+            .unwrap_or_else(|field| panic!("{field} is wrong"));
         let mut rows = vec![1_u8, 2, 3];
         let token = page.cut(&mut rows, |row| vec![*row]);
         assert_eq!(rows, [1, 2]);
-        let next = read(&sealing, &["keys", "tenant", "x"], 7, &token).ok().expect("valid");
+        let next = read(&sealing, &["keys", "tenant", "x"], 7, &token)
+            .unwrap_or_else(|field| panic!("{field} is wrong"));
         assert_eq!(next.after(), Some(&[2][..]));
         for other in [&["keys", "tenant", "y"][..], &["keys", "tenan", "tx"], &["keys", "tenant"], &["keys"]]
         {
@@ -129,7 +131,7 @@ mod tests {
     #[test]
     fn the_last_page_has_no_token() {
         let sealing = sealing();
-        let page = read(&sealing, &["a"], 2, "").ok().expect("valid");
+        let page = read(&sealing, &["a"], 2, "").unwrap_or_else(|field| panic!("{field} is wrong"));
         assert_eq!(page.cut(&mut vec![1, 2], |_| Vec::new()), "");
         assert_eq!(page.cut(&mut Vec::<u8>::new(), |_| Vec::new()), "");
     }

@@ -96,8 +96,8 @@ pub(super) fn usage(usage: Usage) -> pb::KeyUsage {
 }
 
 /// That something is not what it was.
-pub(super) fn change(changed: Changed) -> pb::KeyChange {
-    let Changed { organization, generation, key, imported, revoked_service_token } = changed;
+pub(super) fn change(changed: &Changed) -> pb::KeyChange {
+    let Changed { organization, generation, key, imported, revoked_service_token } = *changed;
     pb::KeyChange {
         organization_id: organization.map_or_else(String::new, |id| id.to_string()),
         generation,

@@ -120,7 +120,7 @@ impl Handlers {
 fn next_message(feed: &Feed, after: u64) -> pb::WatchKeysResponse {
     match feed.since(after) {
         Since::Changes(revision, changes) => {
-            let changes = changes.into_iter().map(render::change).collect();
+            let changes = changes.iter().map(render::change).collect();
             pb::WatchKeysResponse { revision, changes, reset: false }
         }
         Since::TooLongAgo(revision) => pb::WatchKeysResponse { revision, changes: Vec::new(), reset: true },

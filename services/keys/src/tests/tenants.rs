@@ -143,6 +143,7 @@ async fn tenant(admin: &Client) -> Tenant {
 }
 
 #[tokio::test]
+#[expect(clippy::needless_update, reason = "some messages have no more fields than those that are named")]
 async fn nothing_is_done_to_another_organization_and_nothing_is_told_of_it() {
     let running = start().await;
     let admin = client(&running, Role::Admin, None);

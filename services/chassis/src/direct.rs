@@ -44,13 +44,39 @@ pub trait DirectMethods: Clone + Send + Unpin + 'static {
     ///
     /// # Errors
     ///
-    /// The status of the call. It ends a stream once the answers before it are sent. (A panic loses those of its turn.)
+    /// The status of the call. It ends a stream once the answers before it are sent. (A panic loses those of its turn.) Or that its
+    /// answer has to wait for something, for which a stream has no way: then nothing was done, and the generated service answers.
     fn answer(
         turn: &Self::Turn<'_>,
         method: Self::Method,
         message: &[u8],
         answer: &mut Vec<u8>,
-    ) -> Result<(), Status>;
+    ) -> Result<(), Unanswered>;
+}
+
+/// Why a message is not answered.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// The call has failed.
+    Failed(Status),
+    /// Its answer has to wait.
+    Waits,
+}
+
+impl From<Status> for Unanswered {
+    fn from(status: Status) -> Self {
+        Self::Failed(status)
+    }
+}
+
+impl Unanswered {
+    /// Of a message that no other service can answer.
+    fn into_status(self) -> Status {
+        match self {
+            Self::Failed(status) => status,
+            Self::Waits => Status::internal("a message of a stream has to wait for its answer"),
+        }
+    }
 }
 
 /// The most answers of one [turn](DirectMethods::Turn); then other calls have theirs.

@@ -9,7 +9,10 @@ use tidegate_chassis::{
     telemetry::TelemetryConfig,
 };
 
-pub use crate::usage::UsageConfig;
+pub use crate::{
+    keys::{KeysConfig, KeysTlsConfig},
+    usage::UsageConfig,
+};
 
 use crate::store::{MemoryStoreConfig, RedisStoreConfig, catalog::DatabaseConfig};
 
@@ -62,6 +65,9 @@ pub struct Config {
     /// Where counters live.
     #[garde(dive)]
     pub store: StoreConfig,
+    /// Who knows whose API keys are.
+    #[garde(dive)]
+    pub keys: KeysConfig,
     /// Who is told that a limit was reached.
     #[garde(dive)]
     pub upgrade_hook: UpgradeHookConfig,

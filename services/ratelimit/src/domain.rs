@@ -27,7 +27,7 @@ mod sliding_window;
 mod tariff;
 mod token_bucket;
 
-pub use calendar::{Calendar, Window};
+pub use calendar::{Calendar, Window, date};
 pub use concurrency::{Concurrency, Lease, LeaseId, lease_parts};
 pub use decision::{CellCheck, Cells, Check, Decision, HeldLease, Idempotency, LimitOutcome, Replay, decide};
 pub use derivation::{ClientAddress, Derivation, Derived, RouteError, Routes, Source};

@@ -5,6 +5,7 @@ mod direct;
 mod envoy;
 mod error;
 pub(crate) mod fields;
+mod keyed;
 mod overrides;
 mod pages;
 mod parse;
@@ -13,13 +14,13 @@ mod policies;
 mod render;
 mod scope;
 mod services;
+mod shared;
 mod stream;
 mod upgrade_hook;
 mod usage;
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use tidegate_chassis::clock::Random;
 use tidegate_proto::{
     Encoded, Writer,
@@ -29,7 +30,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub use self::access::ACCESS;
 use self::{
-    envoy::EnvoyApi, error::to_status, parse::Asked, policies::Entries, render::Renderer, scope::Scope,
+    envoy::EnvoyApi,
+    error::to_status,
+    policies::Entries,
+    render::Renderer,
+    scope::Scope,
+    shared::{Shared, refused},
 };
 pub(crate) use self::{
     services::{NAMES, Services},
@@ -37,7 +43,7 @@ pub(crate) use self::{
 };
 use crate::{
     catalog::Catalog,
-    domain::{Derived, PolicySet},
+    keys::Keys,
     limiter::{CheckError, Limiter, Verdict},
     metrics::CheckStats,
     usage::WorkerUsage,
@@ -58,69 +64,23 @@ pub(crate) struct RateLimitApi {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    limiter: Limiter,
-    catalog: Catalog,
-    renderer: Renderer,
-    stats: Arc<CheckStats>,
-    usage: WorkerUsage,
-}
-
 impl RateLimitApi {
-    /// Serves `limiter`, whose policies are those of `catalog`.
+    /// Serves `limiter`, whose policies are those of `catalog`; API keys are those that `keys` knows.
     pub(crate) fn new(
         limiter: Limiter,
         catalog: Catalog,
         random: Random,
         stats: Arc<CheckStats>,
         usage: WorkerUsage,
+        keys: Option<Keys>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { limiter, catalog, renderer: Renderer::new(random), stats, usage }) }
+        let renderer = Renderer::new(random);
+        Self { shared: Arc::new(Shared { limiter, catalog, renderer, stats, usage, keys }) }
     }
 
     fn entries(&self) -> Entries<'_> {
         Entries(&self.shared.catalog)
     }
-}
-
-impl Shared {
-    /// Counts what was decided by `policies`.
-    #[inline]
-    fn count(&self, decided: &Decided<'_>, policies: &PolicySet, asked: &Asked<'_>) {
-        match decided {
-            Ok(verdict) => {
-                let met = self.usage.record(verdict, || {
-                    let derivations =
-                        policies.namespace(asked.namespace).map(|of| &*of.settings().derivations);
-                    Derived::new(asked.attributes, derivations.unwrap_or_default())
-                });
-                self.stats.record(verdict, met);
-            }
-            Err(_) => self.stats.record_error(),
-        }
-    }
-
-    /// Writes what was decided of one check of many: its `result` as the field of that number, or its `error` as the
-    /// field after it.
-    #[inline]
-    fn outcome(&self, decided: &Decided<'_>, result: u8, out: &mut Writer<'_>) {
-        match decided {
-            Ok(verdict) => out.long_message(result, |out| self.renderer.check(verdict, out)),
-            Err(error) => refused(&to_status(error), result, out),
-        }
-    }
-
-    /// Writes one result of a batch.
-    #[inline]
-    fn batch_result(&self, decided: &Decided<'_>, out: &mut Writer<'_>) {
-        out.long_message(RESULTS, |out| self.outcome(decided, RESULT, out));
-    }
-}
-
-/// Writes that one check of many was refused: as the field after that of its `result`.
-#[cold]
-fn refused(status: &Status, result: u8, out: &mut Writer<'_>) {
-    out.generated(result + 1, &error::to_answer(status));
 }
 
 #[tonic::async_trait]
@@ -133,9 +93,14 @@ impl RateLimitService for RateLimitApi {
     ) -> Result<Response<Encoded<pb::CheckResponse>>, Status> {
         let view = request.get_ref().view()?;
         let asked = parse::check(&view)?;
-        Scope::of(&request)?.check(&view)?;
+        let scope = Scope::of(&request)?;
+        scope.check(&view)?;
         let limiter = &self.shared.limiter;
         let policies = limiter.policies();
+        if !view.api_key.is_empty() {
+            let answer = self.shared.check_by_key(&policies, &view, scope).await?;
+            return Ok(Response::new(Encoded::from_bytes(answer)));
+        }
         let decided = limiter.check(&policies, asked).await;
         self.shared.count(&decided, &policies, &asked);
         let verdict = decided.map_err(|error| to_status(&error))?;
@@ -151,21 +116,7 @@ impl RateLimitService for RateLimitApi {
         let checks = parse::batch(request.get_ref())?;
         let scope = Scope::of(&request)?;
         checks.iter().try_for_each(|view| scope.check(view))?;
-        let limiter = &self.shared.limiter;
-        let policies = limiter.policies();
-        // All of them are under way at once, so that a store that batches sees them together.
-        let decided = checks.iter().map(|view| async {
-            let asked = parse::asked(view);
-            let decided = limiter.check(&policies, asked).await;
-            // Here, and so also if the caller gives up before all are decided.
-            self.shared.count(&decided, &policies, &asked);
-            decided
-        });
-        let mut answer = Vec::with_capacity(checks.len() * ANSWER_BYTES);
-        for decided in join_all(decided).await {
-            self.shared.batch_result(&decided, &mut Writer::new(&mut answer));
-        }
-        Ok(Response::new(Encoded::from_bytes(answer)))
+        Ok(Response::new(Encoded::from_bytes(self.shared.batch(&checks, scope).await)))
     }
 
     async fn check_stream(
@@ -412,6 +363,10 @@ impl RateLimitService for RateLimitApi {
     ) -> Result<Response<pb::FenceOrganizationResponse>, Status> {
         let fence = parse::fence(request.get_ref())?;
         Scope::of(&request)?.organization(fence.organization)?;
+        // First here, where nobody need ask the store to notice.
+        if let Some(keys) = &self.shared.keys {
+            keys.fence(fence);
+        }
         let shared = self.shared.limiter.fence(fence).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(pb::FenceOrganizationResponse { shared }))
     }

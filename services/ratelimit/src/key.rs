@@ -99,7 +99,7 @@ pub(crate) fn fence_key(tag: Option<&[u8]>, organization: Uuid) -> Key {
 
 /// The tag of a stored key.
 pub(crate) fn tag_of(key: &[u8]) -> &[u8] {
-    let rest = key.strip_prefix(b"tg2:{").unwrap_or_default();
+    let rest = key.split(|byte| *byte == b'{').nth(1).unwrap_or_default();
     rest.split(|byte| *byte == b'}').next().unwrap_or_default()
 }
 

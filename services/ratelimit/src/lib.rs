@@ -8,6 +8,7 @@ pub mod config;
 pub mod domain;
 mod grpc;
 mod key;
+mod keys;
 pub mod limiter;
 mod metrics;
 pub mod policies;

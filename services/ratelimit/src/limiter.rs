@@ -1,10 +1,12 @@
 //! The use case: which limits apply to a request, and what the store says to them.
 
 mod asked;
+mod at_once;
 mod degraded;
 mod descriptors;
 mod digest;
 mod error;
+mod key_limit;
 mod lease_token;
 mod leases;
 mod loss;
@@ -21,11 +23,14 @@ use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use tidegate_chassis::clock::{Clock, Random};
 
+pub(crate) use self::recent::Recent;
 pub use self::verdict::{LimitVerdict, Reason, Verdict};
 use self::{asked::Asked, digest::digest, request_limit::RequestLimits};
 pub use self::{
+    at_once::AtOnce,
     descriptors::Descriptor,
     error::CheckError,
+    key_limit::{ByKey, KeyLimit},
     lease_token::LeaseToken,
     leases::LeaseGrant,
     question::Question,
@@ -92,6 +97,11 @@ impl Limiter {
         Self { policies, counters, clock, random, settings, request_limits, upgrades: None }
     }
 
+    /// Now, in Unix microseconds by the clock of this process.
+    pub fn now_us(&self) -> u64 {
+        self.clock.now_us()
+    }
+
     /// The policies in force now; one check uses one set throughout.
     #[inline]
     pub fn policies(&self) -> arc_swap::Guard<Arc<PolicySet>> {
@@ -137,12 +147,33 @@ impl Limiter {
     where
         A: Attributes + ?Sized + Sync,
     {
+        self.check_by(policies, question, None).await
+    }
+
+    /// As [`check`](Self::check), with what the API key adds that the request came with.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check), and `Stale`.
+    pub async fn check_by<'p, A>(
+        &self,
+        policies: &'p PolicySet,
+        question: Question<'_, A>,
+        key: Option<ByKey<'p>>,
+    ) -> Result<Verdict<'p>, CheckError>
+    where
+        A: Attributes + ?Sized + Sync,
+    {
         if let Some(limiter) = self.at_once() {
-            return limiter.check(policies, &question);
+            return limiter.check_by(policies, &question, key);
         }
         let mut asked = Asked::new(&question);
         self.find(policies, &question, &mut asked)?;
+        if let Some(key) = key {
+            self.add_limits(key, &question, &mut asked.matches)?;
+        }
         let mut check = self.store_check(&asked, &question);
+        check.fence = key.map(|key| key.fence);
         self.take_lease(&asked.matches, &mut check, None)?;
         self.decide(&asked, &check).await
     }
@@ -156,7 +187,7 @@ impl Limiter {
     where
         A: Attributes + ?Sized + Sync,
     {
-        if check.cells.is_empty() {
+        if check.cells.is_empty() && check.fence.is_none() {
             return Ok(Verdict::unlimited(self.clock.now_us()));
         }
         let verdict = self.ask_store(&asked.matches, check).await?;
@@ -181,6 +212,7 @@ impl Limiter {
     ) -> Result<Verdict<'p>, CheckError> {
         match answer {
             Ok(decision) if decision.key_reused => Err(CheckError::IdempotencyKeyReused),
+            Ok(decision) if decision.stale => Err(CheckError::Stale),
             Ok(decision) => {
                 let mut verdict = Verdict::decided(matches, &decision, now_us);
                 if let Some(held) = decision.lease {
@@ -308,7 +340,7 @@ impl Limiter {
             }),
             Some(_) | None => None,
         };
-        Check { cells, charge: !question.dry_run, idempotency, lease: None }
+        Check { cells, charge: !question.dry_run, idempotency, lease: None, fence: None }
     }
 
     /// Has a check that is charged take a lease of the concurrency limits among what it is about.
@@ -323,49 +355,6 @@ impl Limiter {
             check.lease = Some(leases::lease(&check.cells, matches, ttl_us, &self.random)?);
         }
         Ok(())
-    }
-}
-
-/// A [`Limiter`] that waits for nothing, at the moment at which it was asked for.
-#[derive(Clone, Copy)]
-pub struct AtOnce<'l> {
-    limiter: &'l Limiter,
-    store: &'l MemoryStore,
-    now_us: u64,
-}
-
-impl AtOnce<'_> {
-    /// The same, at this moment.
-    #[must_use]
-    pub fn now(self) -> Self {
-        Self { now_us: self.limiter.clock.now_us(), ..self }
-    }
-
-    /// As [`Limiter::check`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Limiter::check`].
-    #[inline]
-    pub fn check<'p, A>(
-        self,
-        policies: &'p PolicySet,
-        question: &Question<'_, A>,
-    ) -> Result<Verdict<'p>, CheckError>
-    where
-        A: Attributes + ?Sized + Sync,
-    {
-        let mut asked = Asked::new(question);
-        self.limiter.find(policies, question, &mut asked)?;
-        let mut check = self.limiter.store_check(&asked, question);
-        self.limiter.take_lease(&asked.matches, &mut check, None)?;
-        if check.cells.is_empty() {
-            return Ok(Verdict::unlimited(self.now_us));
-        }
-        let answer = self.store.decide_at(&check, self.now_us);
-        let verdict = self.limiter.verdict(&asked.matches, &check, answer, self.now_us)?;
-        self.limiter.tell(&asked.matches, &asked.attributes, check.charge, &verdict);
-        Ok(verdict)
     }
 }
 

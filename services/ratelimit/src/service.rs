@@ -1,27 +1,35 @@
 //! The service as a whole: bound, then served, then left.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tidegate_chassis::{
-    auth::Authenticator,
+    auth::{Authenticator, InternalTokens},
     clock::{Clock, Random},
     direct::Direct,
     metrics::Metrics,
     server::{Listeners, Server},
 };
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio::time::timeout;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use crate::{
     catalog::{Catalog, CatalogSettings},
     config::Config,
     grpc::{self, HookAddress, RateLimitApi, Services, UpgradeHook},
+    keys::{self, Keys},
     limiter::{Counters, Limiter, LimiterSettings},
     metrics::CheckMetrics,
     policies::{self, Layers, PolicyWatch},
     store::{MemoryStore, RedisBackend, catalog::CatalogStore},
     usage::Usage,
 };
+
+/// How long the last report of how keys were used may take when the service leaves.
+const LAST_REPORT: Duration = Duration::from_secs(3);
 
 /// The rate-limit service, with its ports open.
 pub struct Service {
@@ -118,11 +126,23 @@ impl Service {
             enabled: config.enabled,
             idempotency_ttl_us: u64::try_from(config.idempotency.ttl.as_micros()).unwrap_or(u64::MAX),
         };
+        let auth = Authenticator::new(&config.auth, None, clock.clone(), &metrics)?;
+        let (keys_stop, key_tasks) = (CancellationToken::new(), TaskTracker::new());
+        let sources = keys::Sources {
+            clock: clock.clone(),
+            random: random.clone(),
+            tokens: InternalTokens::new(&config.auth, "ratelimit", clock.clone()),
+            on_revoked: {
+                let auth = auth.clone();
+                Arc::new(move |id: &str| auth.revoke(id))
+            },
+            replicas: config.policies.replicas,
+        };
+        let keys = Keys::start(&config.keys, sources, &metrics, &keys_stop, &key_tasks)?;
         let redis = match config.uses_redis() {
             true => Some(RedisBackend::new(&config.store.redis, random.clone(), &metrics)?),
             false => None,
         };
-        let auth = Authenticator::new(&config.auth, None, clock.clone(), &metrics)?;
         let max_message_bytes = config.server.max_message_bytes;
         let server = Server {
             listeners,
@@ -147,10 +167,15 @@ impl Service {
                 Limiter::new(Arc::clone(&policies), counters, clock.clone(), random.clone(), settings)
                     .telling(upgrades.as_ref().map(UpgradeHook::for_worker));
             let (stats, usage) = (checks.for_worker(), usage.for_worker());
-            let api = RateLimitApi::new(limiter, catalog.clone(), random.clone(), stats, usage);
+            let api = RateLimitApi::new(limiter, catalog.clone(), random.clone(), stats, usage, keys.clone());
             let services = Services::new(api.clone(), max_message_bytes);
             Direct::new(api, services, max_message_bytes)
         };
-        server.serve(make, stop).await
+        let served = server.serve(make, stop).await;
+        // What was counted of keys until the last check is told.
+        keys_stop.cancel();
+        key_tasks.close();
+        let _ = timeout(LAST_REPORT, key_tasks.wait()).await;
+        served
     }
 }

@@ -13,6 +13,8 @@ mod memory;
 mod redis;
 
 pub use memory::{MemoryStore, MemoryStoreConfig};
+#[cfg(test)]
+pub(crate) use redis::tests::config as redis_config;
 pub use redis::{RedisBackend, RedisStore, RedisStoreConfig};
 
 /// Keeps the counters of a check and decides it.
@@ -26,7 +28,8 @@ pub trait CounterStore: Send + Sync + 'static {
     /// Atomic: checks that share a cell act as if made one after another, and a denial changes
     /// nothing in any cell. A key never seen, or idle for as long as its limits look back, counts as
     /// unused. With an idempotency record of the same digest the check is admitted and nothing is
-    /// charged; with one of another digest `key_reused` is set and nothing is decided.
+    /// charged; with one of another digest `key_reused` is set and nothing is decided. If a fence of the organization is known that is
+    /// higher than the one of the check, `stale` is set and nothing is decided, whatever else there is.
     ///
     /// # Errors
     ///

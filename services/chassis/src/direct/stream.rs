@@ -12,7 +12,7 @@ use http_body::{Body, Frame};
 use tonic::Status;
 
 use super::{
-    ANSWERS_PER_TURN, DirectMethods,
+    ANSWERS_PER_TURN, DirectMethods, Unanswered,
     frames::{Received, cut, frame, message},
     lost, ok_trailers,
 };
@@ -72,7 +72,8 @@ where
                 answers.reserve(*answer_bytes);
                 methods.turn()
             });
-            frame(answers, |answer| M::answer(turn, *method, message, answer))?;
+            frame(answers, |answer| M::answer(turn, *method, message, answer))
+                .map_err(Unanswered::into_status)?;
             if answers.len() >= TURN_BYTES {
                 break;
             }

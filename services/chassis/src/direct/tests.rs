@@ -7,7 +7,7 @@ use std::sync::{
 
 use tonic::Status;
 
-use super::{DirectMethods, Shape};
+use super::{DirectMethods, Shape, Unanswered};
 
 pub(crate) const UNARY: &str = "/tidegate.ratelimit.v1.RateLimitService/Check";
 pub(crate) const STREAM: &str = "/tidegate.ratelimit.v1.RateLimitService/CheckStream";
@@ -34,11 +34,11 @@ impl DirectMethods for Echo {
         self.turns.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn answer(turn: &u32, (): (), message: &[u8], answer: &mut Vec<u8>) -> Result<(), Status> {
+    fn answer(turn: &u32, (): (), message: &[u8], answer: &mut Vec<u8>) -> Result<(), Unanswered> {
         answer.extend_from_slice(&turn.to_be_bytes());
         answer.extend_from_slice(message);
         match message {
-            b"refuse" => Err(Status::not_found("as told")),
+            b"refuse" => Err(Status::not_found("as told").into()),
             b"panic" => panic!("as told"),
             _ => Ok(()),
         }

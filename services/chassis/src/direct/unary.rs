@@ -15,7 +15,7 @@ use tonic::{Status, body::Body};
 use tower::Service;
 
 use super::{
-    Direct, DirectMethods, Replayed,
+    Direct, DirectMethods, Replayed, Unanswered,
     frames::{PREFIX, Received, frame, message},
     lost, ok, ok_trailers,
 };
@@ -64,10 +64,11 @@ where
         let mut answer = Vec::with_capacity(ANSWER_BYTES);
         let message = &received.bytes()[PREFIX..];
         let answered = frame(&mut answer, |answer| M::answer(&methods.turn(), method, message, answer));
-        return Ok(match answered {
-            Ok(()) => ok(Body::new(Answer { message: answer.into(), is_ended: false })),
-            Err(status) => status.into_http(),
-        });
+        match answered {
+            Ok(()) => return Ok(ok(Body::new(Answer { message: answer.into(), is_ended: false }))),
+            Err(Unanswered::Failed(status)) => return Ok(status.into_http()),
+            Err(Unanswered::Waits) => {}
+        }
     }
     request.extensions_mut().insert(origin);
     service.call(request.map(|rest| Replayed::new(received.into_bytes(), rest))).await

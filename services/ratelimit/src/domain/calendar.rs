@@ -56,6 +56,13 @@ impl Calendar {
     }
 }
 
+/// The date of a moment in UTC, as "2026-11-29".
+pub fn date(at_us: u64) -> String {
+    let days = at_us / DAY_US;
+    let (year, month) = year_and_month(days);
+    format!("{year:04}-{month:02}-{:02}", days - days_to_first(year, month) + 1)
+}
+
 /// Gregorian year and month (1 to 12) of a day counted from 1970-01-01.
 ///
 /// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
@@ -107,6 +114,14 @@ mod tests {
             let length = (window.end_us - window.start_us) / DAY_US;
             assert!((28..=31).contains(&length), "{length} days");
             assert!(window.end_us > day * DAY_US);
+        }
+    }
+
+    #[test]
+    fn dates_are_written_as_people_write_them() {
+        let dates = [(0, "1970-01-01"), (951_782_400, "2000-02-29"), (1_796_083_199, "2026-11-30")];
+        for (at_s, expected) in dates {
+            assert_eq!(date(at_s * 1_000_000), expected);
         }
     }
 

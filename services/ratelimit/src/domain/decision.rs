@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Concurrency, Layout, Lease, LeaseId, Rule};
+use super::{Concurrency, Fence, Layout, Lease, LeaseId, Rule};
 
 /// One check as a store decides it.
 #[derive(Clone, Debug)]
@@ -17,10 +17,12 @@ pub struct Check<'p> {
     pub idempotency: Option<Idempotency>,
     /// What is taken of the concurrency limits. If absent, they are only looked at.
     pub lease: Option<Lease>,
+    /// By which state of an organization it was prepared, if it is about one. Known to a store that replicas share.
+    pub fence: Option<Fence>,
 }
 
 impl Check<'_> {
-    /// Every key that it is about.
+    /// Every key that it counts by.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
         self.cells
             .iter()
@@ -62,6 +64,8 @@ pub struct Decision {
     pub replayed: bool,
     /// Whether the idempotency key belongs to another check; then nothing was decided.
     pub key_reused: bool,
+    /// Whether the organization has changed since the check was prepared; then nothing was decided.
+    pub stale: bool,
     /// One per rule, in the order of the cells and of the rules in their layouts.
     pub outcomes: SmallVec<[LimitOutcome; 4]>,
     /// The lease that was taken, or, of a retry, the one that was taken before, if it is still held.
@@ -71,7 +75,17 @@ pub struct Decision {
 impl Decision {
     /// Nothing was decided, since the idempotency key belongs to another check.
     pub fn of_reused_key() -> Self {
-        Self { admitted: false, replayed: false, key_reused: true, outcomes: SmallVec::new(), lease: None }
+        Self { key_reused: true, ..Self::of_nothing() }
+    }
+
+    /// Nothing was decided, since the organization has changed.
+    pub fn of_stale() -> Self {
+        Self { stale: true, ..Self::of_nothing() }
+    }
+
+    fn of_nothing() -> Self {
+        let (outcomes, lease) = (SmallVec::new(), None);
+        Self { admitted: false, replayed: false, key_reused: false, stale: false, outcomes, lease }
     }
 }
 
@@ -146,7 +160,7 @@ pub fn decide(check: &Check<'_>, cells: &mut impl Cells, now_us: u64, replay: Op
             outcome.retry_after_us = 0;
         }
         let lease = lease.and_then(|id| held(check, id, cells, now_us));
-        return Decision { admitted: true, replayed: true, key_reused: false, outcomes, lease };
+        return Decision { admitted: true, replayed: true, key_reused: false, stale: false, outcomes, lease };
     }
     let mut lease = None;
     if admitted && check.charge {
@@ -169,7 +183,7 @@ pub fn decide(check: &Check<'_>, cells: &mut impl Cells, now_us: u64, replay: Op
         }
         lease = check.lease.map(|Lease { id, ttl_us }| HeldLease { id, expires_after_us: ttl_us });
     }
-    Decision { admitted, replayed: false, key_reused: false, outcomes, lease }
+    Decision { admitted, replayed: false, key_reused: false, stale: false, outcomes, lease }
 }
 
 /// A lease that was taken before, unless one of the enforced limits does not hold it any more.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::Guard;
-use tidegate_chassis::direct::{ANSWERS_PER_TURN, DirectMethods, Shape};
+use tidegate_chassis::direct::{ANSWERS_PER_TURN, DirectMethods, Shape, Unanswered};
 use tidegate_proto::{
     Encoded, Writer,
     envoy::service::ratelimit::v3::rate_limit_service_server as of_envoy,
@@ -12,7 +12,7 @@ use tidegate_proto::{
 };
 use tonic::Status;
 
-use super::{ANSWER_BYTES, RateLimitApi, Shared, parse, refused, stream, to_status};
+use super::{ANSWER_BYTES, RESULT, RESULTS, RateLimitApi, Shared, keyed, parse, refused, stream, to_status};
 use crate::{domain::PolicySet, limiter::AtOnce};
 
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,8 @@ impl DirectMethods for RateLimitApi {
         let found = match path.strip_prefix(SERVICE_NAME) {
             Some("/Check") => (Method::Check, Shape::Unary),
             Some("/CheckBatch") => (Method::CheckBatch, Shape::Unary),
-            Some("/CheckStream") => (Method::CheckStream, Shape::BidiStreaming),
+            // A stream cannot be left in its midst, and a key may have to be looked up.
+            Some("/CheckStream") if self.shared.keys.is_none() => (Method::CheckStream, Shape::BidiStreaming),
             None if path.strip_prefix(of_envoy::SERVICE_NAME)? == "/ShouldRateLimit" => {
                 (Method::ShouldRateLimit, Shape::Unary)
             }
@@ -57,23 +58,36 @@ impl DirectMethods for RateLimitApi {
     }
 
     #[inline]
-    fn answer(turn: &Turn<'_>, method: Method, message: &[u8], answer: &mut Vec<u8>) -> Result<(), Status> {
+    fn answer(
+        turn: &Turn<'_>,
+        method: Method,
+        message: &[u8],
+        answer: &mut Vec<u8>,
+    ) -> Result<(), Unanswered> {
         let mut out = Writer::new(answer);
         match method {
             Method::Check => turn.check(&Encoded::borrowed(message), &mut out),
             Method::CheckBatch => turn.check_batch(&Encoded::borrowed(message), &mut out),
-            Method::CheckStream => turn.check_streamed(&Encoded::borrowed(message), &mut out),
-            Method::ShouldRateLimit => turn.should_rate_limit(&Encoded::borrowed(message), &mut out),
+            Method::CheckStream => Ok(turn.check_streamed(&Encoded::borrowed(message), &mut out)?),
+            Method::ShouldRateLimit => Ok(turn.should_rate_limit(&Encoded::borrowed(message), &mut out)?),
         }
     }
 }
 
 impl Turn<'_> {
     #[inline]
-    fn check(&self, request: &Encoded<pb::CheckRequest, &[u8]>, out: &mut Writer<'_>) -> Result<(), Status> {
+    fn check(
+        &self,
+        request: &Encoded<pb::CheckRequest, &[u8]>,
+        out: &mut Writer<'_>,
+    ) -> Result<(), Unanswered> {
         let mut view = CheckView::default();
         request.read(&mut view)?;
         let asked = parse::check(&view)?;
+        if !view.api_key.is_empty() {
+            let found = self.find_key(&view)?.ok_or(Unanswered::Waits)?;
+            return Ok(self.check_by_key(&view, &found, out)?);
+        }
         let decided = self.limiter.check(&self.policies, &asked);
         self.shared.count(&decided, &self.policies, &asked);
         let verdict = decided.map_err(|error| to_status(&error))?;
@@ -85,13 +99,31 @@ impl Turn<'_> {
         &self,
         request: &Encoded<pb::CheckBatchRequest, &[u8]>,
         out: &mut Writer<'_>,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Unanswered> {
         let checks = parse::batch(request)?;
+        let mut keys = Vec::new();
+        if checks.iter().any(|view| !view.api_key.is_empty()) {
+            // Before anything is charged.
+            for view in checks.iter().filter(|view| !view.api_key.is_empty()) {
+                keys.push(self.find_key(view)?.ok_or(Unanswered::Waits)?);
+            }
+        }
+        let mut keys = keys.iter();
         out.reserve(checks.len() * ANSWER_BYTES);
         let mut limiter = self.limiter;
         for (index, view) in checks.iter().enumerate() {
             if index > 0 && index.is_multiple_of(ANSWERS_PER_TURN) {
                 limiter = limiter.now();
+            }
+            if !view.api_key.is_empty() {
+                let found = keys.next().expect("one was found for each key");
+                let mut answer = Vec::with_capacity(ANSWER_BYTES);
+                let answered = self.check_by_key(view, found, &mut Writer::new(&mut answer));
+                let answer = answered.map(|()| answer);
+                out.long_message(RESULTS, |out| {
+                    keyed::outcome(answer.as_deref(), RESULT, out);
+                });
+                continue;
             }
             let asked = parse::asked(view);
             let decided = limiter.check(&self.policies, &asked);

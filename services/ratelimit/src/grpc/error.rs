@@ -9,6 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
     catalog::ChangeError,
+    keys::KeysError,
     limiter::CheckError,
     policies::PolicyError,
     store::{StoreError, catalog::CatalogError},
@@ -44,6 +45,7 @@ pub(super) fn to_status(error: &CheckError) -> Status {
             with_field(Code::InvalidArgument, "INVALID_REQUEST", message, "attributes".to_owned())
         }
         CheckError::LeaseNotFound => status(Code::NotFound, "LEASE_NOT_FOUND", message, None),
+        CheckError::Stale => keys_status(KeysError::Changing),
         CheckError::Store(
             StoreError::Timeout
             | StoreError::Disconnected
@@ -52,6 +54,17 @@ pub(super) fn to_status(error: &CheckError) -> Status {
             | StoreError::Full
             | StoreError::Incomplete,
         ) => status(Code::Unavailable, "STORE_UNAVAILABLE", message, Some(STORE_RETRY)),
+    }
+}
+
+/// As [`to_status`], of keys.
+pub(super) fn keys_status(error: KeysError) -> Status {
+    let message = error.to_string();
+    match error {
+        KeysError::NotConfigured => status(Code::FailedPrecondition, "KEYS_NOT_CONFIGURED", message, None),
+        KeysError::Unavailable | KeysError::Busy | KeysError::Changing => {
+            status(Code::Unavailable, "KEYS_UNAVAILABLE", message, Some(STORE_RETRY))
+        }
     }
 }
 

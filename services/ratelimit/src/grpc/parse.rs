@@ -1,6 +1,9 @@
 //! Requests, checked as a whole: every wrong field is reported at once.
 
+use std::net::IpAddr;
+
 use tidegate_chassis::error::Violations;
+use tidegate_credentials::ScopeExpression;
 use tidegate_proto::{
     Encoded,
     ratelimit::v1 as pb,
@@ -151,6 +154,9 @@ pub(super) fn asked<'v>(view: &'v CheckView<'_>) -> Asked<'v> {
 #[inline]
 fn check_fields(view: &CheckView<'_>, violations: &mut Violations) {
     let CheckView { namespace, attributes, cost, idempotency_key, .. } = view;
+    if !view.client_ip.is_empty() || !view.required_scopes.is_empty() {
+        of_key(view, violations);
+    }
     if !is_namespace(namespace) {
         violations.add("namespace", format!("must be at most {MAX_NAMESPACE_BYTES} of A-Z a-z 0-9 . _ / -"));
     }
@@ -172,6 +178,16 @@ fn check_fields(view: &CheckView<'_>, violations: &mut Violations) {
     if idempotency_key.len() > MAX_KEY_BYTES || !idempotency_key.bytes().all(is_printable) {
         violations
             .add("idempotency_key", format!("must be at most {MAX_KEY_BYTES} printable ASCII characters"));
+    }
+}
+
+/// Says what is wrong with what is asked of a key.
+fn of_key(view: &CheckView<'_>, violations: &mut Violations) {
+    if !view.client_ip.is_empty() && view.client_ip.parse::<IpAddr>().is_err() {
+        violations.add("client_ip", "must be an address, as 203.0.113.7");
+    }
+    if let Err(error) = ScopeExpression::parse(view.required_scopes) {
+        violations.add("required_scopes", error.to_string());
     }
 }
 

@@ -1,6 +1,7 @@
 //! Verdicts as answers.
 
 use tidegate_chassis::clock::{Random, uuid_v7};
+use tidegate_credentials::Standing;
 use tidegate_proto::{Writer, ratelimit::v1 as pb};
 
 use crate::{
@@ -116,6 +117,16 @@ fn code(reason: Reason) -> pb::Code {
         Reason::QuotaExceeded => pb::Code::QuotaExceeded,
         Reason::ConcurrencyExceeded => pb::Code::ConcurrencyExceeded,
         Reason::StoreUnavailable => pb::Code::StoreUnavailable,
+        Reason::Key(standing) => match standing {
+            Standing::Accepted => pb::Code::Ok,
+            Standing::KeyNotFound => pb::Code::KeyNotFound,
+            Standing::OrganizationSuspended => pb::Code::OrganizationSuspended,
+            Standing::KeyRevoked => pb::Code::KeyRevoked,
+            Standing::KeyDisabled => pb::Code::KeyDisabled,
+            Standing::KeyExpired => pb::Code::KeyExpired,
+            Standing::IpForbidden => pb::Code::IpForbidden,
+            Standing::ScopeMissing => pb::Code::ScopeMissing,
+        },
     }
 }
 

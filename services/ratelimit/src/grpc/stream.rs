@@ -11,7 +11,7 @@ use tidegate_chassis::direct::ANSWERS_PER_TURN;
 use tidegate_proto::{Encoded, Writer, ratelimit::v1 as pb};
 use tonic::{Status, Streaming};
 
-use super::{ANSWER_BYTES, Shared, parse, refused, scope::Scope};
+use super::{ANSWER_BYTES, Shared, keyed, parse, refused, scope::Scope};
 
 /// Checks of one stream under way at once; the next is read when one has been answered, so a caller
 /// that sends without reading is held back by flow control.
@@ -117,14 +117,19 @@ async fn answer(shared: Arc<Shared>, scope: Scope, request: Request) -> Response
     let mut out = Writer::new(&mut response);
     out.number(ID, view.id);
     let may_ask = |asked| view.check.as_ref().map_or(Ok(()), |check| scope.check(check)).map(|()| asked);
-    match parse::streamed(&view).and_then(may_ask) {
-        Ok(asked) => {
+    match (parse::streamed(&view).and_then(may_ask), &view.check) {
+        (Ok(_), Some(check)) if !check.api_key.is_empty() => {
+            let policies = shared.limiter.policies();
+            let answer = shared.check_by_key(&policies, check, scope).await;
+            keyed::outcome(answer.as_deref(), RESULT, &mut out);
+        }
+        (Ok(asked), _) => {
             let policies = shared.limiter.policies();
             let decided = shared.limiter.check(&policies, asked).await;
             shared.count(&decided, &policies, &asked);
             shared.outcome(&decided, RESULT, &mut out);
         }
-        Err(status) => refused(&status, RESULT, &mut out),
+        (Err(status), _) => refused(&status, RESULT, &mut out),
     }
     Encoded::from_bytes(response)
 }

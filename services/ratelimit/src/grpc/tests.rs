@@ -75,6 +75,24 @@ pub(super) fn api_telling(
     counters: impl FnOnce(Arc<MemoryStore>) -> Counters,
     upgrades: Option<Upgrades>,
 ) -> (RateLimitApi, Metrics) {
+    api_of(policies, clock, counters, upgrades, None)
+}
+
+/// One that knows API keys.
+pub(super) fn api_with_keys(
+    counters: impl FnOnce(Arc<MemoryStore>) -> Counters,
+    keys: Option<Keys>,
+) -> RateLimitApi {
+    api_of(policies::builtin(1), &Clock::system(), counters, None, keys).0
+}
+
+fn api_of(
+    policies: PolicySet,
+    clock: &Clock,
+    counters: impl FnOnce(Arc<MemoryStore>) -> Counters,
+    upgrades: Option<Upgrades>,
+    keys: Option<Keys>,
+) -> (RateLimitApi, Metrics) {
     let (metrics, random) = (Metrics::new(), Random::seeded(1));
     let config = MemoryStoreConfig { max_bytes: 16 << 20 };
     let store = Arc::new(MemoryStore::new(&config, clock.clone(), &random, &metrics));
@@ -90,7 +108,7 @@ pub(super) fn api_telling(
     .telling(upgrades);
     let stats = CheckMetrics::register(&metrics).for_worker();
     let usage = Usage::new(&usage_config(), Clock::system(), random.clone(), &metrics).for_worker();
-    (RateLimitApi::new(limiter, catalog, random, stats, usage), metrics)
+    (RateLimitApi::new(limiter, catalog, random, stats, usage, keys), metrics)
 }
 
 pub(super) fn usage_config() -> UsageConfig {

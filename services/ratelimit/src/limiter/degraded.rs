@@ -72,6 +72,7 @@ pub(super) fn verdict<'p>(
             charge,
             idempotency: check.idempotency.clone(),
             lease: check.lease.filter(|_| counts_leases),
+            fence: None,
         };
         match local.decide_at(&local_check, now_us) {
             Ok(decision) if decision.key_reused => return Err(CheckError::IdempotencyKeyReused),

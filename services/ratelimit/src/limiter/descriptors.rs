@@ -196,7 +196,9 @@ impl Limiter {
             return;
         }
         // What another request took in between is used up as well.
-        if let Err(error) = self.ask(&Check { cells, charge: true, idempotency: None, lease: None }).await {
+        if let Err(error) =
+            self.ask(&Check { cells, charge: true, idempotency: None, lease: None, fence: None }).await
+        {
             tracing::debug!(%error, "what was left of a limit was not used up");
         }
     }
@@ -223,7 +225,7 @@ impl Limiter {
             charge && !too_dear.contains(&true) && group.members.iter().all(|member| !member.is_refused);
         let distrust = self.distrust(false, group.matches.iter().zip(&group.cells));
         let charge = charge && distrust.is_none();
-        let check = Check { cells: group.cells.clone(), charge, idempotency: None, lease: None };
+        let check = Check { cells: group.cells.clone(), charge, idempotency: None, lease: None, fence: None };
         let answer = self.ask(&check).await;
         let now_us = self.clock.now_us();
         match answer {
@@ -269,7 +271,7 @@ impl Limiter {
             layout: &found.bundle.layout,
             ..group.cells[*cell].clone()
         });
-        let check = Check { cells: own.collect(), charge, idempotency: None, lease: None };
+        let check = Check { cells: own.collect(), charge, idempotency: None, lease: None, fence: None };
         let local = match &self.counters {
             Counters::Memory(_) => None,
             Counters::Shared { local, .. } => Some(&**local),
@@ -280,6 +282,7 @@ impl Limiter {
 }
 
 /// What a request asks that has one descriptor, which is to be charged, and nothing seldom about it.
+#[expect(clippy::large_enum_variant, reason = "it lives for one decision, and a box would be an allocation")]
 enum Single<'p> {
     /// Nothing: it is answered.
     Answered(Verdict<'p>),
@@ -315,7 +318,10 @@ impl Limiter {
         if cells.is_empty() {
             return Single::Answered(Verdict { exempt: !matches.is_empty(), ..Verdict::unlimited(now_us) });
         }
-        Single::Asks { matches, check: Check { cells, charge: true, idempotency: None, lease: None } }
+        Single::Asks {
+            matches,
+            check: Check { cells, charge: true, idempotency: None, lease: None, fence: None },
+        }
     }
 
     /// What the store, or the failure modes in its place, said to the only descriptor of a request.

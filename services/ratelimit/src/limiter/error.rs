@@ -40,6 +40,9 @@ pub enum CheckError {
     /// The lease has ended.
     #[error("the lease has expired, was released or was cleared")]
     LeaseNotFound,
+    /// The organization of the API key has changed.
+    #[error("the organization of the API key has changed since the check was prepared")]
+    Stale,
     /// The store could not be asked, and the call has no failure mode.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -69,7 +69,8 @@ impl Limiter {
     /// The denial of policies that distrust the store: their failure mode is `closed`, since whatever another one admits
     /// would come on top of what the store has admitted.
     fn denied_for_loss<'p>(&self, distrust: Distrust<'p>) -> Verdict<'p> {
-        let check = Check { cells: distrust.cells, charge: false, idempotency: None, lease: None };
+        let check =
+            Check { cells: distrust.cells, charge: false, idempotency: None, lease: None, fence: None };
         let now_us = self.clock.now_us();
         let verdict = degraded::verdict(None, &distrust.matches, &check, StoreError::Incomplete, now_us);
         verdict.expect("a check without an idempotency key is always decided")

@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 /// It has two generations. When the young one is full it becomes the old one, and what was old is forgotten; what is found among the old
 /// is young again. So of the keys asked for last at least half as many are there as there is room for, and nothing is ever searched through.
 #[derive(Debug)]
-pub(super) struct Recent<K, V> {
+pub(crate) struct Recent<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
     half: usize,
@@ -17,12 +17,12 @@ pub(super) struct Recent<K, V> {
 
 impl<K: Eq + Hash, V> Recent<K, V> {
     /// An empty one with room for `most` keys, at least 2.
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self { young: HashMap::new(), old: HashMap::new(), half: most / 2 }
     }
 
     /// The value of a key, if it is remembered.
-    pub(super) fn get<Q>(&mut self, key: &Q) -> Option<&V>
+    pub(crate) fn get<Q>(&mut self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
@@ -34,7 +34,7 @@ impl<K: Eq + Hash, V> Recent<K, V> {
     }
 
     /// Remembers the value of a key, in place of another of the same.
-    pub(super) fn put(&mut self, key: K, value: V) {
+    pub(crate) fn put(&mut self, key: K, value: V) {
         if self.young.len() >= self.half && !self.young.contains_key(&key) {
             // What grew once need not grow again.
             std::mem::swap(&mut self.young, &mut self.old);
@@ -44,9 +44,25 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.young.insert(key, value);
     }
 
+    /// Forgets a key.
+    pub(crate) fn remove<Q>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
+    /// Forgets every key.
+    pub(crate) fn clear(&mut self) {
+        self.young.clear();
+        self.old.clear();
+    }
+
     /// Number of keys.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
 }
@@ -69,5 +85,10 @@ mod tests {
         assert_eq!(recent.get(&50), None);
         recent.put(99, 1);
         assert_eq!(recent.get(&99), Some(&1), "the value put last");
+        recent.remove(&99);
+        assert_eq!(recent.get(&99), None);
+        assert_eq!(recent.get(&98), Some(&980));
+        recent.clear();
+        assert_eq!(recent.len(), 0);
     }
 }

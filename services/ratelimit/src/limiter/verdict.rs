@@ -1,6 +1,7 @@
 //! A decision with the names of what decided it.
 
 use smallvec::SmallVec;
+use tidegate_credentials::Standing;
 
 use super::LeaseGrant;
 use crate::domain::{BundleLimit, Decision, Enforcement, LimitOutcome, Match, Policy, Rule};
@@ -47,6 +48,22 @@ pub enum Reason {
     ConcurrencyExceeded,
     /// The store is gone and a policy fails closed.
     StoreUnavailable,
+    /// The API key is not good for it.
+    Key(Standing),
+}
+
+impl Reason {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::ConcurrencyExceeded => "concurrency_exceeded",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::Key(standing) => standing.as_str(),
+        }
+    }
 }
 
 /// One limit in the answer.
@@ -124,6 +141,11 @@ impl<'p> Verdict<'p> {
     /// Denies, though nothing is known of any limit.
     pub(super) fn refused(at_us: u64) -> Self {
         Self { allowed: false, reason: Reason::RateLimited, ..Self::unlimited(at_us) }
+    }
+
+    /// Denies, since an API key is not good for it: no limit was asked.
+    pub(crate) fn refused_by_key(standing: Standing, at_us: u64) -> Self {
+        Self { allowed: false, reason: Reason::Key(standing), ..Self::unlimited(at_us) }
     }
 
     /// What the failure modes say.

@@ -3,6 +3,7 @@
 //! Time does not pass in these cases; how each algorithm behaves as time passes is held together by
 //! property tests of the domain against a naive oracle, and of the Redis script against the domain.
 
+mod fences;
 mod leases;
 
 use std::sync::Arc;
@@ -35,7 +36,8 @@ macro_rules! counter_store_conformance {
             without_a_lease_what_counts_leases_is_only_looked_at, retry_is_answered_the_lease_that_is_still_held, renewal_needs_every_enforced_limit,
             leases_of_a_shadow_never_deny, unknown_cells_hold_no_lease, reset_ends_leases_and_refund_does_not, changed_limit_keeps_its_leases,
             changed_numbers_keep_the_count, changed_pace_keeps_what_is_missing_from_a_bucket, logs_that_trade_sizes_keep_their_own_counts, check_without_cells_is_admitted,
-            check_of_very_many_cells_is_decided_as_a_whole);
+            check_of_very_many_cells_is_decided_as_a_whole, older_state_than_the_fence_is_stale_and_charges_nothing,
+            fence_is_about_one_organization_and_never_goes_back);
     };
     (@in_turn $test:ident, $fixture:expr, $name:ident, $new_store:expr; $($case:ident),+) => {
         #[tokio::test]
@@ -54,6 +56,7 @@ macro_rules! counter_store_conformance {
 }
 
 pub(crate) use counter_store_conformance;
+pub(crate) use fences::*;
 pub(crate) use leases::*;
 
 /// A rule of the algorithm with `limit` tokens per hour.
@@ -76,7 +79,13 @@ pub(crate) fn cell(key: &str, rules: &[Rule]) -> CellCheck<'static> {
 }
 
 pub(crate) fn check(cells: &[CellCheck<'static>]) -> Check<'static> {
-    Check { cells: cells.iter().cloned().collect(), charge: true, idempotency: None, lease: None }
+    Check {
+        cells: cells.iter().cloned().collect(),
+        charge: true,
+        idempotency: None,
+        lease: None,
+        fence: None,
+    }
 }
 
 fn idempotent(cells: &[CellCheck<'static>], key: &str, digest: u128) -> Check<'static> {
@@ -359,8 +368,11 @@ pub(crate) async fn logs_that_trade_sizes_keep_their_own_counts(store: impl Coun
 }
 
 pub(crate) async fn check_without_cells_is_admitted(store: impl CounterStore) {
-    let decision =
-        decide(&store, &Check { cells: smallvec![], charge: true, idempotency: None, lease: None }).await;
+    let decision = decide(
+        &store,
+        &Check { cells: smallvec![], charge: true, idempotency: None, lease: None, fence: None },
+    )
+    .await;
     assert!(decision.admitted && decision.outcomes.is_empty());
 }
 

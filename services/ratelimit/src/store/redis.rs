@@ -264,4 +264,4 @@ fn both_or_none(cert: &str) -> impl Fn(&String, &()) -> garde::Result {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

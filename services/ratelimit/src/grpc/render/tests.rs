@@ -80,7 +80,8 @@ fn reason() -> impl Strategy<Value = Reason> {
         Just(Reason::RateLimited),
         Just(Reason::QuotaExceeded),
         Just(Reason::ConcurrencyExceeded),
-        Just(Reason::StoreUnavailable)
+        Just(Reason::StoreUnavailable),
+        proptest::sample::select(&Standing::ALL[..]).prop_map(Reason::Key),
     ]
 }
 

@@ -156,6 +156,7 @@ impl<'p> Member<'_, 'p> {
             admitted: true,
             replayed: false,
             key_reused: false,
+            stale: false,
             outcomes: SmallVec::new(),
             lease: None,
         };

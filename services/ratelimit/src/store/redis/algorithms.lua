@@ -3,18 +3,18 @@
 -- The algorithms are those of src/domain, bit for bit. Lua has only doubles; every value here stays
 -- below 2^53, where they are exact, and so are `a % b` and `(a - a % b) / b`.
 --
--- KEYS     per check: its idempotency record if it has one, then its cells
+-- KEYS     per check: the fence of its organization if it has one, its idempotency record if it has one, then its cells
 -- ARGV[1]  the layouts of the batch: how many I4; of each its number of rules B and per rule kind B,
 --          capacity I4 and three parameters I8 (docs/reference/redis.md)
--- ARGV[2]  the checks: how many I4; of each flags B (1 charge, 2 idempotency, 4 lease) and number of cells I4;
---          with idempotency the digest c16 and how long to remember it I8 (ms); with a lease its id c8 and
+-- ARGV[2]  the checks: how many I4; of each flags B (1 charge, 2 idempotency, 4 lease, 8 fence) and number of
+--          cells I4; with a fence the generation by which the check was prepared I8; with idempotency the digest c16 and how long to remember it I8 (ms); with a lease its id c8 and
 --          how long it lasts I8 (us); per cell its layout I4 (from 1), cost I4 and whether it is enforced B
 --
 -- Answers one string of I8: the time at which all of it was decided, then per check its status and, per rule,
 -- remaining, retry after and reset after in microseconds; with a lease the id of the one that is held c8, zeros
 -- if none is, and how long it lasts
 -- in microseconds. Status: 0 denied, 1 admitted, 2 replayed, 3 idempotency key of another check,
--- 4 a key holds something else, 5 out of memory. After 3, 4 and 5 nothing was changed.
+-- 4 a key holds something else, 5 out of memory, 6 the fence is higher. After 3 to 6 nothing was changed.
 --
 -- The value of a cell: per rule a header I8 I4 I4, then per rule its tail.
 --   sliding_window  newest sub-window, tokens in use, tokens of the newest; tail: 30 closed ones I4

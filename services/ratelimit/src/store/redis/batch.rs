@@ -27,6 +27,8 @@ pub(super) struct Lane {
     pub(super) alone: bool,
     /// Whether the node is to take the call although the slot is only moving there.
     pub(super) asking: bool,
+    /// Whether the fence of a check lies beside its keys: on a cluster.
+    pub(super) beside: bool,
 }
 
 /// Checks that go to Redis in one call. Locked only within its worker's thread, so never contended.
@@ -81,7 +83,7 @@ impl Batch {
     pub(super) fn push(&self, check: &Check<'_>, deadline: Instant) -> usize {
         let mut state = self.lock();
         let encoder = state.encoder.as_mut().expect("a batch is sent after it has left the queue");
-        encoder.push(check);
+        encoder.push(check, self.lane.beside);
         state.entries.push(Entry { deadline, waker: None, offset: 0, length: 0, expired: false });
         state.entries.len() - 1
     }

@@ -28,6 +28,7 @@ use super::{
     batch::{Answered, Lane},
     call::{self, Elsewhere, Failure},
     connection::Origin,
+    fence,
     link::Link,
     tls::explained,
     url,
@@ -106,7 +107,8 @@ impl Cluster {
     /// Decides a check whose keys may lie anywhere.
     pub(super) fn decide(self: &Arc<Self>, check: &Check<'_>) -> Answer<'static, Decision> {
         let mut slots = check.keys().map(slot);
-        let first = slots.next().unwrap_or_default();
+        let first = slots.next().or_else(|| check.fence.map(|fence| fence::slot_of(check, fence)));
+        let first = first.unwrap_or_default();
         let is_spread = slots.any(|slot| slot != first);
         let owner = if is_spread { None } else { self.known_owner(first) };
         if let Some(decision) = owner.as_ref().and_then(|node| node.link.denied.answer(check)) {
@@ -120,7 +122,7 @@ impl Cluster {
                 spread::decide(&cluster, &held, false, deadline).await
             }));
         }
-        let lane = Lane { slot: first, ..Lane::default() };
+        let lane = Lane { slot: first, beside: true, ..Lane::default() };
         let pushed = owner.map(|node| {
             let pending = node.link.ask(check, lane, deadline);
             (node, pending)
@@ -179,7 +181,7 @@ impl Cluster {
                 }
                 let (node, asking) =
                     self.next(refused, &mut redirections, slot).await.map_err(Failure::Refused)?;
-                let lane = Lane { slot, alone, asking };
+                let lane = Lane { slot, alone, asking, beside: true };
                 let pending =
                     node.link.queue.push(&check.borrow(), lane, deadline).map_err(Failure::Refused)?;
                 match pending.await.map_err(|failure| self.heard(&node, failure)) {

@@ -5,7 +5,7 @@ local VALUE, KEY, LAYOUT, COST, ENFORCED = {}, {}, {}, {}, {}
 -- Of the check at hand: the lease to be taken, if any, and how long it lasts.
 local lease, lasts
 local NO_LEASE = rep('\0', 8)
-local DENIED, ADMITTED, REPLAYED, REUSED, FOREIGN, FULL = 0, 1, 2, 3, 4, 5
+local DENIED, ADMITTED, REPLAYED, REUSED, FOREIGN, FULL, STALE = 0, 1, 2, 3, 4, 5, 6
 
 -- Looks at a cell and answers whether every rule has room.
 local function look(value, l, w, r, o, cost)
@@ -140,11 +140,22 @@ for _ = 1, count do
   local flags, cells
   flags, cells, at = unpack('<BI4', checks, at)
   local status, record, digest, ttl, taken = ADMITTED, nil, nil, nil, nil
+  if flags >= 8 then
+    local generation
+    generation, at = unpack('<I8', checks, at)
+    flags = flags - 8
+    k = k + 1
+    local known = raw('GET', KEYS[k])
+    if known then
+      known = type(known) == 'string' and tonumber(known)
+      status = not known and FOREIGN or known > generation and STALE or ADMITTED
+    end
+  end
   if flags % 4 >= 2 then
     digest, ttl, at = unpack('<c16I8', checks, at)
     k = k + 1
     record = KEYS[k]
-    local known = raw('GET', record)
+    local known = status == ADMITTED and raw('GET', record)
     if known and #known == 24 then -- with the lease that was taken
       known, taken = sub(known, 1, 16), sub(known, 17)
     end

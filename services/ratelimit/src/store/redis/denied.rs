@@ -22,10 +22,11 @@ use tokio::time::Instant;
 
 use super::{
     call::{self, Failure},
+    fence,
     metrics::DeniedMetrics,
 };
 use crate::{
-    domain::{CellCheck, Check, Decision, Layout},
+    domain::{CellCheck, Check, Decision, Fence, Layout},
     key::Key,
 };
 
@@ -68,9 +69,8 @@ struct State {
 #[derive(Debug)]
 struct Denial {
     decision: Decision,
-    /// The cell that denies, and the registration that watches it.
-    cell: u128,
-    confirmed: u64,
+    /// The cell that denies, and the fence if there is one, each with the registration that watches it.
+    watched: SmallVec<[(u128, u64); 2]>,
     answered: Instant,
     until: Instant,
     /// So that no other layout comes to lie at the same address.
@@ -83,6 +83,7 @@ pub(super) struct Asked {
     check: u128,
     /// Key and limits of each cell, and whether it is enforced.
     cells: SmallVec<[(Key, Arc<Layout>, bool); 2]>,
+    fence: Option<Key>,
     connection: u64,
     confirmed: u64,
     at: Instant,
@@ -117,7 +118,9 @@ impl Denied {
         }
         let denial = state.denials.get(&self.fingerprint(check))?;
         let now = Instant::now();
-        let is_watched = state.cells.get(&denial.cell).copied().flatten() == Some(denial.confirmed);
+        let is_told =
+            |(key, confirmed): &(u128, u64)| state.cells.get(key).copied().flatten() == Some(*confirmed);
+        let is_watched = denial.watched.iter().all(is_told);
         if !is_watched || now >= denial.until {
             return None;
         }
@@ -135,9 +138,9 @@ impl Denied {
         Some(decision)
     }
 
-    /// Notes what Redis is about to be asked. Nothing if a denial could not be remembered.
+    /// Notes what Redis is about to be asked; on a cluster the fence lies `beside` the keys. Nothing if a denial could not be remembered.
     #[inline]
-    pub(super) fn ask(&self, check: &Check<'_>) -> Option<Asked> {
+    pub(super) fn ask(&self, check: &Check<'_>, beside: bool) -> Option<Asked> {
         // A repetition of what was admitted is admitted, whatever the limits say; and a lease may end at any time.
         let is_leased = || check.cells.iter().any(|cell| cell.layout.is_leased());
         if check.idempotency.is_some() || self.most == 0 || is_leased() {
@@ -151,6 +154,7 @@ impl Denied {
         Some(Asked {
             check: self.fingerprint(check),
             cells: cells.map(|cell| (cell.key.clone(), Arc::clone(cell.layout), cell.enforced)).collect(),
+            fence: check.fence.map(|fence| fence::key_of(check, fence, beside)),
             connection,
             confirmed,
             at: Instant::now(),
@@ -159,55 +163,55 @@ impl Denied {
 
     /// Takes in what Redis decided.
     pub(super) fn learn(self: &Arc<Self>, asked: &Asked, decision: &Decision) {
-        if decision.admitted || decision.key_reused {
+        if decision.admitted || decision.key_reused || decision.stale {
             return;
         }
         let Some(denial) = Facts::of(asked, decision) else { return };
-        let (key, _, _) = &asked.cells[denial.cell];
-        let cell = self.hash(key);
         let mut state = self.lock();
         let Some((connection, redis)) = &state.link else { return };
         if *connection != asked.connection {
             return;
         }
-        match state.cells.get(&cell) {
-            Some(Some(confirmed)) if *confirmed <= asked.confirmed => {
-                let confirmed = *confirmed;
-                if state.denials.len() >= self.most && !state.denials.contains_key(&asked.check) {
-                    state.make_room(self.most);
-                }
-                let until = asked.at + Duration::from_micros(denial.least_us).min(LONGEST);
-                let layouts = asked.cells.iter().map(|(_, layout, _)| Arc::clone(layout)).collect();
-                let known = Denial {
-                    decision: decision.clone(),
-                    cell,
-                    confirmed,
-                    answered: Instant::now(),
-                    until,
-                    _layouts: layouts,
-                };
-                state.denials.insert(asked.check, known);
-                self.metrics.remembered.inc();
+        let redis = redis.clone();
+        let mut watched = SmallVec::new();
+        let mut unwatched = SmallVec::<[(u128, &Key); 2]>::new();
+        let mut is_late = false;
+        for key in [Some(&asked.cells[denial.cell].0), asked.fence.as_ref()].into_iter().flatten() {
+            let hash = self.hash(key);
+            match state.cells.get(&hash) {
+                Some(Some(confirmed)) if *confirmed <= asked.confirmed => watched.push((hash, *confirmed)),
+                // It was confirmed only after this was asked, or is about to be: the next denial will do.
+                Some(_) => is_late = true,
+                None => unwatched.push((hash, key)),
             }
-            // It was confirmed only after this was asked, or is about to be: the next denial will do.
-            Some(_) => {}
-            None => {
-                let mut redis = redis.clone();
-                if state.pay() {
-                    if state.cells.len() >= self.most {
-                        state.forget();
-                    }
-                    state.cells.insert(cell, None);
-                    drop(state);
-                    self.metrics.registrations.inc();
-                    let this = Arc::clone(self);
-                    let (connection, key) = (asked.connection, key.clone());
-                    tokio::spawn(async move {
-                        let registered = register(&mut redis, &key).await;
-                        this.registered(connection, cell, registered.is_ok());
-                    });
-                }
+        }
+        if unwatched.is_empty() && !is_late {
+            if state.denials.len() >= self.most && !state.denials.contains_key(&asked.check) {
+                state.make_room(self.most);
             }
+            let until = asked.at + Duration::from_micros(denial.least_us).min(LONGEST);
+            let layouts = asked.cells.iter().map(|(_, layout, _)| Arc::clone(layout)).collect();
+            let answered = Instant::now();
+            let decision = decision.clone();
+            let known = Denial { decision, watched, answered, until, _layouts: layouts };
+            state.denials.insert(asked.check, known);
+            self.metrics.remembered.inc();
+        }
+        for (hash, key) in unwatched {
+            if !state.pay() {
+                break;
+            }
+            if state.cells.len() >= self.most {
+                state.forget();
+            }
+            state.cells.insert(hash, None);
+            self.metrics.registrations.inc();
+            let this = Arc::clone(self);
+            let (connection, key, mut redis) = (asked.connection, key.clone(), redis.clone());
+            tokio::spawn(async move {
+                let registered = register(&mut redis, &key).await;
+                this.registered(connection, hash, registered.is_ok());
+            });
         }
     }
 
@@ -279,7 +283,7 @@ impl Denied {
         }
     }
 
-    /// Tells a check from all others: by its keys, limits and costs.
+    /// Tells a check from all others: by its keys, limits and costs, and by what it was prepared.
     fn fingerprint(&self, check: &Check<'_>) -> u128 {
         let mut hasher = SipHasher13::new_with_keys(self.secret.0, self.secret.1);
         for CellCheck { key, layout, cost, enforced } in &check.cells {
@@ -287,6 +291,10 @@ impl Denied {
             hasher.write(key);
             hasher.write_usize(Arc::as_ptr(layout).addr());
             hasher.write_u64(*cost << 1 | u64::from(*enforced));
+        }
+        if let Some(Fence { organization, generation }) = check.fence {
+            hasher.write(organization.as_bytes());
+            hasher.write_u64(generation);
         }
         hasher.finish128().as_u128()
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use redis::Cmd;
 use smallvec::SmallVec;
 
+use super::fence;
 use crate::{
     domain::{Algorithm, Calendar, Check, Decision, HeldLease, Layout, LeaseId, LimitOutcome, Rule},
     store::StoreError,
@@ -40,15 +41,20 @@ struct End {
 }
 
 impl Encoder {
-    /// Adds a check.
-    pub(super) fn push(&mut self, check: &Check<'_>) {
+    /// Adds a check; on a cluster its fence lies `beside` its first key.
+    pub(super) fn push(&mut self, check: &Check<'_>, beside: bool) {
         let rules: usize = check.cells.iter().map(|cell| cell.layout.rules().len()).sum();
         let cells = u32::try_from(check.cells.len()).expect("a check has a cell for each policy at most");
         let leased = check.lease.is_some();
+        let (recorded, fenced) = (check.idempotency.is_some(), check.fence.is_some());
         let flags =
-            u8::from(check.charge) | u8::from(check.idempotency.is_some()) << 1 | u8::from(leased) << 2;
+            u8::from(check.charge) | u8::from(recorded) << 1 | u8::from(leased) << 2 | u8::from(fenced) << 3;
         self.checks.push(flags);
         self.checks.extend_from_slice(&cells.to_le_bytes());
+        if let Some(fence) = check.fence {
+            self.checks.extend_from_slice(&fence.generation.to_le_bytes());
+            self.push_key(&fence::key_of(check, fence, beside));
+        }
         if let Some(idempotency) = &check.idempotency {
             self.checks.extend_from_slice(&idempotency.digest.to_le_bytes());
             self.checks.extend_from_slice(&idempotency.ttl_us.div_ceil(1_000).max(1).to_le_bytes());
@@ -164,6 +170,7 @@ pub(super) fn decode(answer: &[u8]) -> Result<Decision, StoreError> {
         1 => (true, false),
         2 => (true, true),
         3 => return Ok(Decision::of_reused_key()),
+        6 => return Ok(Decision::of_stale()),
         5 => return Err(StoreError::Full),
         _ => return Err(StoreError::Protocol),
     };
@@ -175,7 +182,7 @@ pub(super) fn decode(answer: &[u8]) -> Result<Decision, StoreError> {
         outcomes.push(LimitOutcome { remaining, retry_after_us, reset_after_us });
     }
     let lease = LeaseId::new(number()).map(|id| HeldLease { id, expires_after_us: number() });
-    Ok(Decision { admitted, replayed, key_reused: false, outcomes, lease })
+    Ok(Decision { admitted, replayed, key_reused: false, stale: false, outcomes, lease })
 }
 
 /// The number by which the scripts know an algorithm.

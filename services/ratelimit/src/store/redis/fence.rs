@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Nodes, RedisStore, call};
 use crate::{
     domain::{Check, Fence},
-    key::{Key, TAGS, fence_key, tag_of},
+    key::{Key, TAGS, fence_key, slot, tag_of},
     store::StoreError,
 };
 
@@ -23,11 +23,16 @@ const FENCE: &str = include_str!("fence.lua");
 
 /// Where the fence of a check lies: `beside` its first key, or in the one place where there is no cluster.
 pub(super) fn key_of(check: &Check<'_>, fence: Fence, beside: bool) -> Key {
-    let tag = check.keys().next().filter(|_| beside).map(|key| tag_of(key));
+    let tag = check.keys().next().filter(|_| beside).map(tag_of);
     // One without keys is at home in any slot.
     let any = TAGS[0].to_string();
     let tag = if beside { Some(tag.unwrap_or(any.as_bytes())) } else { None };
     fence_key(tag, fence.organization)
+}
+
+/// The slot in which it lies on a cluster.
+pub(super) fn slot_of(check: &Check<'_>, fence: Fence) -> u16 {
+    slot(&key_of(check, fence, true))
 }
 
 impl RedisStore {

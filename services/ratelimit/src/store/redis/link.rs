@@ -60,7 +60,7 @@ impl Link {
         deadline: Instant,
     ) -> Result<impl Future<Output = Result<Answered, Failure>> + use<>, StoreError> {
         // Before it is sent.
-        let asked = self.denied.ask(check);
+        let asked = self.denied.ask(check, lane.beside);
         let pending = self.queue.push(check, lane, deadline)?;
         let denied = Arc::clone(&self.denied);
         Ok(async move {

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Patient, since the machine that runs the tests may be busy.
-fn config(url: &str) -> RedisStoreConfig {
+pub(crate) fn config(url: &str) -> RedisStoreConfig {
     RedisStoreConfig {
         url: Secret::new(url),
         tls_ca: String::new(),

@@ -8,7 +8,7 @@ use proptest::{collection::vec, option, prelude::*};
 use prost::Message;
 use tidegate_chassis::{
     clock::{Clock, Random},
-    direct::DirectMethods,
+    direct::{DirectMethods, Unanswered},
 };
 use tonic_types::StatusExt;
 
@@ -174,7 +174,10 @@ fn directly(api: &RateLimitApi, request: &RateLimitRequest) -> Answer {
         .expect("counters are in memory");
     let mut answer = Vec::new();
     let answered = RateLimitApi::answer(&api.turn(), method, &request.encode_to_vec(), &mut answer);
-    answered.map(|()| answer).map_err(|status| told(&status))
+    answered.map(|()| answer).map_err(|unanswered| match unanswered {
+        Unanswered::Failed(status) => told(&status),
+        Unanswered::Waits => panic!("descriptors wait for nothing"),
+    })
 }
 
 proptest! {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::super::fence;
 use crate::{
-    domain::{CellCheck, Check, Idempotency, Layout, Lease},
+    domain::{CellCheck, Check, Fence, Idempotency, Layout, Lease},
     key::slot,
 };
 
@@ -16,6 +17,7 @@ pub(super) struct Held {
     pub(super) charge: bool,
     pub(super) idempotency: Option<Idempotency>,
     pub(super) lease: Option<Lease>,
+    pub(super) fence: Option<Fence>,
 }
 
 /// A [`CellCheck`].
@@ -49,6 +51,7 @@ impl From<&Check<'_>> for Held {
             charge: check.charge,
             idempotency: check.idempotency.clone(),
             lease: check.lease,
+            fence: check.fence,
         }
     }
 }
@@ -67,28 +70,45 @@ impl Held {
             charge: self.charge,
             idempotency: self.idempotency.clone(),
             lease: self.lease,
+            fence: self.fence,
         }
     }
 
     /// How many keys it is about.
     pub(super) fn keys(&self) -> usize {
-        self.cells.len() + usize::from(self.idempotency.is_some())
+        self.cells.len() + usize::from(self.idempotency.is_some()) + usize::from(self.fence.is_some())
     }
 
-    /// Its parts by slot, or each key for itself if they are `apart`. The one that has the idempotency record comes last.
+    /// Its parts by slot, or each key for itself if they are `apart`. The one that has the idempotency record comes last. The fence goes
+    /// with the first cell: while it is compared, all other parts are under way.
     pub(super) fn parts(&self, apart: bool) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::new();
         let new = |slot| Part {
             slot,
             places: SmallVec::new(),
-            check: Self { cells: SmallVec::new(), charge: self.charge, idempotency: None, lease: self.lease },
+            check: Self {
+                cells: SmallVec::new(),
+                charge: self.charge,
+                idempotency: None,
+                lease: self.lease,
+                fence: None,
+            },
         };
+        if let (Some(fence), true) = (self.fence, apart || self.cells.is_empty()) {
+            let mut alone = new(0);
+            alone.check.fence = Some(fence);
+            alone.slot = fence::slot_of(&alone.check.borrow(), fence);
+            parts.push(alone);
+        }
         for (place, cell) in self.cells.iter().enumerate() {
             let slot = slot(&cell.key);
             let known = parts.iter().position(|part| !apart && part.slot == slot).unwrap_or_else(|| {
                 parts.push(new(slot));
                 parts.len() - 1
             });
+            if place == 0 && !apart {
+                parts[known].check.fence = self.fence;
+            }
             parts[known].places.push(place);
             parts[known].check.cells.push(cell.clone());
         }

@@ -217,6 +217,9 @@ fn decisions(answers: &[Answered]) -> Vec<Decision> {
 
 /// What the decisions of the parts say of the check.
 fn combine(check: &Held, parts: &[Part], decisions: &[Decision]) -> Decision {
+    if decisions.iter().any(|decision| decision.stale) {
+        return Decision::of_stale();
+    }
     if decisions.iter().any(|decision| decision.key_reused) {
         return Decision::of_reused_key();
     }
@@ -234,5 +237,5 @@ fn combine(check: &Held, parts: &[Part], decisions: &[Decision]) -> Decision {
     }
     let admitted = replayed || decisions.iter().all(|decision| decision.admitted);
     let lease = decisions.iter().find_map(|decision| decision.lease);
-    Decision { admitted, replayed, key_reused: false, outcomes, lease }
+    Decision { admitted, replayed, key_reused: false, stale: false, outcomes, lease }
 }

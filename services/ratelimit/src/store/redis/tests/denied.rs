@@ -1,7 +1,7 @@
 //! Denials that are remembered, and what makes them forgotten: two stores, as of two replicas, on one Redis.
 
 use super::*;
-use crate::domain::Decision;
+use crate::domain::{Decision, Fence};
 
 pub(super) async fn decide(store: &RedisStore, check: &Check<'_>) -> Decision {
     store.decide(check).get().await.expect("decided")
@@ -144,4 +144,19 @@ async fn user_who_may_not_be_told_is_denied_by_redis_each_time() {
         assert!(!is_remembered(&store, &own));
         assert!(!decide(&store, &own).await.admitted);
     }
+}
+
+/// After a change of plan the next check meets the new limits, on every replica.
+#[tokio::test]
+async fn denial_is_forgotten_when_the_fence_is_raised() {
+    let (store, server) = started().await;
+    let other = open(&config(&server.url()));
+    let fence = |generation| Fence { organization: uuid::Uuid::from_u128(7), generation };
+    let cells = [cell("tg2:{14}:6:fenced", &[hourly(Algorithm::SlidingWindow, 3)])];
+    let own = Check { fence: Some(fence(1)), ..check(&cells) };
+    remembered(&store, &own).await;
+    assert!(!is_remembered(&store, &Check { fence: Some(fence(2)), ..own.clone() }), "by another state");
+    assert!(other.fence(fence(2)).get().await.expect("raised"));
+    forgotten(&store, &own).await;
+    assert!(decide(&store, &own).await.stale);
 }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use redis::aio::MultiplexedConnection;
 use smallvec::SmallVec;
 
+mod fences;
 mod refund;
 mod undo;
 
@@ -233,7 +234,7 @@ impl Both {
     async fn decide(&mut self, now_us: u64, checks: &[Check<'_>]) -> Vec<(Decision, Decision)> {
         let mut encoder = Encoder::default();
         for check in checks {
-            encoder.push(check);
+            encoder.push(check, false);
         }
         let mut command = encoder.command(&self.scripts.decide, |_| true);
         command.arg(now_us / 1_000_000).arg(now_us % 1_000_000);
@@ -293,7 +294,7 @@ fn build<'l>(case: u64, layouts: &'l [[Arc<Layout>; 2]], step: &Step, id: LeaseI
         digest,
         ttl_us: RECORD_TTL_US,
     });
-    Check { cells, charge: step.charge, idempotency, lease }
+    Check { cells, charge: step.charge, idempotency, lease, fence: None }
 }
 
 fn lease_with_injected_time() -> String {

@@ -42,12 +42,13 @@ fn script_and_domain_give_back_the_same() {
             charge,
             idempotency: None,
             lease: None,
+            fence: None,
         };
         let mut domain = Domain::default();
         let mut now_us = START_US;
         let decide = |domain: &mut Domain, check: &Check<'_>, now_us| {
             let mut encoder = Encoder::default();
-            encoder.push(check);
+            encoder.push(check, false);
             let command = timed(encoder.command(&sha, |_| true), now_us);
             let answer: Vec<u8> = runtime.block_on(command.query_async(&mut redis.clone())).expect("decided");
             (decode(&answer[ANSWERS_START..]).expect("decided"), domain.decide(check, now_us))

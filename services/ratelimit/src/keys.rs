@@ -1,0 +1,220 @@
+//! Whose an API key is, known here without asking each time.
+//!
+//! What the keys service said of a key is remembered for as long as its feed tells of changes, and for a bounded time when that is lost.
+//! A change that takes effect at once raises the generation of the organization; what was remembered by a lower one is asked for again
+//! before it is acted on. This process learns of it from [`Keys::fence`], from the feed, or from the counter store, which
+//! compares the generation in each decision.
+
+mod cache;
+mod client;
+mod config;
+mod feed;
+mod floors;
+mod lookup;
+mod metrics;
+mod record;
+mod report;
+#[cfg(test)]
+pub(crate) mod tests;
+mod used;
+
+use std::{
+    hash::Hasher,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use hashbrown::HashMap;
+use siphasher::sip128::{Hasher128, SipHasher13};
+use tidegate_chassis::{
+    auth::InternalTokens,
+    clock::{Clock, Random},
+    metrics::Metrics,
+};
+use tidegate_credentials::{KeyShape, key_shape};
+use tokio::runtime::Handle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::config::{KeysConfig, KeysTlsConfig};
+use self::{cache::Cache, client::Client, floors::Floors, lookup::Flight, metrics::KeyMetrics, used::Used};
+pub(crate) use self::{lookup::KeysError, record::Record};
+use crate::domain::Fence;
+
+/// Told the id of each service token that was revoked.
+pub(crate) type OnRevoked = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Whose keys are, shared by all workers.
+#[derive(Clone)]
+pub(crate) struct Keys(Arc<Inner>);
+
+/// Whose a key is.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    /// Somebody's.
+    Key(Arc<Record>),
+    /// Nobody's.
+    Nobody,
+}
+
+/// Where the values and clocks of the keys come from.
+pub(crate) struct Sources {
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
+    /// Shown to the keys service.
+    pub(crate) tokens: Option<InternalTokens>,
+    pub(crate) on_revoked: OnRevoked,
+    /// How many replicas share a limit when each has to count by itself.
+    pub(crate) replicas: u32,
+}
+
+struct Inner {
+    config: KeysConfig,
+    client: Client,
+    /// A value is known by its hash under this secret, so that nobody can choose two that meet, and none is kept.
+    secret: (u64, u64),
+    known: Cache<Arc<Record>>,
+    /// Until when a value is taken for nobody's, in Unix microseconds.
+    unknown: Cache<u64>,
+    floors: Floors,
+    /// When the feed last said something, in Unix microseconds.
+    heard_us: AtomicU64,
+    /// Counts what makes answers that are under way not worth remembering.
+    epoch: AtomicU64,
+    flights: Mutex<HashMap<u128, Flight>>,
+    used: Used,
+    runtime: Handle,
+    replicas: u32,
+    clock: Clock,
+    random: Random,
+    metrics: KeyMetrics,
+}
+
+impl Keys {
+    /// Asks the keys service that the settings name, and follows its feed until `stop`, on the current runtime; nothing if they
+    /// name none. What is left to be told of use is told then; `tracker` knows when it was.
+    ///
+    /// # Errors
+    ///
+    /// The URL or the files of the settings cannot be used.
+    pub(crate) fn start(
+        config: &KeysConfig,
+        sources: Sources,
+        metrics: &Metrics,
+        stop: &CancellationToken,
+        tracker: &TaskTracker,
+    ) -> anyhow::Result<Option<Self>> {
+        if config.url.is_empty() {
+            return Ok(None);
+        }
+        let Sources { clock, random, tokens, on_revoked, replicas } = sources;
+        let metrics = KeyMetrics::register(metrics);
+        let keys = Self(Arc::new(Inner {
+            client: Client::new(config, tokens)?,
+            secret: (random.u64(), random.u64()),
+            known: Cache::new(config.max_keys),
+            unknown: Cache::new(config.max_unknown),
+            floors: Floors::default(),
+            heard_us: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            flights: Mutex::default(),
+            used: Used::new(config.max_used, metrics.unreported.clone()),
+            runtime: Handle::current(),
+            replicas,
+            config: config.clone(),
+            clock,
+            random,
+            metrics,
+        }));
+        tracker.spawn(feed::follow(keys.clone(), on_revoked, stop.clone()));
+        tracker.spawn(report::keep_reporting(keys.clone(), stop.clone()));
+        Ok(Some(keys))
+    }
+
+    /// Whose a key is, if that is known here and now.
+    #[inline]
+    pub(crate) fn at_once(&self, value: &str) -> Option<Found> {
+        match key_shape(value) {
+            KeyShape::BadChecksum | KeyShape::Impossible => Some(Found::Nobody),
+            KeyShape::Ours | KeyShape::Foreign => self.0.remembered(self.fingerprint(value)),
+        }
+    }
+
+    /// Whose a key is.
+    ///
+    /// # Errors
+    ///
+    /// It is not known here, and the keys service cannot be asked.
+    pub(crate) async fn find(&self, value: &str) -> Result<Found, KeysError> {
+        match self.at_once(value) {
+            Some(found) => Ok(found),
+            None => self.look_up(value, self.fingerprint(value)).await,
+        }
+    }
+
+    /// Whose a key is, by the keys service, whatever is remembered.
+    ///
+    /// # Errors
+    ///
+    /// The keys service cannot be asked.
+    pub(crate) async fn find_anew(&self, value: &str) -> Result<Found, KeysError> {
+        self.look_up(value, self.fingerprint(value)).await
+    }
+
+    /// Believes nothing any more that is remembered of the organization by a lower generation.
+    pub(crate) fn fence(&self, fence: Fence) {
+        self.0.floors.raise(fence, self.0.clock.now_us());
+    }
+
+    /// Counts that a key was used, and how that ended.
+    #[inline]
+    pub(crate) fn used(&self, record: &Record, outcome: &'static str, now_us: u64) {
+        self.0.used.count(record, outcome, now_us);
+    }
+
+    fn fingerprint(&self, value: &str) -> u128 {
+        let mut hasher = SipHasher13::new_with_keys(self.0.secret.0, self.0.secret.1);
+        hasher.write(value.as_bytes());
+        hasher.finish128().as_u128()
+    }
+}
+
+impl Inner {
+    /// What is remembered, and may still be believed.
+    #[inline]
+    fn remembered(&self, fingerprint: u128) -> Option<Found> {
+        let now_us = self.clock.now_us();
+        if let Some(record) = self.known.get(fingerprint)
+            && self.is_believed(&record, now_us)
+        {
+            return Some(Found::Key(record));
+        }
+        let until_us = self.unknown.get(fingerprint)?;
+        (now_us < until_us).then_some(Found::Nobody)
+    }
+
+    fn is_believed(&self, record: &Record, now_us: u64) -> bool {
+        let heard_us = self.heard_us.load(Ordering::Acquire).max(record.resolved_us);
+        record.is_of_now()
+            && now_us.saturating_sub(heard_us) <= micros(self.config.stale_for.get())
+            && now_us.saturating_sub(record.resolved_us) <= micros(self.config.max_age.get())
+    }
+
+    /// Forgets everything.
+    fn reset(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.known.clear();
+        self.unknown.clear();
+    }
+
+    /// Forgets which values are nobody's.
+    fn forget_unknown(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.unknown.clear();
+    }
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

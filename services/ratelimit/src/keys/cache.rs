@@ -1,0 +1,51 @@
+//! What is remembered, by fingerprints: bounded, and shared by all workers.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::limiter::Recent;
+
+/// Independent parts, each with its own lock, so that workers seldom wait for each other.
+const PARTS: usize = 64;
+
+/// A bounded map that forgets what was not asked for lately.
+pub(super) struct Cache<V> {
+    parts: Box<[Mutex<Recent<u128, V>>]>,
+}
+
+impl<V: Clone> Cache<V> {
+    /// An empty one with room for about so many.
+    pub(super) fn new(most: usize) -> Self {
+        let share = most.div_ceil(PARTS).max(2);
+        Self { parts: (0..PARTS).map(|_| Mutex::new(Recent::new(share))).collect() }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, fingerprint: u128) -> Option<V> {
+        self.part(fingerprint).get(&fingerprint).cloned()
+    }
+
+    pub(super) fn put(&self, fingerprint: u128, value: V) {
+        self.part(fingerprint).put(fingerprint, value);
+    }
+
+    pub(super) fn remove(&self, fingerprint: u128) {
+        self.part(fingerprint).remove(&fingerprint);
+    }
+
+    pub(super) fn clear(&self) {
+        for part in &self.parts {
+            part.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    #[inline]
+    fn part(&self, fingerprint: u128) -> MutexGuard<'_, Recent<u128, V>> {
+        let part = (fingerprint % PARTS as u128) as usize;
+        self.parts[part].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

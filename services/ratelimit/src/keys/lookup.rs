@@ -1,0 +1,105 @@
+//! Asking the keys service whose a key is: once for all who want to know, and not by too many at a time.
+
+use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
+
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use hashbrown::HashMap;
+use tidegate_credentials::{KeyHash, key_hash};
+use tidegate_proto::keys::v1::ResolveKeyRequest;
+use tokio::time::timeout;
+
+use super::{Found, Inner, Keys, Record, micros};
+
+/// A look-up that is under way, for all who wait for it.
+pub(super) type Flight = Shared<BoxFuture<'static, Result<Found, KeysError>>>;
+
+/// Why it is not known whose a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum KeysError {
+    /// No keys service is set.
+    #[error("the check names an API key, and no keys service is set (keys.url)")]
+    NotConfigured,
+    /// The keys service does not answer, or answers what cannot be read.
+    #[error("the API key is not known here, and the keys service cannot be asked")]
+    Unavailable,
+    /// Too many are being asked for.
+    #[error("the API key is not known here, and too many keys are being asked for")]
+    Busy,
+    /// The organization keeps changing.
+    #[error("the organization of the API key has changed, and its new state is not known yet")]
+    Changing,
+}
+
+impl Keys {
+    /// Asks the keys service, or waits for who does already.
+    pub(super) async fn look_up(&self, value: &str, fingerprint: u128) -> Result<Found, KeysError> {
+        let flight = {
+            let mut flights = self.0.flights();
+            match flights.get(&fingerprint) {
+                Some(flight) => flight.clone(),
+                None if flights.len() >= self.0.config.max_lookups => {
+                    self.0.metrics.refused.inc();
+                    return Err(KeysError::Busy);
+                }
+                None => {
+                    let flight = self.take_off(fingerprint, key_hash(value));
+                    flights.insert(fingerprint, flight.clone());
+                    flight
+                }
+            }
+        };
+        flight.await
+    }
+
+    /// It goes on when nobody waits any more, and on the runtime of the connection.
+    fn take_off(&self, fingerprint: u128, hash: KeyHash) -> Flight {
+        let inner = Arc::clone(&self.0);
+        let task = self.0.runtime.spawn(async move {
+            let found = inner.ask(fingerprint, hash).await;
+            inner.flights().remove(&fingerprint);
+            found
+        });
+        task.map(|done| done.unwrap_or(Err(KeysError::Unavailable))).boxed().shared()
+    }
+}
+
+impl Inner {
+    async fn ask(&self, fingerprint: u128, hash: KeyHash) -> Result<Found, KeysError> {
+        self.metrics.lookups.inc();
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let request = ResolveKeyRequest { key_sha256: hash.to_vec().into() };
+        let mut client = self.client.get();
+        let answered = timeout(self.config.deadline.get(), client.resolve_key(request)).await;
+        let failed = |what: String| {
+            self.metrics.failures.inc();
+            tracing::debug!(what, "the keys service did not say whose a key is");
+            KeysError::Unavailable
+        };
+        let answer = answered
+            .map_err(|_| failed("it took too long".to_owned()))?
+            .map_err(|status| failed(status.to_string()))?
+            .into_inner();
+        let now_us = self.clock.now_us();
+        let is_worth_remembering = self.epoch.load(Ordering::Acquire) == epoch;
+        let Some(key) = answer.key else {
+            self.known.remove(fingerprint);
+            if is_worth_remembering {
+                self.unknown.put(fingerprint, now_us.saturating_add(micros(self.config.unknown_ttl.get())));
+            }
+            return Ok(Found::Nobody);
+        };
+        let record = Record::read(key, &self.floors, self.replicas, now_us).map_err(failed)?;
+        let record = Arc::new(record);
+        if is_worth_remembering {
+            self.known.put(fingerprint, Arc::clone(&record));
+        }
+        Ok(Found::Key(record))
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<u128, Flight>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

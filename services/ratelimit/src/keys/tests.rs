@@ -1,0 +1,209 @@
+pub(crate) mod fixture;
+
+use std::time::Duration;
+
+use tidegate_proto::keys::v1::KeyChange;
+use tokio_util::sync::DropGuard;
+use uuid::Uuid;
+
+use self::fixture::{KeysServer, eventually, id, resolved, value};
+use super::*;
+
+/// Settings that name nobody yet.
+pub(crate) fn config() -> KeysConfig {
+    KeysConfig {
+        url: String::new(),
+        deadline: Duration::from_secs(10).into(),
+        max_lookups: 100,
+        max_keys: 1_000,
+        max_age: Duration::from_secs(600).into(),
+        stale_for: Duration::from_secs(30).into(),
+        max_unknown: 1_000,
+        unknown_ttl: Duration::from_secs(10).into(),
+        report_every: Duration::from_millis(100).into(),
+        max_used: 1_000,
+        tls: KeysTlsConfig::default(),
+    }
+}
+
+/// Keys that are ended when the guard is dropped.
+pub(crate) fn keys(config: &KeysConfig, clock: Clock) -> (Keys, DropGuard) {
+    let stop = CancellationToken::new();
+    let sources =
+        Sources { clock, random: Random::system(), tokens: None, on_revoked: Arc::new(|_| {}), replicas: 1 };
+    let keys = Keys::start(config, sources, &Metrics::new(), &stop, &TaskTracker::new());
+    (keys.expect("started").expect("a URL"), stop.drop_guard())
+}
+
+/// The same, once the feed has said something.
+async fn fed(config: &KeysConfig, clock: Clock) -> (Keys, DropGuard) {
+    let (keys, guard) = keys(config, clock);
+    let is_heard = async || (keys.0.heard_us.load(Ordering::Acquire) > 0).then_some(());
+    eventually("the feed is heard", is_heard).await;
+    (keys, guard)
+}
+
+fn is_key(found: &Found, number: u64) -> bool {
+    matches!(found, Found::Key(record) if record.id == Uuid::from_u128(u128::from(number)))
+}
+
+#[tokio::test]
+async fn key_is_looked_up_once_and_then_known() {
+    let server = KeysServer::start().await;
+    server.set(&value(1), resolved(1, 7));
+    let (keys, _guard) = fed(&server.config(), Clock::system()).await;
+    assert!(keys.at_once(&value(1)).is_none());
+    assert!(is_key(&keys.find(&value(1)).await.unwrap(), 1));
+    for _ in 0..10 {
+        assert!(is_key(&keys.at_once(&value(1)).unwrap(), 1));
+    }
+    assert_eq!(server.lookups(), 1);
+}
+
+#[tokio::test]
+async fn value_that_cannot_be_a_key_is_nobodys_without_a_look_up() {
+    let server = KeysServer::start().await;
+    let (keys, _guard) = keys(&server.config(), Clock::system());
+    let good = value(1);
+    let last = if good.ends_with('0') { "1" } else { "0" };
+    for bad in [format!("{}{last}", &good[..good.len() - 1]), "x".repeat(513)] {
+        assert!(matches!(keys.at_once(&bad), Some(Found::Nobody)), "{bad}");
+    }
+    assert_eq!(server.lookups(), 0);
+}
+
+#[tokio::test]
+async fn many_who_ask_for_one_key_are_one_look_up_and_others_are_refused_beyond_the_bound() {
+    let server = KeysServer::start().await;
+    server.set(&value(1), resolved(1, 7));
+    let (keys, _guard) = keys(&KeysConfig { max_lookups: 1, ..server.config() }, Clock::system());
+    server.state.holds.store(true, Ordering::SeqCst);
+    let asking: Vec<_> = (0..20)
+        .map(|_| {
+            let keys = keys.clone();
+            tokio::spawn(async move { keys.find(&value(1)).await })
+        })
+        .collect();
+    eventually("the look-up is under way", async || (server.lookups() == 1).then_some(())).await;
+    assert_eq!(keys.find(&value(2)).await.unwrap_err(), KeysError::Busy);
+    server.state.holds.store(false, Ordering::SeqCst);
+    server.state.released.notify_one();
+    for asked in asking {
+        assert!(is_key(&asked.await.unwrap().unwrap(), 1));
+    }
+    assert_eq!(server.lookups(), 1);
+}
+
+#[tokio::test]
+async fn flood_of_values_that_nobody_has_pushes_out_no_key_and_is_bounded() {
+    let server = KeysServer::start().await;
+    server.set(&value(1), resolved(1, 7));
+    let (keys, _guard) = fed(&server.config(), Clock::system()).await;
+    keys.find(&value(1)).await.unwrap();
+    for number in 0..3_000 {
+        let nobodys = format!("imported-{number}");
+        assert!(matches!(keys.find(&nobodys).await.unwrap(), Found::Nobody));
+        assert!(matches!(keys.at_once(&nobodys), Some(Found::Nobody)), "remembered");
+    }
+    assert!(keys.0.unknown.len() <= 1_100, "{}", keys.0.unknown.len());
+    assert!(is_key(&keys.at_once(&value(1)).unwrap(), 1));
+    assert!(keys.0.flights.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn fence_and_feed_make_a_key_be_asked_for_again() {
+    let server = KeysServer::start().await;
+    server.set(&value(1), resolved(1, 7));
+    let (keys, _guard) = fed(&server.config(), Clock::system()).await;
+    keys.find(&value(1)).await.unwrap();
+
+    server.change(&value(1), |key| (key.generation, key.disabled) = (2, true));
+    keys.fence(Fence { organization: Uuid::from_u128(8), generation: 9 });
+    assert!(keys.at_once(&value(1)).is_some(), "it is about another organization");
+    keys.fence(Fence { organization: Uuid::from_u128(7), generation: 2 });
+    assert!(keys.at_once(&value(1)).is_none());
+    let Found::Key(record) = keys.find(&value(1)).await.unwrap() else { panic!("somebody's") };
+    assert_eq!(record.standing(0, None, None), tidegate_credentials::Standing::KeyDisabled);
+    assert!(keys.at_once(&value(1)).is_some(), "it is of now");
+
+    server.change(&value(1), |key| key.generation = 3);
+    server.tell(KeyChange { organization_id: id(7), generation: 3, ..KeyChange::default() });
+    eventually("the feed has told", async || keys.at_once(&value(1)).is_none().then_some(())).await;
+}
+
+#[tokio::test]
+async fn answer_that_is_older_than_a_fence_is_not_believed_later() {
+    let server = KeysServer::start().await;
+    server.set(&value(1), resolved(1, 7));
+    let (keys, _guard) = fed(&server.config(), Clock::system()).await;
+    server.state.holds.store(true, Ordering::SeqCst);
+    let asking = tokio::spawn({
+        let keys = keys.clone();
+        async move { keys.find(&value(1)).await }
+    });
+    eventually("the look-up is under way", async || (server.lookups() == 1).then_some(())).await;
+    keys.fence(Fence { organization: Uuid::from_u128(7), generation: 2 });
+    server.state.holds.store(false, Ordering::SeqCst);
+    server.state.released.notify_one();
+    asking.await.unwrap().unwrap();
+    assert!(keys.at_once(&value(1)).is_none());
+}
+
+#[tokio::test]
+async fn value_that_is_nobodys_is_asked_for_again_when_keys_were_imported() {
+    let server = KeysServer::start().await;
+    let (keys, _guard) = fed(&server.config(), Clock::system()).await;
+    assert!(matches!(keys.find("theirs").await.unwrap(), Found::Nobody));
+    server.set("theirs", resolved(1, 7));
+    server.tell(KeyChange { organization_id: id(7), imported: true, ..KeyChange::default() });
+    eventually("the feed has told", async || keys.at_once("theirs").is_none().then_some(())).await;
+    assert!(is_key(&keys.find("theirs").await.unwrap(), 1));
+}
+
+#[tokio::test]
+async fn without_the_feed_keys_are_believed_for_a_bounded_time() {
+    let server = KeysServer::start().await;
+    server.set(&value(1), resolved(1, 7));
+    let (clock, time) = Clock::manual(1_800_000_000_000_000);
+    let (keys, _guard) = fed(&server.config(), clock.clone()).await;
+    keys.find(&value(1)).await.unwrap();
+    server.state.is_silent.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let start_us = clock.now_us();
+    time.set_us(start_us + 29_000_000);
+    assert!(keys.at_once(&value(1)).is_some());
+    time.set_us(start_us + 31_000_000);
+    assert!(keys.at_once(&value(1)).is_none());
+    keys.find(&value(1)).await.unwrap();
+    assert!(keys.at_once(&value(1)).is_some(), "it was said now");
+}
+
+#[tokio::test]
+async fn use_is_told_again_under_the_same_id_until_it_has_arrived() {
+    let server = KeysServer::start().await;
+    server.set(&value(1), resolved(1, 7));
+    server.state.refuses_reports.store(true, Ordering::SeqCst);
+    let (keys, _guard) = fed(&server.config(), Clock::system()).await;
+    let Found::Key(record) = keys.find(&value(1)).await.unwrap() else { panic!("somebody's") };
+    // 2026-11-29.
+    for at_us in [1_795_910_400_000_000, 1_795_910_401_000_000] {
+        keys.used(&record, "ok", at_us);
+    }
+    let told = async || (server.state.reports.lock().unwrap().len() >= 3).then_some(());
+    eventually("it was told repeatedly", told).await;
+    server.state.refuses_reports.store(false, Ordering::SeqCst);
+    keys.used(&record, "rate_limited", 1_795_910_402_000_000);
+    let other = async || {
+        let reports = server.state.reports.lock().unwrap();
+        reports.last().filter(|last| last.entries[0].outcome == "rate_limited").map(|_| reports.clone())
+    };
+    let reports = eventually("what came later was told", other).await;
+    let (last, before) = reports.split_last().unwrap();
+    assert!(before.iter().all(|report| *report == before[0]));
+    assert_ne!(last.report_id, before[0].report_id);
+    let first = &before[0].entries[0];
+    assert_eq!(
+        (first.count, first.day.as_str(), first.last_used_at_ms),
+        (2, "2026-11-29", 1_795_910_401_000)
+    );
+}

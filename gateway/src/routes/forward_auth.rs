@@ -16,6 +16,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tidegate_proto::ratelimit::v1::{CheckRequest, KeyIdentity, check_request::AttributesEntry};
+use tonic::{Code, Status};
 
 use self::original::Original;
 use super::{
@@ -105,7 +106,7 @@ pub(crate) async fn ask(
     context.client = caller.unwrap_or(context.client);
     let deadline = app.shared.config.upstreams.deadline.get();
     let decision = app.ratelimit.check(check, &context, deadline).await;
-    let decision = decision.map_err(|status| failed(&status, &context))?;
+    let decision = decision.map_err(|status| undecided(&status, &context))?;
     knows_key(true, &decision).map_err(|error| broken(&error, &context))?;
     let now_us = app.shared.clock.now_us();
     if !decision.allowed {
@@ -141,6 +142,22 @@ fn api_key(headers: &HeaderMap) -> Result<&str, Box<Problem>> {
 fn no_key(words: &'static str) -> Box<Problem> {
     let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", words);
     Box::new(problem.with_header(header::WWW_AUTHENTICATE, BEARER))
+}
+
+/// A service that does not believe the gateway says nothing of the caller's key, so its 401 is not the caller's.
+fn undecided(status: &Status, context: &RequestContext) -> Box<Problem> {
+    if !matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied) {
+        return failed(status, context);
+    }
+    let (code, message, request_id) = (status.code(), status.message(), context.request_id());
+    tracing::error!(
+        ?code,
+        message,
+        request_id,
+        "the rate-limit service does not believe the gateway: auth.internal_secret"
+    );
+    let words = "The service behind this call does not believe the gateway";
+    Box::new(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "service_unavailable", words))
 }
 
 /// Whom the proxy names. It is never the caller itself, so one that names nobody leaves the caller unknown.

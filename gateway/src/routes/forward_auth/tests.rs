@@ -2,8 +2,8 @@
 
 use rstest::rstest;
 use serde_json::json;
-use tidegate_proto::ratelimit::v1::{CheckRequest, CheckResponse, Code, KeyIdentity};
-use tonic::Status;
+use tidegate_chassis::error::status;
+use tidegate_proto::ratelimit::v1::{self as pb, CheckRequest, CheckResponse, KeyIdentity};
 
 use super::*;
 use crate::fixture::{
@@ -26,17 +26,19 @@ fn identity() -> KeyIdentity {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the signature of the fixture")]
 fn decide(check: &CheckRequest) -> Result<CheckResponse, Status> {
-    let refused = |code: Code| CheckResponse { code: code.into(), ..CheckResponse::default() };
+    let refused = |code: pb::Code| CheckResponse { code: code.into(), ..CheckResponse::default() };
     Ok(match &*check.api_key {
         KEY => CheckResponse { key: Some(identity()), ..admitted(7) },
+        "tk_live_unasked" => {
+            return Err(status(Code::Unauthenticated, "CREDENTIALS_INVALID", "not good", None));
+        }
         "tk_live_spent" => denied(),
-        "tk_live_revoked" => refused(Code::KeyRevoked),
-        "tk_live_elsewhere" => refused(Code::IpForbidden),
+        "tk_live_revoked" => refused(pb::Code::KeyRevoked),
+        "tk_live_elsewhere" => refused(pb::Code::IpForbidden),
         // The limit of the gateway's own callers; and a service that does not look at keys.
         "" | "tk_live_ignored" => admitted(7),
-        _ => refused(Code::KeyNotFound),
+        _ => refused(pb::Code::KeyNotFound),
     })
 }
 
@@ -92,6 +94,7 @@ async fn a_proxy_learns_whose_the_key_is_and_what_is_left() {
 #[case::wrong("tk_live_wrong", 401, "key_not_found")]
 #[case::revoked("tk_live_revoked", 401, "key_revoked")]
 #[case::from_elsewhere("tk_live_elsewhere", 403, "ip_forbidden")]
+#[case::of_a_service_that_does_not_believe_the_gateway("tk_live_unasked", 503, "service_unavailable")]
 #[case::spent("tk_live_spent", 429, "rate_limit_exceeded")]
 #[case::of_a_service_that_does_not_know_of_keys("tk_live_ignored", 500, "internal")]
 #[tokio::test]

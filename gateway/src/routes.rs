@@ -25,6 +25,8 @@ mod service_tokens;
 pub(crate) mod times;
 mod usage;
 
+use std::sync::LazyLock;
+
 use axum::{
     body::Body,
     extract::{Request, State},
@@ -118,11 +120,14 @@ fn forward_auth() -> UtoipaMethodRouter<App> {
     (schemas, paths, router.fallback(forward_auth::ask))
 }
 
-/// The OpenAPI 3.1 document, as `/openapi.json` serves it.
+/// The OpenAPI 3.1 document, as `/openapi.json` serves it. It is put together once: that takes a while.
 #[must_use]
 pub fn openapi() -> String {
-    let document = all().to_openapi();
-    document.to_pretty_json().expect("an OpenAPI document has string keys only")
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+        let document = all().to_openapi();
+        document.to_pretty_json().expect("an OpenAPI document has string keys only")
+    });
+    DOCUMENT.clone()
 }
 
 #[derive(OpenApi)]

@@ -58,11 +58,23 @@ impl Keys {
     fn take_off(&self, fingerprint: u128, hash: KeyHash) -> Flight {
         let inner = Arc::clone(&self.0);
         let task = self.0.runtime.spawn(async move {
-            let found = inner.ask(fingerprint, hash).await;
-            inner.flights().remove(&fingerprint);
-            found
+            // Made here, since a task that is dropped before it began would be dropped under the lock.
+            let under_way = UnderWay { inner, fingerprint };
+            under_way.inner.ask(fingerprint, hash).await
         });
         task.map(|done| done.unwrap_or(Err(KeysError::Unavailable))).boxed().shared()
+    }
+}
+
+/// Makes place for another look-up when one has ended, however it did.
+struct UnderWay {
+    inner: Arc<Inner>,
+    fingerprint: u128,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.inner.flights().remove(&self.fingerprint);
     }
 }
 

@@ -18,7 +18,10 @@ pub use self::{
 };
 use crate::{
     changes::{By, Changes, feed_entry},
-    domain::{Action, ApiKey, KeyId, KeyLimit, KeySecret, LineageId, OrganizationId, ResourceType, UserId},
+    domain::{
+        Action, ApiKey, KeyId, KeyLimit, KeySecret, LineageId, OrganizationId, ResourceType, RevokeReason,
+        UserId,
+    },
     error::KeysError,
     idempotency::Keep,
     peppers::Peppers,
@@ -236,8 +239,13 @@ pub fn key_status(key: &ApiKey, now_us: u64) -> KeyStatus {
     }
 }
 
-fn is_revoked(key: &ApiKey, now_us: u64) -> bool {
-    key.revoked.is_some_and(|(at, _)| at <= now_us)
+/// Whether a key is revoked. Only a rotation can do it ahead of time: the rest holds also by the clock of a replica that is behind
+/// the one that did it, and so does what was over when the key was last changed.
+pub(crate) fn is_revoked(key: &ApiKey, now_us: u64) -> bool {
+    key.revoked.is_some_and(|(at_us, reason)| match reason {
+        RevokeReason::Revoked | RevokeReason::Leaked => true,
+        RevokeReason::Rotated => at_us <= now_us.max(key.changed_us),
+    })
 }
 
 /// The row as it is once it is written.

@@ -7,6 +7,7 @@ use tidegate_credentials::{
 };
 
 use crate::{
+    api_keys::is_revoked,
     domain::{ApiKey, Organization, OrganizationStatus},
     error::KeysError,
     feed::Feed,
@@ -81,7 +82,7 @@ pub fn key_standing(
 ) -> Standing {
     let record = Record {
         organization_suspended: organization.status == OrganizationStatus::Suspended,
-        revoked_us: key.revoked.map(|(at_us, _)| at_us),
+        revoked_us: is_revoked(key, now_us).then_some(now_us),
         disabled: key.disabled_us.is_some(),
         expires_us: key.expires_us,
         allowed_cidrs: &key.allowed_cidrs,

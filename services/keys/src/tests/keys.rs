@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use rstest::rstest;
-use tidegate_credentials::{Environment, KeyShape, key_hash, key_shape};
+use tidegate_credentials::{Environment, KeyShape, ScopeExpression, Standing, key_hash, key_shape};
 
 use super::*;
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     domain::{Action, ApiKey, KeyLimit, RevokeReason},
     error::KeysError,
     jobs,
+    resolve::key_standing,
     store::KeyStatus,
 };
 
@@ -59,6 +60,29 @@ async fn a_rotated_key_is_followed_by_one_that_is_as_good() {
     let again =
         replica.keys.rotate(&by(), organization.id, old.key.id, Duration::ZERO, Keep::nothing()).await;
     assert!(matches!(again, Err(KeysError::KeyRevoked)), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_replica_whose_clock_is_behind_sees_that_a_key_is_revoked() {
+    let store = sqlite().await;
+    let (ahead, behind) = (Replica::new(Arc::clone(&store)).await, Replica::new(store).await);
+    ahead.hand.set_us(NOW_US + 60_000_000);
+    let organization = ahead.organization().await;
+    let (revoked, rotated) = (ahead.key(organization.id).await, ahead.key(organization.id).await);
+    ahead.keys.revoke(&by(), organization.id, revoked.key.id, Keep::nothing()).await.expect("revoked");
+    let at_once = Duration::ZERO;
+    ahead
+        .keys
+        .rotate(&by(), organization.id, rotated.key.id, at_once, Keep::nothing())
+        .await
+        .expect("rotated");
+    for old in [revoked, rotated] {
+        let found = behind.resolver.resolve_value(old.value.expose()).await.expect("asked");
+        let (key, organization) = found.expect("it is there");
+        let required = ScopeExpression::parse("").expect("no scopes");
+        let standing = key_standing(&key, &organization, NOW_US, None, &required);
+        assert_eq!((key_status(&key, NOW_US), standing), (KeyStatus::Revoked, Standing::KeyRevoked));
+    }
 }
 
 #[tokio::test]

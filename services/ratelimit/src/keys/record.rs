@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use tidegate_credentials::{Environment, ScopeExpression, Standing, Use, standing};
 use tidegate_proto::{
     Writer,
-    keys::v1::{ApiKey, KeyEnvironment, Organization, OrganizationStatus, ResolvedKey},
+    keys::v1::{ApiKey, KeyEnvironment, KeyStatus, Organization, OrganizationStatus, ResolvedKey},
     ratelimit::v1::{KeyIdentity, key_identity::MetadataEntry},
 };
 use uuid::Uuid;
@@ -78,7 +78,13 @@ impl Record {
             place += 1;
             (name, Box::from(values[place - 1]))
         });
-        let us = |ms: u64| (ms > 0).then(|| ms.saturating_mul(1_000));
+        // What the keys service has decided is decided, however late it is by the clock here; that clock says when what was still
+        // ahead has come.
+        let status = key.status();
+        let from = |decided, at_ms: u64| match status == decided {
+            true => Some(0),
+            false => (at_ms > 0).then(|| at_ms.saturating_mul(1_000)),
+        };
         Ok(Self {
             id,
             organization,
@@ -86,9 +92,9 @@ impl Record {
             attributes,
             limits: limits(&key, &of, replicas)?,
             is_suspended: of.status() == OrganizationStatus::Suspended,
-            is_disabled: disabled,
-            revoked_us: us(key.revoked_at_ms),
-            expires_us: us(key.expires_at_ms),
+            is_disabled: disabled || status == KeyStatus::Disabled,
+            revoked_us: from(KeyStatus::Revoked, key.revoked_at_ms),
+            expires_us: from(KeyStatus::Expired, key.expires_at_ms),
             allowed_cidrs,
             scopes: key.scopes.into(),
             generation,
@@ -187,3 +193,6 @@ fn identity(key: &ApiKey, of: &Organization, environment: Environment) -> Box<[u
     Writer::new(&mut bytes).generated(IDENTITY, &identity);
     bytes.into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,3 +206,6 @@ impl Target {
 fn is_final(code: Code) -> bool {
     matches!(code, Code::InvalidArgument | Code::Unimplemented)
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ mod replicas;
 mod service;
 mod service_tokens;
 mod services;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::sync::Arc;

@@ -1,10 +1,8 @@
 //! Use cases on real stores.
 
 mod credits;
-mod fences;
 mod keys;
 mod lookups;
-mod tenants;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,8 +1,10 @@
+//! A rate-limit service that fails as it is told to, and what becomes of changes.
+
 use std::{
     convert::Infallible,
     net::SocketAddr,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -16,7 +18,11 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Status, body::Body, server::NamedService};
 
-use super::*;
+use crate::{
+    domain::OrganizationId,
+    idempotency::Keep,
+    tests::{Replica, by, postgres, sqlite},
+};
 
 /// The one method of the rate-limit service that is called here, on a port of its own.
 #[derive(Clone, Default)]

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use tidegate_chassis::{
-    auth::{Access, Claims, Role, TokenUse},
-    config::{self, Source},
-};
+use tidegate_chassis::auth::{Access, Role};
 use tidegate_proto::keys::v1::{self as pb, keys_service_client::KeysServiceClient};
 use tonic::{
     Status,
@@ -16,54 +13,7 @@ use tonic::{
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
-use super::*;
-use crate::{ACCESS, CONFIG_DEFAULTS, Config, Service};
-
-const SECRET: &str = "b0a1c2d3e4f5061728394a5b6c7d8e9f";
-
-/// The service on a free port, in a thread of its own; it ends with the test.
-struct Running {
-    channel: Channel,
-    stop: CancellationToken,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
-async fn start() -> Running {
-    let env = [
-        ("TIDEGATE_SERVER__LISTEN", "127.0.0.1:0"),
-        ("TIDEGATE_SERVER__OPS_LISTEN", "127.0.0.1:0"),
-        ("TIDEGATE_SERVER__WORKERS", "1"),
-        ("TIDEGATE_SERVER__LAME_DUCK", "0s"),
-        ("TIDEGATE_DATABASE__URL", "sqlite::memory:"),
-        ("TIDEGATE_SECRETS__PEPPERS__1", SECRET),
-        ("TIDEGATE_IDENTITY__SECRET", SECRET),
-        ("TIDEGATE_IDENTITY__HS256_KID", "main"),
-        ("TIDEGATE_AUTH__HS256_SECRETS__MAIN", SECRET),
-    ];
-    let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let source = Source { defaults: CONFIG_DEFAULTS, env, ..Source::default() };
-    let config: Config = config::load(&source).expect("settings");
-    let stop = CancellationToken::new();
-    let (told, address) = tokio::sync::oneshot::channel();
-    let stopped = stop.clone();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let service = Service::bind(config, Metrics::new(), Clock::system(), Random::system()).await;
-            let service = service.expect("bound");
-            told.send(service.addr()).expect("somebody waits");
-            service.serve(stopped).await.expect("served");
-        });
-    });
-    let url = format!("http://{}", address.await.expect("it is bound"));
-    let channel = Channel::from_shared(url).expect("a URL").connect().await.expect("connected");
-    Running { channel, stop }
-}
+use super::{ACCESS, Running, start, token};
 
 type Client = KeysServiceClient<InterceptedService<Channel, Token>>;
 
@@ -79,27 +29,8 @@ impl tonic::service::Interceptor for Token {
 }
 
 fn client(running: &Running, role: Role, organization: Option<&str>) -> Client {
-    let now_s = Clock::system().now_us() / 1_000_000;
-    let claims = Claims {
-        iss: "tidegate".to_owned(),
-        aud: "tidegate".to_owned(),
-        sub: "0190a000-0000-7000-8000-000000000001".to_owned(),
-        role,
-        org: organization.map(|id| id.parse().expect("an id")),
-        email: None,
-        exp: now_s + 600,
-        nbf: None,
-        iat: now_s,
-        jti: String::new(),
-        token_use: if role == Role::Service { TokenUse::Service } else { TokenUse::Access },
-    };
-    let header = jsonwebtoken::Header {
-        kid: Some("main".to_owned()),
-        ..jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256)
-    };
-    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-    let token = jsonwebtoken::encode(&header, &claims, &key).expect("a token");
-    let token = Token(format!("Bearer {token}").parse().expect("ASCII"));
+    let organization = organization.map(|id| id.parse().expect("an id"));
+    let token = Token(token(role, organization).parse().expect("ASCII"));
     KeysServiceClient::with_interceptor(running.channel.clone(), token)
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod direct;
 mod envoy;
 mod error;
+mod ext_authz;
 pub(crate) mod fields;
 mod keyed;
 mod overrides;
@@ -32,6 +33,7 @@ pub use self::access::ACCESS;
 use self::{
     envoy::EnvoyApi,
     error::to_status,
+    ext_authz::AuthorizationApi,
     policies::Entries,
     render::Renderer,
     scope::Scope,

@@ -7,7 +7,7 @@ use tidegate_chassis::auth::{
 
 /// Checks, and what they come to.
 const CHECKS: Access = Access::Roles(&[Service, Admin, TenantAdmin]);
-/// What several organizations did, together.
+/// What several organizations did, together; and what Envoy asks.
 const OVERVIEWS: Access = Access::Roles(&[Service, Admin]);
 const RESETS: Access = Access::Roles(&[Admin, TenantAdmin]);
 /// What limits there are.
@@ -51,6 +51,7 @@ pub const ACCESS: &[(&str, Access)] = &[
     ("/tidegate.ratelimit.v1.RateLimitService/ListOverrides", READS),
     ("/tidegate.ratelimit.v1.RateLimitService/FenceOrganization", FENCES),
     ("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", OVERVIEWS),
+    ("/envoy.service.auth.v3.Authorization/Check", OVERVIEWS),
 ];
 
 #[cfg(test)]

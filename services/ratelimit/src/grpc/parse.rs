@@ -152,7 +152,7 @@ pub(super) fn asked<'v>(view: &'v CheckView<'_>) -> Asked<'v> {
 }
 
 #[inline]
-fn check_fields(view: &CheckView<'_>, violations: &mut Violations) {
+pub(super) fn check_fields(view: &CheckView<'_>, violations: &mut Violations) {
     let CheckView { namespace, attributes, cost, idempotency_key, .. } = view;
     if !view.client_ip.is_empty() || !view.required_scopes.is_empty() {
         of_key(view, violations);

@@ -57,10 +57,27 @@ impl Envoy {
         rate_limits: &Value,
         settings: &EnvoySettings,
     ) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
         let (port, admin) = (ports::free()?, format!("127.0.0.1:{}", ports::free()?));
-        let config = folder.path().join("envoy.json");
-        fs::write(&config, config_of(service, port, &admin, rate_limits, settings)?.to_string())?;
+        let config = config_of(service, port, &admin, rate_limits, settings)?;
+        Self::run(&config.to_string(), "envoy.json", port, admin).await
+    }
+
+    /// Starts Envoy with a configuration of somebody else, as YAML without `admin`; it has to listen on `port` of 127.0.0.1.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn configured(yaml: &str, port: u16) -> anyhow::Result<Self> {
+        let admin = ports::free()?;
+        let address = format!("{{ socket_address: {{ address: 127.0.0.1, port_value: {admin} }} }}");
+        let config = format!("{yaml}\nadmin:\n  address: {address}\n");
+        Self::run(&config, "envoy.yaml", port, format!("127.0.0.1:{admin}")).await
+    }
+
+    async fn run(text: &str, file: &str, port: u16, admin: String) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let config = folder.path().join(file);
+        fs::write(&config, text)?;
         let mut command = Command::new(tools::envoy()?);
         command.arg("--config-path").arg(&config);
         command.args(["--log-level", "warning", "--concurrency", "1", "--disable-hot-restart"]);

@@ -6,10 +6,12 @@
 
 pub mod certificates;
 pub mod checker;
+pub mod echo;
 pub mod envoy;
 pub mod eventually;
 pub mod http_client;
 pub mod load;
+pub mod nginx;
 pub mod ports;
 pub mod postgres_server;
 pub mod process;

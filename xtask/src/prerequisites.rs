@@ -19,12 +19,18 @@ pub(crate) struct Need {
 }
 
 /// Of `cargo xtask test`.
-pub(crate) const OF_THE_TESTS: [Need; 5] = [
+pub(crate) const OF_THE_TESTS: [Need; 6] = [
     Need {
         what: "redis-server",
         packages: &["redis-server"],
         otherwise: "https://redis.io/docs/latest/operate/oss_and_stack/install/",
         present: || succeeds("redis-server", &["--version"]),
+    },
+    Need {
+        what: "nginx",
+        packages: &["nginx"],
+        otherwise: "https://nginx.org/en/docs/install.html, in PATH",
+        present: || succeeds("nginx", &["-v"]) || succeeds("/usr/sbin/nginx", &["-v"]),
     },
     Need {
         what: "PostgreSQL",

@@ -108,13 +108,13 @@ async fn channel(addr: &str, patience: Duration) -> anyhow::Result<Channel> {
 }
 
 /// The reason that a status gives, if it is one of the service.
-pub(crate) fn reason(status: &tonic::Status) -> Option<String> {
+pub(crate) fn reason(status: &Status) -> Option<String> {
     let info = status.get_error_details().error_info().cloned()?;
     (info.domain == ERROR_DOMAIN).then_some(info.reason)
 }
 
 /// The status with its reason and every field that is wrong.
-pub(crate) fn explain(status: &tonic::Status) -> anyhow::Error {
+pub(crate) fn explain(status: &Status) -> anyhow::Error {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| format!(" {}", info.reason)).unwrap_or_default();
     let mut text = format!("{:?}{reason}: {}", status.code(), status.message());

@@ -23,7 +23,7 @@ const TO_REPEAT: Duration = Duration::from_secs(1);
 /// What came of asking.
 pub(super) enum Admission {
     /// The first decision that is no denial, or the last, and when it was asked for.
-    Decided(CheckResponse, Instant),
+    Decided(Box<CheckResponse>, Instant),
     /// A signal came before.
     Caught(Signal),
 }
@@ -54,7 +54,7 @@ pub(super) async fn admission(
         let decision = answer?;
         let left = give_up_at.saturating_duration_since(Instant::now());
         if decision.allowed || left.is_zero() {
-            return Ok(Admission::Decided(decision, asked));
+            return Ok(Admission::Decided(Box::new(decision), asked));
         }
         let pause = Duration::from_millis(decision.retry_after_ms).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         tokio::select! {

@@ -82,7 +82,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         Admission::Caught(caught) => return Ok(ExitCode::from(of_signal(caught as i32))),
     };
     if !decision.allowed {
-        anstream::eprintln!("tidegate: {}", Answer::from(decision).denial());
+        anstream::eprintln!("tidegate: {}", Answer::from(*decision).denial());
         return Ok(ExitCode::from(DENIED));
     }
     let Some(lease) = decision.lease else {

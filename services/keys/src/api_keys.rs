@@ -144,6 +144,7 @@ impl ApiKeys {
             feed: vec![feed],
             events: vec![event],
             idempotency: keep.record(&created, now_us),
+            ..Write::default()
         };
         // Nobody has asked for it yet, so there is nothing to be forgotten.
         self.changes.commit(write, None).await?;

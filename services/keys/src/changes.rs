@@ -1,12 +1,12 @@
 //! What changes have in common: they are written, then put in force.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use serde_json::Value;
 use tidegate_chassis::clock::{Clock, Random, uuid_v7};
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, OwnedMutexGuard},
 };
 use uuid::Uuid;
 
@@ -39,8 +39,24 @@ struct Inner {
     random: Random,
     hashes: KnownHashes,
     fences: Fences,
-    turns: [Mutex<()>; TURNS],
+    turns: [Arc<Mutex<()>>; TURNS],
     runtime: Handle,
+}
+
+/// While it lasts, nobody else changes the organization in this process. Clones are the same. It ends with what is written in it: others
+/// need not wait until that is in force.
+#[derive(Clone)]
+pub struct Turn {
+    /// Whose it is.
+    pub organization: OrganizationId,
+    held: Arc<std::sync::Mutex<Option<OwnedMutexGuard<()>>>>,
+}
+
+impl Turn {
+    /// Lets the next one change the organization.
+    pub fn end(&self) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
 }
 
 /// Organizations that have the same turn change one after the other. There are so many that those of different organizations seldom
@@ -56,7 +72,7 @@ impl Changes {
         fences: Fences,
         (clock, random): (Clock, Random),
     ) -> Self {
-        let turns = [const { Mutex::const_new(()) }; TURNS];
+        let turns = std::array::from_fn(|_| Arc::default());
         let runtime = Handle::current();
         Self(Arc::new(Inner { store, clock, random, hashes, fences, turns, runtime }))
     }
@@ -81,10 +97,12 @@ impl Changes {
 
     /// Waits until no other change of the organization is under way in this process, so that they do not fail each other. Those of other
     /// replicas are seen by the versions of rows.
-    pub async fn turn(&self, organization: OrganizationId) -> MutexGuard<'_, ()> {
+    pub async fn turn(&self, organization: OrganizationId) -> Turn {
         // The last bits of a UUIDv7 are random.
         let turn = organization.0.as_u128() % TURNS as u128;
-        self.0.turns[usize::try_from(turn).expect("fewer than 64")].lock().await
+        let turn = &self.0.turns[usize::try_from(turn).expect("fewer than 64")];
+        let held = Some(Arc::clone(turn).lock_owned().await);
+        Turn { organization, held: Arc::new(std::sync::Mutex::new(held)) }
     }
 
     /// An organization that there has to be.
@@ -103,11 +121,39 @@ impl Changes {
     ///
     /// What the store says. That a rate-limit service cannot be told is no error: it is told later.
     pub async fn commit(&self, write: Write, fence: Option<(OrganizationId, u64)>) -> Result<(), KeysError> {
+        self.finish(write, None, fence).await
+    }
+
+    /// As [`Self::commit`], of a change of the organization whose turn it is, which is at this generation then if that is raised. The
+    /// turn ends as soon as the change is written.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::commit`].
+    pub async fn commit_in(
+        &self,
+        turn: &Turn,
+        write: Write,
+        generation: Option<u64>,
+    ) -> Result<(), KeysError> {
+        let fence = generation.map(|generation| (turn.organization, generation));
+        self.finish(write, Some(turn.clone()), fence).await
+    }
+
+    async fn finish(
+        &self,
+        write: Write,
+        turn: Option<Turn>,
+        fence: Option<(OrganizationId, u64)>,
+    ) -> Result<(), KeysError> {
         let inner = Arc::clone(&self.0);
         let finished = self.0.runtime.spawn(async move {
             inner.store.write(&write).await?;
             let new_hashes = write.feed.iter().flat_map(|entry| &entry.new_hashes);
             inner.hashes.add(new_hashes);
+            if let Some(turn) = turn {
+                turn.end();
+            }
             if let Some((organization, generation)) = fence {
                 inner.fences.raise(organization, generation).await;
             }
@@ -122,9 +168,15 @@ impl Changes {
         self.0.hashes.may_have(hashes)
     }
 
-    /// Puts what was written before in force once more.
-    pub async fn fence(&self, organization: OrganizationId, generation: u64) {
+    /// Puts everything in force once more that was written of an organization before this was called.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::organization`].
+    pub async fn put_in_force(&self, organization: OrganizationId) -> Result<(), KeysError> {
+        let Organization { generation, .. } = self.organization(organization).await?;
         self.0.fences.raise(organization, generation).await;
+        Ok(())
     }
 
     /// An event for the audit service.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     api_keys::ApiKeys,
-    changes::{By, Changes, feed_entry, raise_generation},
+    changes::{By, Changes, Turn, feed_entry, raise_generation},
     domain::{
         Action, ApiKey, CreditAccount, KeyId, LedgerEntry, LedgerKind, LineageId, Organization,
         OrganizationId, ResourceType,
@@ -72,18 +72,19 @@ impl Credits {
         grant: Grant,
         keep: Keep<CreditAccount>,
     ) -> Result<CreditAccount, KeysError> {
-        let _turn = self.changes.turn(organization).await;
-        until_written(|| self.try_grant(by, organization, key, grant, &keep)).await
+        let turn = self.changes.turn(organization).await;
+        until_written(|| self.try_grant(by, &turn, key, grant, &keep)).await
     }
 
     async fn try_grant(
         &self,
         by: &By,
-        organization: OrganizationId,
+        turn: &Turn,
         key: KeyId,
         grant: Grant,
         keep: &Keep<CreditAccount>,
     ) -> Result<CreditAccount, KeysError> {
+        let organization = turn.organization;
         let mut tenant = self.changes.organization(organization).await?;
         let key = self.keys.get(organization, key).await?;
         let now_us = self.changes.now_us();
@@ -102,7 +103,7 @@ impl Credits {
             let id = self.changes.id(now_us);
             write.changes.push(movement(&account, id, LedgerKind::Grant, grant.amount, now_us));
         }
-        let fence = if is_first { self.enable(&mut write, &mut tenant, &key).await? } else { None };
+        let generation = if is_first { self.enable(&mut write, &mut tenant, &key).await? } else { None };
         let details = [
             ("amount", Value::from(grant.amount)),
             ("refill_amount", Value::from(account.refill_amount)),
@@ -112,7 +113,7 @@ impl Credits {
         write.events.push(self.changes.event(by, now_us, organization, resource, details));
         let granted = put(&mut write, account);
         write.idempotency = keep.record(&granted, now_us);
-        self.changes.commit(write, fence).await?;
+        self.changes.commit_in(turn, write, generation).await?;
         Ok(granted)
     }
 
@@ -199,7 +200,7 @@ impl Credits {
         write: &mut Write,
         tenant: &mut Organization,
         key: &ApiKey,
-    ) -> Result<Option<(OrganizationId, u64)>, KeysError> {
+    ) -> Result<Option<u64>, KeysError> {
         let filter = KeyFilter { lineage: Some(key.lineage_id), ..KeyFilter::default() };
         let mut after = None;
         loop {
@@ -213,7 +214,7 @@ impl Credits {
             }
         }
         raise_generation(write, tenant, feed_entry(tenant.id));
-        Ok(Some((tenant.id, tenant.generation)))
+        Ok(Some(tenant.generation))
     }
 }
 

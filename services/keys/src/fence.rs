@@ -2,7 +2,8 @@
 //! docs/adr/0021-generations-and-fences.md.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
+    ops::Bound,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -46,7 +47,7 @@ struct Target {
     url: String,
     deadline: Duration,
     /// What could not be told, with the highest generation.
-    pending: Mutex<HashMap<OrganizationId, u64>>,
+    pending: Mutex<BTreeMap<OrganizationId, u64>>,
     more: Notify,
     random: Random,
     metrics: FenceMetrics,
@@ -171,15 +172,14 @@ impl Target {
     /// Tells what is pending, again and again. A fence never goes back, so what was told late does no harm.
     async fn keep_telling(&self) -> std::convert::Infallible {
         let mut wait = FIRST_WAIT;
+        let mut last = None;
         loop {
-            let next = {
-                let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-                pending.iter().next().map(|(organization, generation)| (*organization, *generation))
-            };
-            let Some((organization, generation)) = next else {
+            // In turn: one that fails does not keep the others.
+            let Some((organization, generation)) = self.pending_after(last) else {
                 self.more.notified().await;
                 continue;
             };
+            last = Some(organization);
             match self.tell(organization, generation).await {
                 // One that refuses the call will not take it the next time either; the feed tells.
                 Err(status) if !is_final(status.code()) => {
@@ -192,6 +192,14 @@ impl Target {
                 }
             }
         }
+    }
+
+    /// The next of those that are pending, in the order of their ids; after the last one the first.
+    fn pending_after(&self, last: Option<OrganizationId>) -> Option<(OrganizationId, u64)> {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let next = pending.range(after).next().or_else(|| pending.iter().next());
+        next.map(|(organization, generation)| (*organization, *generation))
     }
 
     fn remove(&self, organization: OrganizationId, generation: u64) {
@@ -208,4 +216,4 @@ fn is_final(code: Code) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

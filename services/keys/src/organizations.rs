@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    changes::{By, Changes, feed_entry, raise_generation},
+    changes::{By, Changes, Turn, feed_entry, raise_generation},
     domain::{Action, Organization, OrganizationId, OrganizationStatus, ResourceType},
     error::{KeysError, until_written},
     idempotency::Keep,
@@ -72,6 +72,7 @@ impl Organizations {
             feed: Vec::new(),
             events: vec![self.changes.event(by, now_us, id, resource, details)],
             idempotency: keep.record(&created, now_us),
+            ..Write::default()
         };
         self.changes.commit(write, None).await?;
         Ok(created)
@@ -112,17 +113,18 @@ impl Organizations {
         update: OrganizationUpdate,
         keep: Keep<Organization>,
     ) -> Result<Organization, KeysError> {
-        let _turn = self.changes.turn(id).await;
-        until_written(|| self.try_update(by, id, &update, &keep)).await
+        let turn = self.changes.turn(id).await;
+        until_written(|| self.try_update(by, &turn, &update, &keep)).await
     }
 
     async fn try_update(
         &self,
         by: &By,
-        id: OrganizationId,
+        turn: &Turn,
         update: &OrganizationUpdate,
         keep: &Keep<Organization>,
     ) -> Result<Organization, KeysError> {
+        let id = turn.organization;
         let mut organization = self.changes.organization(id).await?;
         let etag = organization.version.to_string();
         if update.etag.as_ref().is_some_and(|meant| *meant != etag) {
@@ -138,8 +140,18 @@ impl Organizations {
         };
         raise_generation(&mut write, &mut organization, feed_entry(id));
         write.idempotency = keep.record(&organization, now_us);
-        self.changes.commit(write, Some((id, organization.generation))).await?;
+        self.changes.commit_in(turn, write, Some(organization.generation)).await?;
         Ok(organization)
+    }
+
+    /// Puts everything in force once more that was written of an organization until now, since whoever wrote it may have been stopped
+    /// before it was in force.
+    ///
+    /// # Errors
+    ///
+    /// There is none of this id.
+    pub async fn put_in_force(&self, id: OrganizationId) -> Result<(), KeysError> {
+        self.changes.put_in_force(id).await
     }
 }
 

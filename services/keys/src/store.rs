@@ -33,8 +33,8 @@ pub use self::{
 };
 use self::{postgres::Postgres, sql_store::SqlStore, sqlite::Sqlite};
 use crate::domain::{
-    ApiKey, CreditAccount, Email, Event, ExternalIdentity, FamilyId, Invitation, InvitationId, KeyId,
-    KeySecret, LedgerEntry, LineageId, Membership, Organization, OrganizationId, PasswordReset,
+    ApiKey, CreditAccount, Email, EndReason, Event, ExternalIdentity, FamilyId, Invitation, InvitationId,
+    KeyId, KeySecret, LedgerEntry, LineageId, Membership, Organization, OrganizationId, PasswordReset,
     RefreshFamily, RefreshToken, ServiceToken, ServiceTokenId, SigningKey, User, UserId,
 };
 
@@ -152,7 +152,7 @@ pub trait KeysStore: Send + Sync + 'static {
         after: Option<KeyId>,
         limit: u32,
     ) -> Result<Vec<ApiKey>, StoreError>;
-    /// The key with one of these hashes, of whichever organization, and its organization.
+    /// The key with the first of these hashes that there is, of whichever organization, and its organization.
     async fn key_by_hash(&self, hashes: &[[u8; 32]]) -> Result<Option<(ApiKey, Organization)>, StoreError>;
     /// All hashes by which keys are found, in their order; the first `limit` after the cursor.
     async fn key_hashes(&self, after: Option<[u8; 32]>, limit: u32) -> Result<Vec<[u8; 32]>, StoreError>;
@@ -243,6 +243,10 @@ pub struct Write {
     /// When it is done: Unix microseconds. For the feed, for what is over by then, and as [`ApiKey::changed_us`],
     /// [`Organization::changed_us`] and [`User::changed_us`], whatever the rows themselves say.
     pub at_us: u64,
+    /// What is changed by nobody else until this is written: else it conflicts.
+    pub guards: Vec<Guard>,
+    /// The account whose families all end, why: whichever there are once the guards hold, but not those of this write.
+    pub end_families: Option<(UserId, EndReason)>,
     /// Rows, in an order in which each may refer to those before it.
     pub changes: Vec<Change>,
     /// What replicas are told. A write with any has a revision of its own, and revisions become visible in their order.
@@ -251,6 +255,13 @@ pub struct Write {
     pub events: Vec<Event>,
     /// What is answered if the request comes again.
     pub idempotency: Option<IdempotencyRecord>,
+}
+
+/// A row that a write relies on, and leaves as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// The account of this version.
+    User(UserId, u64),
 }
 
 /// One row. A row with `version` 0 is new; else it replaces the one of that version, and has the next. To which organization,

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{ApiKeys, Expiry, is_revoked, written};
 use crate::{
-    changes::{By, feed_entry, raise_generation},
+    changes::{By, Turn, feed_entry, raise_generation},
     domain::{Action, ApiKey, KeyId, KeyLimit, OrganizationId},
     error::{KeysError, until_written},
     idempotency::Keep,
@@ -48,18 +48,19 @@ impl ApiKeys {
         update: KeyUpdate,
         keep: Keep<ApiKey>,
     ) -> Result<ApiKey, KeysError> {
-        let _turn = self.changes.turn(organization).await;
-        until_written(|| self.try_update(by, organization, id, &update, &keep)).await
+        let turn = self.changes.turn(organization).await;
+        until_written(|| self.try_update(by, &turn, id, &update, &keep)).await
     }
 
     async fn try_update(
         &self,
         by: &By,
-        organization: OrganizationId,
+        turn: &Turn,
         id: KeyId,
         update: &KeyUpdate,
         keep: &Keep<ApiKey>,
     ) -> Result<ApiKey, KeysError> {
+        let organization = turn.organization;
         let mut tenant = self.changes.organization(organization).await?;
         let mut key = self.get(organization, id).await?;
         let now_us = self.changes.now_us();
@@ -76,11 +77,11 @@ impl ApiKeys {
             at_us: now_us,
             events: vec![self.event(by, now_us, &key, Action::ApiKeyUpdate)],
             changes: vec![Change::ApiKey(key)],
-            feed: Vec::new(),
             idempotency: keep.record(&updated, now_us),
+            ..Write::default()
         };
         raise_generation(&mut write, &mut tenant, FeedEntry { key: Some(id), ..feed_entry(organization) });
-        self.changes.commit(write, Some((organization, tenant.generation))).await?;
+        self.changes.commit_in(turn, write, Some(tenant.generation)).await?;
         Ok(updated)
     }
 

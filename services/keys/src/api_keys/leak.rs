@@ -30,7 +30,7 @@ impl ApiKeys {
         let details = [("source", Value::from(leak.source.as_str())), ("url", Value::from(place))];
         let reason = (RevokeReason::Leaked, Action::ApiKeyLeak);
         let keep = Keep::nothing();
-        let _turn = self.changes.turn(key.organization_id).await;
-        until_written(|| self.try_revoke(by, key.organization_id, key.id, reason, &details, &keep)).await
+        let turn = self.changes.turn(key.organization_id).await;
+        until_written(|| self.try_revoke(by, &turn, key.id, reason, &details, &keep)).await
     }
 }

@@ -7,7 +7,7 @@ use tidegate_credentials::KeyValue;
 
 use super::{ApiKeys, CreatedKey, MAX_NAME_CHARS, creator, is_revoked, written};
 use crate::{
-    changes::{By, feed_entry, raise_generation},
+    changes::{By, Turn, feed_entry, raise_generation},
     domain::{Action, ApiKey, KeyId, OrganizationId, RevokeReason},
     error::{KeysError, until_written},
     idempotency::Keep,
@@ -43,18 +43,19 @@ impl ApiKeys {
         grace: Duration,
         keep: Keep<RotatedKey>,
     ) -> Result<RotatedKey, KeysError> {
-        let _turn = self.changes.turn(organization).await;
-        until_written(|| self.try_rotate(by, organization, id, grace, &keep)).await
+        let turn = self.changes.turn(organization).await;
+        until_written(|| self.try_rotate(by, &turn, id, grace, &keep)).await
     }
 
     async fn try_rotate(
         &self,
         by: &By,
-        organization: OrganizationId,
+        turn: &Turn,
         id: KeyId,
         grace: Duration,
         keep: &Keep<RotatedKey>,
     ) -> Result<RotatedKey, KeysError> {
+        let organization = turn.organization;
         let mut tenant = self.changes.organization(organization).await?;
         let mut old = self.get(organization, id).await?;
         let now_us = self.changes.now_us();
@@ -79,12 +80,12 @@ impl ApiKeys {
         let mut write = Write {
             at_us: now_us,
             changes: vec![Change::ApiKey(new), Change::KeySecret(secret), Change::ApiKey(old)],
-            feed: Vec::new(),
             events: vec![event],
             idempotency: keep.record(&rotated, now_us),
+            ..Write::default()
         };
         raise_generation(&mut write, &mut tenant, entry);
-        self.changes.commit(write, Some((organization, tenant.generation))).await?;
+        self.changes.commit_in(turn, write, Some(tenant.generation)).await?;
         Ok(rotated)
     }
 
@@ -118,25 +119,28 @@ impl ApiKeys {
         keep: Keep<ApiKey>,
     ) -> Result<ApiKey, KeysError> {
         let reason = (RevokeReason::Revoked, Action::ApiKeyRevoke);
-        let _turn = self.changes.turn(organization).await;
-        until_written(|| self.try_revoke(by, organization, id, reason, &[], &keep)).await
+        let turn = self.changes.turn(organization).await;
+        until_written(|| self.try_revoke(by, &turn, id, reason, &[], &keep)).await
     }
 
     pub(super) async fn try_revoke(
         &self,
         by: &By,
-        organization: OrganizationId,
+        turn: &Turn,
         id: KeyId,
         (reason, action): (RevokeReason, Action),
         details: &[(&'static str, Value)],
         keep: &Keep<ApiKey>,
     ) -> Result<ApiKey, KeysError> {
+        let organization = turn.organization;
         let mut tenant = self.changes.organization(organization).await?;
         let mut key = self.get(organization, id).await?;
         let now_us = self.changes.now_us();
         if is_revoked(&key, now_us) {
-            // Whoever revoked it may have been stopped before it was told; who asks again wants to be sure.
-            self.changes.fence(organization, tenant.generation).await;
+            turn.end();
+            // Whoever revoked it may have been stopped before it was told; who asks again wants to be sure. It may have been revoked
+            // after the organization was read, by another replica.
+            self.changes.put_in_force(organization).await?;
             return Ok(key);
         }
         key.revoked = Some((now_us, reason));
@@ -146,12 +150,12 @@ impl ApiKeys {
         let mut write = Write {
             at_us: now_us,
             changes: vec![Change::ApiKey(key)],
-            feed: Vec::new(),
             events: vec![event],
             idempotency: keep.record(&revoked, now_us),
+            ..Write::default()
         };
         raise_generation(&mut write, &mut tenant, FeedEntry { key: Some(id), ..feed_entry(organization) });
-        self.changes.commit(write, Some((organization, tenant.generation))).await?;
+        self.changes.commit_in(turn, write, Some(tenant.generation)).await?;
         Ok(revoked)
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use super::UserId;
 
 /// An account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct User {
     /// Its id.
     pub id: UserId,
@@ -23,6 +23,23 @@ pub struct User {
     pub changed_us: u64,
     /// See [`crate::domain`].
     pub version: u64,
+}
+
+/// Without the hash of the password, by which guesses could be tried.
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, email, password_hash, is_admin, external, created_us, changed_us, version } = self;
+        f.debug_struct("User")
+            .field("id", id)
+            .field("email", email)
+            .field("has_password", &password_hash.is_some())
+            .field("is_admin", is_admin)
+            .field("external", external)
+            .field("created_us", created_us)
+            .field("changed_us", changed_us)
+            .field("version", version)
+            .finish()
+    }
 }
 
 /// By what an OpenID Connect issuer knows an account; no two accounts have the same.

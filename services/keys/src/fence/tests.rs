@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{BoxFuture, FutureExt, Ready, ready};
+use futures_util::future::{BoxFuture, FutureExt, ready};
 use http::{Request, Response};
 use tidegate_proto::ratelimit::v1::{FenceOrganizationRequest, FenceOrganizationResponse};
 use tokio::{net::TcpListener, time::timeout};
@@ -26,10 +26,12 @@ use crate::{
 
 /// The one method of the rate-limit service that is called here, on a port of its own.
 #[derive(Clone, Default)]
-struct RateLimit {
+pub(crate) struct RateLimit {
     told: Arc<Mutex<Vec<(String, u64)>>>,
     /// How many calls fail before one is taken.
     failing: Arc<AtomicUsize>,
+    /// None is answered before so many have come.
+    together: usize,
 }
 
 impl NamedService for RateLimit {
@@ -38,16 +40,23 @@ impl NamedService for RateLimit {
 
 impl tonic::server::UnaryService<FenceOrganizationRequest> for RateLimit {
     type Response = FenceOrganizationResponse;
-    type Future = Ready<Result<tonic::Response<FenceOrganizationResponse>, Status>>;
+    type Future = BoxFuture<'static, Result<tonic::Response<FenceOrganizationResponse>, Status>>;
 
     fn call(&mut self, request: tonic::Request<FenceOrganizationRequest>) -> Self::Future {
         if self.failing.load(Ordering::SeqCst) > 0 {
             self.failing.fetch_sub(1, Ordering::SeqCst);
-            return ready(Err(Status::unavailable("not now")));
+            return ready(Err(Status::unavailable("not now"))).boxed();
         }
         let FenceOrganizationRequest { organization_id, generation } = request.into_inner();
         self.told.lock().expect("no panic").push((organization_id, generation));
-        ready(Ok(tonic::Response::new(FenceOrganizationResponse { shared: true })))
+        let service = self.clone();
+        async move {
+            while service.told().len() < service.together {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(tonic::Response::new(FenceOrganizationResponse { shared: true }))
+        }
+        .boxed()
     }
 }
 
@@ -71,16 +80,19 @@ impl tower::Service<Request<Body>> for RateLimit {
 }
 
 impl RateLimit {
-    async fn start(failing: usize) -> (Self, String) {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let service = Self { failing: Arc::new(failing.into()), ..Self::default() };
-        let server = tonic::transport::Server::builder().add_service(service.clone());
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        (service, url)
+    pub(crate) async fn start(failing: usize) -> (Self, String) {
+        Self { failing: Arc::new(failing.into()), ..Self::default() }.listen().await
     }
 
-    fn told(&self) -> Vec<(String, u64)> {
+    async fn listen(self) -> (Self, String) {
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let server = tonic::transport::Server::builder().add_service(self.clone());
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        (self, url)
+    }
+
+    pub(crate) fn told(&self) -> Vec<(String, u64)> {
         self.told.lock().expect("no panic").clone()
     }
 
@@ -108,6 +120,22 @@ async fn a_revocation_that_was_answered_is_known_to_every_rate_limit_service() {
     // Whoever asks again wants to be sure.
     replica.keys.revoke(&by(), organization, key, Keep::nothing()).await.expect("revoked");
     assert_eq!(first.told(), [told[0].clone(), told[0].clone()]);
+}
+
+#[tokio::test]
+async fn who_changes_the_same_organization_next_does_not_wait_until_the_change_before_is_told() {
+    let (service, url) = RateLimit { together: 2, ..RateLimit::default() }.listen().await;
+    let replica = Replica::with(sqlite().await, &[url], 1).await;
+    let organization = replica.organization().await.id;
+    let keys = [replica.key(organization).await.key.id, replica.key(organization).await.key.id];
+    let by = by();
+    let revoked = keys.map(|key| replica.keys.revoke(&by, organization, key, Keep::nothing()));
+    for revoked in futures_util::future::join_all(revoked).await {
+        revoked.expect("revoked");
+    }
+    let mut told: Vec<_> = service.told().into_iter().map(|(_, generation)| generation).collect();
+    told.sort_unstable();
+    assert_eq!(told, [1, 2], "no call was given up and made again");
 }
 
 #[tokio::test]

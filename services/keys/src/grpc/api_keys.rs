@@ -31,7 +31,9 @@ impl Handlers {
         &self,
         request: Request<pb::CreateApiKeyRequest>,
     ) -> Answer<pb::CreateApiKeyResponse> {
-        let asking = Asking::read(request, &self.proxies)?;
+        let mut asking = Asking::read(request, &self.proxies)?;
+        // A map has no order, and comes in another if it is sent again.
+        asking.request.metadata.sort_by(|one, other| one.key.cmp(&other.key));
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let organization = asking.organization(&wanted.organization_id, &mut violations)?;
@@ -50,7 +52,11 @@ impl Handlers {
         &self,
         request: Request<pb::ImportApiKeysRequest>,
     ) -> Answer<pb::ImportApiKeysResponse> {
-        let asking = Asking::read(request, &self.proxies)?;
+        let mut asking = Asking::read(request, &self.proxies)?;
+        // A map has no order, and comes in another if it is sent again.
+        for key in &mut asking.request.keys {
+            key.metadata.sort_by(|one, other| one.key.cmp(&other.key));
+        }
         let mut violations = Violations::default();
         let organization = asking.organization(&asking.request.organization_id, &mut violations)?;
         let keys = imported_keys(&asking.request.keys, &mut violations);
@@ -106,7 +112,11 @@ impl Handlers {
         &self,
         request: Request<pb::UpdateApiKeyRequest>,
     ) -> Answer<pb::UpdateApiKeyResponse> {
-        let asking = Asking::read(request, &self.proxies)?;
+        let mut asking = Asking::read(request, &self.proxies)?;
+        // A map has no order, and comes in another if it is sent again.
+        if let Some(metadata) = &mut asking.request.metadata {
+            metadata.entries.sort_by(|one, other| one.key.cmp(&other.key));
+        }
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let organization = asking.organization(&wanted.organization_id, &mut violations)?;
@@ -116,7 +126,9 @@ impl Handlers {
         let render = |key: &ApiKey| pb::UpdateApiKeyResponse { key: Some(just_written(key)) };
         let act = |keep| self.keys.update(&asking.by, organization, id, update, keep);
         let asked = asking.asked("KeysService.UpdateApiKey");
-        Ok(Response::new(self.idempotency.run(asked, &asking.request, render, act).await?))
+        let again = async || self.organizations.put_in_force(organization).await;
+        let answer = self.idempotency.run_in_force(asked, &asking.request, render, act, again);
+        Ok(Response::new(answer.await?))
     }
 
     pub(super) async fn rotate_api_key(
@@ -140,7 +152,9 @@ impl Handlers {
         };
         let act = |keep| self.keys.rotate(&asking.by, organization, id, grace, keep);
         let asked = asking.asked("KeysService.RotateApiKey");
-        Ok(Response::new(self.idempotency.run(asked, &asking.request, render, act).await?))
+        let again = async || self.organizations.put_in_force(organization).await;
+        let answer = self.idempotency.run_in_force(asked, &asking.request, render, act, again);
+        Ok(Response::new(answer.await?))
     }
 
     pub(super) async fn revoke_api_key(
@@ -159,7 +173,9 @@ impl Handlers {
         };
         let act = |keep| self.keys.revoke(&asking.by, organization, id, keep);
         let asked = asking.asked("KeysService.RevokeApiKey");
-        Ok(Response::new(self.idempotency.run(asked, &asking.request, render, act).await?))
+        let again = async || self.organizations.put_in_force(organization).await;
+        let answer = self.idempotency.run_in_force(asked, &asking.request, render, act, again);
+        Ok(Response::new(answer.await?))
     }
 }
 

@@ -51,7 +51,7 @@ impl<R> Asking<R> {
         organization(&self.caller, text, violations)
     }
 
-    /// Lets only backends pass that are for all organizations.
+    /// Lets only callers pass that are for all organizations.
     ///
     /// # Errors
     ///
@@ -59,13 +59,13 @@ impl<R> Asking<R> {
     pub(super) fn must_be_for_all(&self) -> Result<(), KeysError> {
         match self.caller.organization {
             None => Ok(()),
-            Some(_) => Err(KeysError::RoleMissing("this needs a token that is for all organizations")),
+            Some(_) => Err(KeysError::RoleMissing("this needs credentials that are for all organizations")),
         }
     }
 
-    /// Whether the caller may do everything.
+    /// Whether the caller may do everything, everywhere. One that is `admin` for an organization may not.
     pub(super) fn is_admin(&self) -> bool {
-        self.caller.role == Role::Admin
+        self.caller.role == Role::Admin && self.caller.organization.is_none()
     }
 }
 

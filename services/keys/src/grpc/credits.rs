@@ -61,7 +61,9 @@ impl Handlers {
             |account: &CreditAccount| pb::GrantCreditsResponse { credits: Some(render::credits(account)) };
         let act = |keep| self.credits.grant(&asking.by, organization, id, grant, keep);
         let asked = asking.asked("KeysService.GrantCredits");
-        Ok(Response::new(self.idempotency.run(asked, &asking.request, render, act).await?))
+        let again = async || self.organizations.put_in_force(organization).await;
+        let answer = self.idempotency.run_in_force(asked, &asking.request, render, act, again);
+        Ok(Response::new(answer.await?))
     }
 
     pub(super) async fn get_credits(

@@ -60,19 +60,46 @@ impl Idempotency {
         A: Message + Default + 'static,
         F: Future<Output = Result<T, KeysError>>,
     {
+        self.run_in_force(asked, request, render, act, async || Ok(())).await
+    }
+
+    /// As [`Self::run`], for what is in force as soon as it is answered: before an answer is given again, `again` puts what was
+    /// written in force once more, since whoever wrote it may have been stopped before, or may not have come so far yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`], and those of `again`.
+    pub async fn run_in_force<T, A, F>(
+        &self,
+        asked: Asked<'_>,
+        request: &impl Message,
+        render: fn(&T) -> A,
+        act: impl FnOnce(Keep<T>) -> F,
+        again: impl AsyncFnOnce() -> Result<(), KeysError>,
+    ) -> Result<A, KeysError>
+    where
+        T: 'static,
+        A: Message + Default + 'static,
+        F: Future<Output = Result<T, KeysError>>,
+    {
         let Some(key) = key(asked.metadata)? else { return Ok(render(&act(Keep::nothing()).await?)) };
         let sealing = Arc::clone(&self.sealing);
         let once = Once::new(sealing, asked.caller, key, asked.method, request.encode_to_vec());
         if let Some(answer) = self.answered(&once).await? {
+            again().await?;
             return Ok(answer);
         }
-        match act(Keep::answer(once.clone(), move |outcome| render(outcome).encode_to_vec())).await {
-            Ok(outcome) => Ok(render(&outcome)),
+        let answer = match act(Keep::answer(once.clone(), move |outcome| render(outcome).encode_to_vec()))
+            .await
+        {
+            Ok(outcome) => return Ok(render(&outcome)),
             // An answer that is gone again by now was forgotten: its time is over.
             Err(error) if was_lost(&error) => self.answered(&once).await?.ok_or(KeysError::ConcurrentChanges),
             // It may have failed for what the same request has done since, as an address that is taken now.
             Err(error) => self.answered(&once).await?.ok_or(error),
-        }
+        }?;
+        again().await?;
+        Ok(answer)
     }
 
     async fn answered<A: Message + Default>(&self, once: &Once) -> Result<Option<A>, KeysError> {

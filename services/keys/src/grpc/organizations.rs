@@ -28,6 +28,7 @@ impl Handlers {
         request: Request<pb::CreateOrganizationRequest>,
     ) -> Answer<pb::CreateOrganizationResponse> {
         let asking = Asking::read(request, &self.proxies)?;
+        asking.must_be_for_all()?;
         let mut violations = Violations::default();
         let name = fields::name("name", &asking.request.name, &mut violations);
         let plan = match asking.request.plan.as_str() {
@@ -61,7 +62,9 @@ impl Handlers {
         &self,
         request: Request<pb::ListOrganizationsRequest>,
     ) -> Answer<pb::ListOrganizationsResponse> {
-        let Asking { request, .. } = Asking::read(request, &self.proxies)?;
+        let asking = Asking::read(request, &self.proxies)?;
+        asking.must_be_for_all()?;
+        let request = asking.request;
         let mut violations = Violations::default();
         let search = fields::search(&request.search, &mut violations);
         let list = ["organizations", &search];
@@ -102,7 +105,9 @@ impl Handlers {
         };
         let act = |keep| self.organizations.update(&asking.by, id, update, keep);
         let asked = asking.asked("KeysService.UpdateOrganization");
-        Ok(Response::new(self.idempotency.run(asked, &asking.request, render, act).await?))
+        let again = async || self.organizations.put_in_force(id).await;
+        let answer = self.idempotency.run_in_force(asked, &asking.request, render, act, again);
+        Ok(Response::new(answer.await?))
     }
 }
 

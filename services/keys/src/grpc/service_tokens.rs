@@ -76,6 +76,7 @@ impl Handlers {
             self.service_tokens.revoke(&asking.caller, id, &asking.by.origin, &keep).await
         };
         let asked = asking.asked("KeysService.RevokeServiceToken");
-        Ok(Response::new(self.idempotency.run(asked, wanted, render, act).await?))
+        let again = async || self.service_tokens.put_in_force(&wanted.service_token_id);
+        Ok(Response::new(self.idempotency.run_in_force(asked, wanted, render, act, again).await?))
     }
 }

@@ -22,7 +22,6 @@ const INTERNAL: &str = "5e1c9f07b3a24d6e90c8f1a27d4b6e35";
 /// The service on a free port, in a thread of its own; it ends with the test.
 struct Running {
     channel: Channel,
-    config: Config,
     stop: CancellationToken,
 }
 
@@ -33,6 +32,10 @@ impl Drop for Running {
 }
 
 async fn start() -> Running {
+    start_with(|_| {}).await
+}
+
+async fn start_with(set: impl FnOnce(&mut Config)) -> Running {
     let env = [
         ("TIDEGATE_SERVER__LISTEN", "127.0.0.1:0"),
         ("TIDEGATE_SERVER__OPS_LISTEN", "127.0.0.1:0"),
@@ -47,10 +50,11 @@ async fn start() -> Running {
     ];
     let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let source = Source { defaults: CONFIG_DEFAULTS, env, ..Source::default() };
-    let config: Config = config::load(&source).expect("settings");
+    let mut config: Config = config::load(&source).expect("settings");
+    set(&mut config);
     let stop = CancellationToken::new();
     let (told, address) = tokio::sync::oneshot::channel();
-    let (bound, stopped) = (config.clone(), stop.clone());
+    let (bound, stopped) = (config, stop.clone());
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
@@ -62,7 +66,7 @@ async fn start() -> Running {
     });
     let url = format!("http://{}", address.await.expect("it is bound"));
     let channel = Channel::from_shared(url).expect("a URL").connect().await.expect("connected");
-    Running { channel, config, stop }
+    Running { channel, stop }
 }
 
 /// Credentials of this role, for this organization.

@@ -1,6 +1,6 @@
 //! Tokens of backends: JWTs of which only the ids are kept, so that they can be revoked.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use tidegate_chassis::{
     auth::{Authenticator, Caller, Role},
@@ -47,12 +47,19 @@ pub struct ServiceTokenRequest {
 }
 
 /// A token that was made.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NewServiceToken {
     /// What lists show.
     pub row: ServiceToken,
     /// The JWT, shown this once.
     pub token: String,
+}
+
+/// Without the token.
+impl fmt::Debug for NewServiceToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewServiceToken").field("row", &self.row).finish_non_exhaustive()
+    }
 }
 
 impl ServiceTokens {
@@ -172,6 +179,17 @@ impl ServiceTokens {
         .await?;
         inner.authenticator.revoke(revoked.id.to_string());
         Ok(revoked)
+    }
+
+    /// Refuses a token here that was revoked, perhaps by another replica or before this one was started.
+    ///
+    /// # Errors
+    ///
+    /// The id is none.
+    pub fn put_in_force(&self, revoked: &str) -> Result<(), KeysError> {
+        let id: ServiceTokenId = names::id("service_token_id", revoked)?;
+        self.0.authenticator.revoke(id.to_string());
+        Ok(())
     }
 }
 

@@ -22,8 +22,8 @@ pub use self::{log_in::LogIn, me::Me, sign_up::SignUp};
 use super::{Attempts, Issuers, Minter, OneTime, Passwords, Tokens};
 use crate::{
     domain::{
-        Action, EndReason, Event, FamilyId, Membership, Organization, OrganizationId, OrganizationStatus,
-        Outcome, RefreshFamily, RefreshToken, ResourceType, User, UserId,
+        Action, Event, FamilyId, Membership, Organization, OrganizationId, OrganizationStatus, Outcome,
+        RefreshFamily, RefreshToken, ResourceType, User, UserId,
     },
     error::KeysError,
     origin::{Actor, RequestOrigin},
@@ -106,15 +106,6 @@ impl Inner {
         let row =
             RefreshToken { token_hash, family_id, issued_us: now_us, expires_us, used_us: None, version: 0 };
         (token, row)
-    }
-
-    /// Adds the end of all families of an account to `write`.
-    async fn end_all(&self, write: &mut Write, user: UserId, reason: EndReason) -> Result<(), KeysError> {
-        for family in self.store.living_families(user, None).await? {
-            let ended = Some((write.at_us, reason));
-            write.changes.push(Change::RefreshFamily(RefreshFamily { ended, ..family }));
-        }
-        Ok(())
     }
 
     fn event(

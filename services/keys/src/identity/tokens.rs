@@ -1,5 +1,7 @@
 //! Mints the tokens that the chassis verifies.
 
+use std::fmt;
+
 use jsonwebtoken::Header;
 use tidegate_chassis::{
     auth::{AuthConfig, Claims, Role, TokenUse},
@@ -31,7 +33,7 @@ enum Signing {
 }
 
 /// What a login gives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Tokens {
     /// A JWT.
     pub access: String,
@@ -41,6 +43,15 @@ pub struct Tokens {
     pub access_s: u64,
     /// Seconds until the refresh token expires.
     pub refresh_s: u64,
+}
+
+/// Without the tokens.
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { access: _, refresh: _, access_s, refresh_s } = self;
+        let mut tokens = f.debug_struct("Tokens");
+        tokens.field("access_s", access_s).field("refresh_s", refresh_s).finish_non_exhaustive()
+    }
 }
 
 impl Minter {

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{
-    Change, StoreError,
+    Change, Guard, StoreError,
     sql::{Sql, Value, statements, values},
     words::Word,
 };
@@ -28,6 +28,10 @@ statements!(
     SET_USER = (
         "UPDATE keys.users SET email = $2, password_hash = $3, is_admin = $4, external_issuer = $5, external_subject = $6, \
          created_us = $7, changed_us = $8, version = $9 WHERE id = $1 AND version = $9 - 1",
+    );
+    HOLD_USER = (
+        // Changes nothing, but whoever would change the row waits for the end of this transaction.
+        "UPDATE keys.users SET version = version WHERE id = $1 AND version = $2",
     );
     PUT_MEMBERSHIP = (
         "INSERT INTO keys.memberships (organization_id, user_id, role, joined_us, version) VALUES ($1, $2, $3, $4, $5)",
@@ -62,6 +66,10 @@ statements!(
     SET_FAMILY = (
         "UPDATE keys.refresh_families SET created_us = $4, ended_us = $5, end_reason = $6, version = $7 \
          WHERE id = $1 AND user_id = $2 AND organization_id IS NOT DISTINCT FROM $3 AND version = $7 - 1",
+    );
+    END_FAMILIES = (
+        "UPDATE keys.refresh_families SET ended_us = $2, end_reason = $3, version = version + 1 \
+         WHERE user_id = $1 AND ended_us IS NULL",
     );
     PUT_TOKEN = (
         "INSERT INTO keys.refresh_tokens (token_hash, family_id, issued_us, expires_us, used_us, version) \
@@ -143,6 +151,13 @@ pub(super) fn statement(change: &Change, at_us: u64) -> Result<(Sql, Vec<Value>)
         }
         Change::SigningKey(row) => (either(row.version, PUT_SIGNING_KEY, SET_SIGNING_KEY), signing_key(row)),
     })
+}
+
+/// How it is seen to, and that it stays so.
+pub(super) fn guarded(guard: Guard) -> (Sql, Vec<Value>) {
+    match guard {
+        Guard::User(id, version) => (HOLD_USER, values![id.0, version]),
+    }
 }
 
 /// Whose row it is: that of an organization, of all and none, or of a table that knows no organizations.

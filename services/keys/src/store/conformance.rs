@@ -43,7 +43,8 @@ macro_rules! keys_store_conformance {
             of_writers_at_one_version_one_wins, values_of_which_there_are_no_two_are_taken,
             an_idempotency_key_is_free_again_when_its_record_is_over,
             of_requests_with_one_idempotency_key_one_is_written, what_belongs_to_nothing_conflicts,
-            a_membership_ends_at_its_version;
+            a_membership_ends_at_its_version, a_write_relies_on_what_it_guards,
+            all_families_of_an_account_end_but_those_of_the_write;
             lists: organizations_are_listed_by_name, organizations_are_searched_without_regard_to_ascii_case,
             members_are_listed_in_the_order_of_joining, open_invitations_are_listed, living_families_are_listed,
             keys_are_listed_from_the_newest_on, keys_are_filtered, keys_are_found_by_their_hashes,

@@ -85,7 +85,8 @@ statements!(
     KEY_BY_HASH = (
         "SELECT ", columns!(api_key), ", ", columns!(organization), " FROM keys.key_secrets s \
          JOIN keys.api_keys k ON k.id = s.api_key_id AND k.organization_id = s.organization_id \
-         JOIN keys.organizations o ON o.id = s.organization_id WHERE s.hash = $1 OR s.hash = $2 LIMIT 1",
+         JOIN keys.organizations o ON o.id = s.organization_id WHERE s.hash = $1 OR s.hash = $2 \
+         ORDER BY CASE WHEN s.hash = $1 THEN 0 ELSE 1 END LIMIT 1",
     );
     KEY_HASHES = ("SELECT s.hash FROM keys.key_secrets s WHERE s.hash > $1 ORDER BY s.hash LIMIT $2");
     EXPIRING_KEYS = (

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{
     FeedEntry, StoreError, UsageEntry, Write,
     cells::Cells,
-    changes::{Owner, hexadecimal, json, owner, statement},
+    changes::{END_FAMILIES, Owner, guarded, hexadecimal, json, owner, statement},
     database::{Access, Database, Tenant},
     error::{sqlx_error, stored},
     rows,
@@ -40,6 +40,16 @@ impl<D: Database> SqlStore<D> {
             if put == 0 {
                 return Err(StoreError::Taken(super::Unique::IdempotencyKey));
             }
+        }
+        for guard in &write.guards {
+            let (sql, values) = guarded(*guard);
+            if D::execute(&mut transaction, sql, values).await.map_err(sqlx_error)? == 0 {
+                return Err(StoreError::Conflict);
+            }
+        }
+        if let Some((user, reason)) = write.end_families {
+            let values = values![user.0, write.at_us, reason.word()];
+            D::execute(&mut transaction, END_FAMILIES, values).await.map_err(sqlx_error)?;
         }
         for change in &write.changes {
             let (sql, values) = statement(change, write.at_us)?;
@@ -127,7 +137,8 @@ fn tenant(write: &Write) -> Tenant {
     let of = |organization: Option<_>| organization.map_or(Owner::All, Owner::One);
     let of_feed = write.feed.iter().map(|entry| of(entry.organization));
     let of_events = write.events.iter().map(|event| of(event.organization_id));
-    let owners = write.changes.iter().map(owner).chain(of_feed).chain(of_events);
+    let of_families = write.end_families.iter().map(|_| Owner::All);
+    let owners = write.changes.iter().map(owner).chain(of_feed).chain(of_events).chain(of_families);
     owners.fold(Tenant::Nobody, |tenant, owner| match (tenant, owner) {
         (tenant, Owner::Nobody) => tenant,
         (Tenant::Nobody, Owner::One(one)) => Tenant::One(one),

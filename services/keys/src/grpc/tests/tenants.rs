@@ -13,7 +13,8 @@ use tonic::{
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
-use super::{ACCESS, Running, start, token};
+use super::{ACCESS, Running, start, start_with, token};
+use crate::fence::tests::RateLimit;
 
 type Client = KeysServiceClient<InterceptedService<Channel, Token>>;
 
@@ -270,4 +271,46 @@ async fn the_story_of_a_key_is_told_over_the_feed_and_the_same_request_is_done_o
     );
     let nobody = pb::ReportLeakedKeyRequest { key_sha256: vec![9; 32].into(), ..Default::default() };
     anybody().report_leaked_key(nobody).await.expect("it is not told whether there was such a key");
+}
+
+#[tokio::test]
+async fn a_change_that_is_answered_again_is_told_again_first() {
+    let (service, url) = RateLimit::start(0).await;
+    let running = start_with(|config| config.ratelimit.urls = vec![url]).await;
+    let admin = client(&running, Role::Admin, None);
+    let tenant = tenant(&admin).await;
+    macro_rules! twice {
+        ($($method:ident $request:expr),+ $(,)?) => {$(
+            for told in 1..=2 {
+                let before = service.told().len();
+                let mut request = tonic::Request::new($request);
+                request.metadata_mut().insert("idempotency-key", stringify!($method).parse().expect("ASCII"));
+                admin.clone().$method(request).await.expect("answered");
+                assert_eq!(service.told().len(), before + 1, "{} {told}", stringify!($method));
+            }
+        )+};
+    }
+    let (organization_id, api_key_id) = (tenant.organization.clone(), tenant.key.clone());
+    let (id, key) = (|| organization_id.clone(), || api_key_id.clone());
+    let off = pb::UpdateApiKeyRequest {
+        organization_id: id(),
+        api_key_id: key(),
+        enabled: Some(false),
+        ..Default::default()
+    };
+    twice![
+        update_api_key off.clone(),
+        grant_credits pb::GrantCreditsRequest {
+            organization_id: id(), api_key_id: key(), amount: 1, ..Default::default()
+        },
+        rotate_api_key pb::RotateApiKeyRequest {
+            organization_id: id(), api_key_id: key(), grace_period_s: 60
+        },
+        revoke_api_key pb::RevokeApiKeyRequest { organization_id: id(), api_key_id: key() },
+        update_organization pb::UpdateOrganizationRequest {
+            organization_id: id(), name: Some("Other".to_owned()), ..Default::default()
+        },
+    ];
+    let told = service.told();
+    assert_eq!(told.last(), Some(&(organization_id, 5)), "{told:?}");
 }

@@ -1,5 +1,7 @@
 //! Who may join.
 
+use std::fmt;
+
 use tidegate_chassis::{
     auth::{Caller, Role},
     clock::uuid_v7,
@@ -17,12 +19,19 @@ use crate::{
 };
 
 /// An invitation, with its token.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NewInvitation {
     /// What lists show.
     pub invitation: Invitation,
     /// Shown this once.
     pub token: String,
+}
+
+/// Without the token.
+impl fmt::Debug for NewInvitation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewInvitation").field("invitation", &self.invitation).finish_non_exhaustive()
+    }
 }
 
 impl Members {

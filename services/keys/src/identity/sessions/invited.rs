@@ -36,7 +36,10 @@ impl Sessions {
         let user = match inner.store.user_by_email(&invitation.email).await? {
             Some(user) => {
                 self.show_password(&user, password, origin).await?;
-                user
+                // It stays as it is, but changed: its password is the one that was shown, and who could set it while it was in other
+                // organizations only no longer can.
+                write.changes.push(Change::User(user.clone()));
+                User { version: user.version + 1, changed_us: now_us, ..user }
             }
             None => {
                 let mut violations = Violations::default();
@@ -109,8 +112,11 @@ impl Sessions {
             return Err(KeysError::field("password", "must be 1 to 128 characters"));
         }
         let ticket = inner.attempts.check(Attempt::LogIn, Some(&user.email), origin).await?;
-        if inner.passwords.verify(password, user.password_hash.as_deref()).await?.is_good {
+        let verified = inner.passwords.verify(password, user.password_hash.as_deref()).await;
+        if !matches!(&verified, Ok(verified) if !verified.is_good) {
             inner.attempts.give_back(ticket).await;
+        }
+        if verified?.is_good {
             return Ok(());
         }
         let now_us = inner.clock.now_us();

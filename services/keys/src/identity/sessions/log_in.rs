@@ -7,11 +7,11 @@ use zeroize::Zeroizing;
 use super::{Sessions, standing, with_detail};
 use crate::{
     domain::{Action, Email, Event, OrganizationId, Outcome, User, UserId},
-    error::KeysError,
+    error::{KeysError, until_written},
     idempotency::Keep,
     identity::{Attempt, Tokens, names, rules},
     origin::{Actor, RequestOrigin},
-    store::{Change, StoreError, Write},
+    store::{Change, Guard, Write},
 };
 
 /// Who wants to come in.
@@ -54,7 +54,8 @@ impl Sessions {
         names::all_good(violations)?;
         let email = email.expect("nothing was wrong");
         let ticket = self.0.attempts.check(Attempt::LogIn, Some(&email), origin).await?;
-        let let_in = self.let_in(&email, &asked.password, wanted, origin, keep).await;
+        // If the account was changed meanwhile, its password may be another.
+        let let_in = until_written(|| self.let_in(&email, &asked.password, wanted, origin, keep)).await;
         if !matches!(let_in, Err(KeysError::CredentialsInvalid)) {
             self.0.attempts.give_back(ticket).await;
         }
@@ -91,27 +92,14 @@ impl Sessions {
         let event = inner.event(origin, now_us, Actor::user(&user.id), done, Some(&user));
         write.events.push(Event { organization_id: as_what.1, ..event });
         write.idempotency = keep.record(&tokens, now_us);
-        self.write_login(write, user, verified.rehashed).await?;
-        Ok(tokens)
-    }
-
-    /// A hash by older parameters is replaced along with the login, unless the account is changed at the same time.
-    async fn write_login(
-        &self,
-        write: Write,
-        user: User,
-        rehashed: Option<String>,
-    ) -> Result<(), StoreError> {
-        let store = &self.0.store;
-        if rehashed.is_some() {
-            let mut with_hash = write.clone();
-            with_hash.changes.push(Change::User(User { password_hash: rehashed, ..user }));
-            match store.write(&with_hash).await {
-                Err(StoreError::Conflict) => {}
-                written => return written.map(drop),
-            }
+        if verified.rehashed.is_some() {
+            // A hash by older parameters is replaced along with the login.
+            write.changes.push(Change::User(User { password_hash: verified.rehashed, ..user }));
+        } else {
+            write.guards.push(Guard::User(user.id, user.version));
         }
-        store.write(&write).await.map(drop)
+        inner.store.write(&write).await?;
+        Ok(tokens)
     }
 
     /// Tells that somebody failed. `known` is who showed the right password.

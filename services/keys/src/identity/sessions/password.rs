@@ -9,7 +9,7 @@ use crate::{
     idempotency::Keep,
     identity::{Attempt, OneTime, Tokens, names, rules},
     origin::{Actor, RequestOrigin},
-    store::{Change, StoreError, Write},
+    store::{Change, Guard, StoreError, Write},
 };
 
 impl Sessions {
@@ -36,7 +36,11 @@ impl Sessions {
         }
         names::all_good(violations)?;
         let ticket = inner.attempts.check(Attempt::LogIn, Some(&user.email), origin).await?;
-        let verified = inner.passwords.verify(current, user.password_hash.as_deref()).await?;
+        let verified = inner.passwords.verify(current, user.password_hash.as_deref()).await;
+        if !matches!(&verified, Ok(verified) if !verified.is_good) {
+            inner.attempts.give_back(ticket).await;
+        }
+        let verified = verified?;
         let organization = caller.organization.map(OrganizationId);
         let actor = || Actor::caller(caller);
         if !verified.is_good {
@@ -47,7 +51,6 @@ impl Sessions {
             inner.store.write(&Write { at_us: now_us, events, ..Write::default() }).await?;
             return Err(KeysError::CredentialsInvalid);
         }
-        inner.attempts.give_back(ticket).await;
         let password_hash = Some(inner.passwords.hash(new).await?);
         let shown = user.password_hash.clone();
         until_written(|| async {
@@ -59,7 +62,7 @@ impl Sessions {
                 standing(&user, &memberships, organization).map_err(|_| KeysError::CredentialsInvalid)?;
             let now_us = inner.clock.now_us();
             let mut write = Write { at_us: now_us, ..Write::default() };
-            inner.end_all(&mut write, id, EndReason::PasswordChanged).await?;
+            end_all(&mut write, &user);
             let tokens = inner.begin(&mut write, &user, as_what).await?;
             let done = (Action::PasswordChange, Outcome::Success);
             let event = inner.event(origin, now_us, actor(), done, Some(&user));
@@ -96,7 +99,7 @@ impl Sessions {
             let (reset, user) = self.good_reset(&hash).await?;
             let now_us = inner.clock.now_us();
             let mut write = Write { at_us: now_us, ..Write::default() };
-            inner.end_all(&mut write, user.id, EndReason::PasswordChanged).await?;
+            end_all(&mut write, &user);
             let done = (Action::PasswordReset, Outcome::Success);
             write.events.push(inner.event(origin, now_us, Actor::user(&user.id), done, Some(&user)));
             write.changes.extend([
@@ -121,4 +124,11 @@ impl Sessions {
             && user.changed_us <= reset.created_us;
         if is_good { Ok((reset, user)) } else { Err(KeysError::CredentialsInvalid) }
     }
+}
+
+/// Ends all families of an account whose password is another from now on. Logins by the one before are written before the account is
+/// held, so that they are among them, or find it changed.
+fn end_all(write: &mut Write, user: &User) {
+    write.guards.push(Guard::User(user.id, user.version));
+    write.end_families = Some((user.id, EndReason::PasswordChanged));
 }

@@ -228,6 +228,8 @@ pub(crate) async fn keys_are_found_by_their_hashes(store: &dyn KeysStore) {
     assert_eq!(by(&[9, 3]).await, Some(id(2)));
     assert_eq!(by(&[7, 8, 9, 3]).await, Some(id(2)));
     assert_eq!(by(&[7, 8, 9]).await, None);
+    // Two keys of one value, under two peppers: the first that is asked for is the one.
+    assert_eq!((by(&[1, 2]).await, by(&[2, 1]).await), (Some(id(1)), Some(id(2))));
     let (key, organization) = found(store.key_by_hash(&[hash(1)]).await).expect("there");
     assert_eq!((key.version, organization.version), (1, 1));
     assert_eq!(key.name, api_key(1, 1).name);

@@ -3,7 +3,10 @@
 use futures_util::future::join_all;
 
 use super::*;
-use crate::{domain::ExternalIdentity, store::Unique};
+use crate::{
+    domain::{EndReason, ExternalIdentity},
+    store::{Guard, Unique},
+};
 
 fn renamed(version: u64, name: &str) -> Change {
     Change::Organization(Organization { version, name: name.to_owned(), ..organization(1) })
@@ -213,4 +216,43 @@ pub(crate) async fn a_membership_ends_at_its_version(store: &dyn KeysStore) {
     assert_eq!(found(store.membership(OrganizationId(id(1)), UserId(id(1))).await), None);
     assert_eq!(store.write(&ended(1)).await, Err(StoreError::Conflict));
     put(store, [Change::Membership(membership(1, 1, Role::TenantAdmin))]).await;
+}
+
+pub(crate) async fn a_write_relies_on_what_it_guards(store: &dyn KeysStore) {
+    put_tenants(store).await;
+    let relies = |version, n| Write {
+        guards: vec![Guard::User(UserId(id(1)), version)],
+        ..changes([Change::RefreshFamily(family(n, 1, None))])
+    };
+    assert_eq!(store.write(&relies(1, 1)).await, Ok(0));
+    assert_eq!(store.write(&relies(1, 2)).await, Ok(0), "it is left as it is");
+    assert_eq!(store.write(&relies(2, 3)).await, Err(StoreError::Conflict));
+    let changed = [Change::User(User { version: 1, ..user(1) })];
+    // Whichever is first: one that comes later than the change conflicts.
+    let change = changes(changed);
+    let relying = relies(1, 4);
+    let (changed, guarded) = futures_util::join!(store.write(&change), store.write(&relying));
+    assert_eq!(changed, Ok(0));
+    assert!(matches!(guarded, Ok(0) | Err(StoreError::Conflict)), "{guarded:?}");
+    assert_eq!(store.write(&relies(1, 5)).await, Err(StoreError::Conflict));
+    let living = store.living_families(UserId(id(1)), None).await.expect("asked").len();
+    assert_eq!(living, 2 + usize::from(guarded.is_ok()));
+}
+
+pub(crate) async fn all_families_of_an_account_end_but_those_of_the_write(store: &dyn KeysStore) {
+    put_tenants(store).await;
+    let rows = [(1, 1, None), (2, 1, Some(1)), (3, 1, Some(2)), (4, 2, None)];
+    put(store, rows.map(|(n, user, organization)| Change::RefreshFamily(family(n, user, organization))))
+        .await;
+    let write = Write {
+        at_us: AT_US + 5,
+        end_families: Some((UserId(id(1)), EndReason::PasswordChanged)),
+        ..changes([Change::RefreshFamily(family(5, 1, Some(1)))])
+    };
+    assert_eq!(store.write(&write).await, Ok(0));
+    for n in 1..=5 {
+        let stored = found(store.refresh_family(FamilyId(id(n))).await).expect("there");
+        let ended = (n <= 3).then_some((AT_US + 5, EndReason::PasswordChanged));
+        assert_eq!((stored.ended, stored.version), (ended, if n <= 3 { 2 } else { 1 }), "{n}");
+    }
 }

@@ -6,7 +6,7 @@ use crate::{
     idempotency::Keep,
     identity::{
         Admitted,
-        fixture::{PASSWORD, Replica, admin, origin, replica},
+        fixture::{PASSWORD, Replica, admin, caller_of, origin, replica},
     },
 };
 
@@ -78,4 +78,22 @@ async fn an_invitation_is_over_when_it_is_taken_back_or_a_week_has_passed() {
     let token = invite(&replica, &ada, "bob@example.com", Role::User).await;
     replica.hand.advance(std::time::Duration::from_secs(7 * 86_400));
     assert!(matches!(accept(&replica, &token, PASSWORD).await, Err(KeysError::CredentialsInvalid)));
+}
+
+#[tokio::test]
+async fn a_token_to_set_a_password_is_over_when_the_account_joins_another_organization() {
+    let replica = replica().await;
+    let ada = replica.sign_up("ada@example.com").await;
+    let bob = replica.sign_up("bob@example.com").await;
+    let whose = (&*bob.organization.id.to_string(), &*bob.user.id.to_string());
+    let by = caller_of(&bob, Role::TenantAdmin);
+    replica.hand.advance(std::time::Duration::from_secs(1));
+    let made = replica.members.reset_password(&by, whose, &origin(), &Keep::nothing()).await.expect("made");
+    replica.hand.advance(std::time::Duration::from_secs(1));
+    let token = invite(&replica, &ada, "bob@example.com", Role::TenantAdmin).await;
+    let joined = accept(&replica, &token, PASSWORD).await.expect("joined");
+    assert_eq!(replica.store.user(bob.user.id).await.expect("asked"), Some(joined.user));
+    let wanted = (&*made.token, "another password of some length");
+    let set = replica.sessions.reset_password(wanted, &origin(), &Keep::nothing()).await;
+    assert!(matches!(set, Err(KeysError::CredentialsInvalid)), "{set:?}");
 }

@@ -86,3 +86,23 @@ async fn a_reset_is_over_after_an_hour_and_when_the_password_was_changed_since()
     replica.hand.set_us(third.expires_us);
     assert!(matches!(reset(&replica, &third.token, PASSWORD).await, Err(KeysError::CredentialsInvalid)));
 }
+
+#[tokio::test]
+async fn a_login_by_the_password_before_does_not_outlive_its_change() {
+    let replica = replica().await;
+    let admitted = replica.sign_up("ada@example.com").await;
+    replica.hand.advance(std::time::Duration::from_secs(1));
+    let NewReset { token, .. } = make_reset(&replica, &admitted).await;
+    // Either is first; the login reads the password before it is another.
+    let (set, login) =
+        tokio::join!(reset(&replica, &token, NEW), replica.log_in("ada@example.com", PASSWORD));
+    set.expect("set");
+    match login {
+        Err(error) => assert!(matches!(error, KeysError::CredentialsInvalid), "{error:?}"),
+        Ok(tokens) => {
+            let refreshed = replica.refresh(&tokens.refresh).await;
+            assert!(matches!(refreshed, Err(KeysError::CredentialsInvalid)), "{refreshed:?}");
+        }
+    }
+    replica.log_in("ada@example.com", NEW).await.expect("in by the new one");
+}

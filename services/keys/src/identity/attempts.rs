@@ -1,7 +1,9 @@
 //! How often somebody may try: counted by the rate-limit service, or by this process while that cannot be asked.
 
 use std::{
+    borrow::Cow,
     hash::{BuildHasher, RandomState},
+    net::{IpAddr, Ipv6Addr},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -68,8 +70,8 @@ pub enum Ticket {
     None,
     /// A lease of the rate-limit service.
     Lease(String),
-    /// A count of this process: its slot, and the window.
-    Local(usize, u64),
+    /// A count of this process: of what, its slot, and the window.
+    Local(Attempt, usize, u64),
 }
 
 /// Counts attempts.
@@ -117,7 +119,8 @@ impl Attempts {
         origin: &RequestOrigin,
     ) -> Result<Ticket, KeysError> {
         let account = email.map(account_of);
-        let (account, ip_address) = (account.as_deref(), origin.ip_address.as_deref());
+        let network = origin.ip_address.as_deref().map(network_of);
+        let (account, ip_address) = (account.as_deref(), network.as_deref());
         let remote = match &self.remote {
             Some(remote) => remote.check(attempt, account, ip_address).await,
             None => None,
@@ -132,7 +135,7 @@ impl Attempts {
     pub async fn give_back(&self, ticket: Ticket) {
         match ticket {
             Ticket::None => {}
-            Ticket::Local(slot, window) => self.local.give_back(slot, window),
+            Ticket::Local(attempt, slot, window) => self.local.give_back(attempt, slot, window),
             Ticket::Lease(lease) => {
                 if let Some(remote) = &self.remote {
                     remote.give_back(&lease).await;
@@ -142,18 +145,32 @@ impl Attempts {
     }
 }
 
+/// What counts as one address: whoever has one of IPv6 has the whole network of 64 bits.
+fn network_of(address: &str) -> Cow<'_, str> {
+    match address.parse() {
+        Ok(IpAddr::V6(address)) => {
+            let network = Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64));
+            Cow::Owned(format!("{network}/64"))
+        }
+        Ok(IpAddr::V4(_)) | Err(_) => Cow::Borrowed(address),
+    }
+}
+
 /// Personal data does not go into counters.
 fn account_of(email: &Email) -> String {
     hash_of(email.as_str())[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Slots of the local counters.
+/// How many kinds of [`Attempt`] there are.
+const ATTEMPTS: usize = 4;
+/// Slots of the local counters of each kind.
 const SLOTS: usize = 1 << 14;
 
 /// Counts in this process, in memory that never grows: subjects share a fixed number of slots, drawn by a hash that nobody
 /// outside knows. Two that share one are denied sooner, never later. Windows are fixed: within any period at most twice the limit.
 pub struct LocalAttempts {
-    slots: Mutex<Vec<Slot>>,
+    /// Those of each attempt by themselves: their windows are of different lengths.
+    slots: Mutex<[Vec<Slot>; ATTEMPTS]>,
     hasher: RandomState,
 }
 
@@ -165,7 +182,10 @@ struct Slot {
 
 impl Default for LocalAttempts {
     fn default() -> Self {
-        Self { slots: Mutex::new(vec![Slot::default(); SLOTS]), hasher: RandomState::new() }
+        Self {
+            slots: Mutex::new(std::array::from_fn(|_| vec![Slot::default(); SLOTS])),
+            hasher: RandomState::new(),
+        }
     }
 }
 
@@ -184,6 +204,7 @@ impl LocalAttempts {
             ip_address.map(|address| (self.slot(attempt, "ip", address), of_address)),
         ];
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = &mut slots[attempt as usize];
         for &(slot, (limit, period)) in subjects.iter().flatten() {
             let period_us = super::tokens::micros(&period);
             let window = now_us / period_us;
@@ -197,12 +218,13 @@ impl LocalAttempts {
             let count = if slots[slot].window == window { slots[slot].count } else { 0 };
             slots[slot] = Slot { window, count: count + 1 };
         }
-        let of_account = subjects[0].map(|(slot, _)| Ticket::Local(slot, slots[slot].window));
+        let of_account = subjects[0].map(|(slot, _)| Ticket::Local(attempt, slot, slots[slot].window));
         Verdict::Admitted(of_account.unwrap_or(Ticket::None))
     }
 
-    fn give_back(&self, slot: usize, window: u64) {
-        let slot = &mut self.slots.lock().unwrap_or_else(PoisonError::into_inner)[slot];
+    fn give_back(&self, attempt: Attempt, slot: usize, window: u64) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = &mut slots[attempt as usize][slot];
         // That of a window that is over is forgotten already.
         if slot.window == window {
             slot.count = slot.count.saturating_sub(1);
@@ -243,6 +265,33 @@ mod tests {
     }
 
     #[test]
+    fn attempts_of_one_kind_leave_the_counts_of_another() {
+        let local = LocalAttempts::default();
+        for _ in 0..10 {
+            assert!(check(&local, Some("a"), None, NOW_US));
+        }
+        // So many that every slot has one, if they shared them.
+        for i in 0..20 * SLOTS {
+            local.check(Attempt::ReportLeak, None, Some(&i.to_string()), NOW_US);
+        }
+        assert!(!check(&local, Some("a"), None, NOW_US));
+    }
+
+    #[tokio::test]
+    async fn the_addresses_of_one_network_of_64_bits_are_one() {
+        let attempts = Attempts::new(None, || NOW_US);
+        let origin =
+            |address: String| RequestOrigin { ip_address: Some(address), ..RequestOrigin::default() };
+        for i in 0..20 {
+            let origin = origin(format!("2001:db8:1:2:{i:x}::1"));
+            attempts.check(Attempt::SignUp, None, &origin).await.expect("admitted");
+        }
+        let more = attempts.check(Attempt::SignUp, None, &origin("2001:db8:1:2::9".to_owned())).await;
+        assert!(matches!(more, Err(KeysError::TooManyAttempts { .. })), "{more:?}");
+        attempts.check(Attempt::SignUp, None, &origin("2001:db8:1:3::9".to_owned())).await.expect("another");
+    }
+
+    #[test]
     fn a_denial_says_when_the_next_may_be_and_is_not_counted_elsewhere() {
         let local = LocalAttempts::default();
         for _ in 0..10 {
@@ -263,12 +312,12 @@ mod tests {
             assert!(check(&local, Some("a"), None, NOW_US));
         }
         for _ in 0..100 {
-            let Verdict::Admitted(Ticket::Local(slot, window)) =
+            let Verdict::Admitted(Ticket::Local(attempt, slot, window)) =
                 local.check(Attempt::LogIn, Some("a"), Some("10.0.0.1"), NOW_US)
             else {
                 panic!("denied")
             };
-            local.give_back(slot, window);
+            local.give_back(attempt, slot, window);
         }
         assert!(!check(&local, Some("b"), Some("10.0.0.1"), NOW_US), "that of the address is not given back");
         assert!(check(&local, Some("a"), None, NOW_US));
@@ -276,7 +325,7 @@ mod tests {
         let later_us = NOW_US + 15 * 60 * 1_000_000;
         assert!(check(&local, Some("a"), None, later_us));
         let slot = local.slot(Attempt::LogIn, "account", "a");
-        local.give_back(slot, NOW_US / (15 * 60 * 1_000_000));
+        local.give_back(Attempt::LogIn, slot, NOW_US / (15 * 60 * 1_000_000));
         let left = (0..20).filter(|_| check(&local, Some("a"), None, later_us)).count();
         assert_eq!(left, 9, "of another window nothing is given back");
     }

@@ -116,8 +116,9 @@ impl SigningKeys {
     /// The key that signs now, read just now.
     pub(super) async fn read(&self) -> Result<Signer, KeysError> {
         let read_us = self.0.clock.now_us();
-        let newest = self.0.store.signing_keys().await?.into_iter().next();
-        let row = newest.ok_or_else(|| KeysError::Internal("there is no key that signs".to_owned()))?;
+        // Not the newest: the clock of the replica that made it may be behind that of another.
+        let signing = self.0.store.signing_keys().await?.into_iter().find(|key| key.retired_us.is_none());
+        let row = signing.ok_or_else(|| KeysError::Internal("there is no key that signs".to_owned()))?;
         let private =
             self.0.sealing.open(Purpose::SigningKeys, row.kid.as_bytes(), &row.sealed_private_key).map_err(
                 |_| {

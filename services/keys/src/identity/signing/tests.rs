@@ -63,6 +63,16 @@ async fn of_rotations_at_the_same_time_each_makes_a_key_and_one_signs() {
 }
 
 #[tokio::test]
+async fn what_signs_is_the_key_that_is_not_retired_though_its_maker_has_a_clock_behind() {
+    let replica = replica().await;
+    replica.hand.set_us(START_US - 60_000_000);
+    let made = replica.keys.rotate(&Actor::system(), &origin(), &Keep::nothing()).await.expect("rotated");
+    let newest = replica.store.signing_keys().await.expect("asked").remove(0);
+    assert_ne!(newest.kid, made.kid, "by its time it is the older one");
+    assert_eq!(replica.keys.read().await.expect("a key").kid, made.kid);
+}
+
+#[tokio::test]
 async fn a_key_is_listed_for_as_long_as_a_service_token_that_it_signed_is_good() {
     let replica = replica().await;
     let day = Duration::from_secs(86_400);

@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -38,6 +38,8 @@ const BACKLOG: u64 = 5_000;
 const MIN_BETWEEN: Duration = Duration::from_millis(5);
 /// For one round; one that takes longer has failed.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(5);
+/// What was read so long ago, at most, is as good as what is there now.
+const FRESH: Duration = Duration::from_secs(2);
 
 /// What this replica knows of the feed. Clones are the same.
 #[derive(Clone)]
@@ -50,6 +52,8 @@ struct Inner {
     /// The last round that has begun; those who come later need a later one.
     begun: AtomicU64,
     ended: watch::Sender<Round>,
+    /// When the last good round began.
+    read_at: Mutex<Instant>,
     wanted: Notify,
     failures: Counter,
 }
@@ -88,6 +92,7 @@ impl Feed {
             log,
             begun: 0.into(),
             ended: watch::Sender::default(),
+            read_at: Mutex::new(Instant::now()),
             wanted: Notify::new(),
             failures,
         };
@@ -130,6 +135,12 @@ impl Feed {
         self.0.log.later_than(revision).await;
     }
 
+    /// Whether all is known here that was written until a moment ago: it is not while the database cannot be read.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.0.read_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < FRESH
+    }
+
     /// Returns once everything is known that was written before it was called. All who call it at the same time wait for the same
     /// question to the database, and there are at most 200 of those in a second.
     ///
@@ -165,6 +176,9 @@ impl Feed {
             let number = inner.begun.fetch_add(1, Ordering::AcqRel) + 1;
             let late = |_| Err(StoreError::Unavailable("the feed was not read in time".to_owned()));
             let read = timeout(ROUND_TIMEOUT, self.read()).await.unwrap_or_else(late);
+            if read.is_ok() {
+                *inner.read_at.lock().unwrap_or_else(PoisonError::into_inner) = begun_at;
+            }
             if let Err(error) = &read {
                 inner.failures.inc();
                 if inner.ended.borrow().is_good {

@@ -70,8 +70,8 @@ impl Handlers {
         let first = (self.feed.clone(), after, true);
         Ok(Response::new(Box::pin(stream::unfold(first, |(feed, after, is_first)| async move {
             if !is_first {
-                // A sign of life, if nothing happens.
-                let _ = timeout(HEARTBEAT, feed.later_than(after)).await;
+                // A sign of life, if nothing happens. It says that nothing is missed: so there is none while that is not known.
+                while timeout(HEARTBEAT, feed.later_than(after)).await.is_err() && !feed.is_fresh() {}
             }
             let message = next_message(&feed, after);
             let revision = message.revision;

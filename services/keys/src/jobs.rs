@@ -43,33 +43,47 @@ pub(crate) async fn keep_forgetting(changes: Changes, random: Random) -> Infalli
     }
 }
 
-/// Refuses service tokens that were revoked, over whichever replica, for as long as it is polled.
-pub(crate) async fn keep_refusing(feed: Feed, changes: Changes, auth: Authenticator) -> Infallible {
-    let mut seen = None;
+/// Refuses all service tokens that are revoked by now, and gives the revision of the feed from which on later ones are told.
+///
+/// # Errors
+///
+/// What the store says.
+pub(crate) async fn refuse_revoked(
+    feed: &Feed,
+    changes: &Changes,
+    auth: &Authenticator,
+) -> Result<u64, StoreError> {
+    let revision = feed.revision();
+    let revoked = changes.store().revoked_service_tokens(changes.now_us()).await?;
+    // None is taken out: one that was revoked while this was read may not be among them.
+    revoked.into_iter().for_each(|id| auth.revoke(id.to_string()));
+    Ok(revision)
+}
+
+/// Refuses service tokens that were revoked after the revision `seen`, over whichever replica, for as long as it is polled.
+pub(crate) async fn keep_refusing(
+    feed: Feed,
+    changes: Changes,
+    auth: Authenticator,
+    mut seen: u64,
+) -> Infallible {
     loop {
-        let since = seen.map_or(Since::TooLongAgo(feed.revision()), |revision| feed.since(revision));
-        let revision = match since {
+        seen = match feed.since(seen) {
             Since::Changes(revision, changes) => {
                 let revoked = changes.into_iter().filter_map(|changed| changed.revoked_service_token);
                 revoked.for_each(|id| auth.revoke(id.to_string()));
                 revision
             }
-            Since::TooLongAgo(revision) => {
-                match changes.store().revoked_service_tokens(changes.now_us()).await {
-                    Ok(ids) => {
-                        auth.set_revoked(ids.into_iter().map(|id| id.to_string()));
-                        revision
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "revoked service tokens cannot be read; it is tried again");
-                        sleep(RETRY).await;
-                        continue;
-                    }
+            Since::TooLongAgo(_) => match refuse_revoked(&feed, &changes, &auth).await {
+                Ok(revision) => revision,
+                Err(error) => {
+                    tracing::warn!(%error, "revoked service tokens cannot be read; it is tried again");
+                    sleep(RETRY).await;
+                    continue;
                 }
-            }
+            },
         };
-        seen = Some(revision);
-        feed.later_than(revision).await;
+        feed.later_than(seen).await;
     }
 }
 

@@ -110,7 +110,7 @@ impl Service {
         let counted = counted.map(|remote| Box::new(remote) as Box<dyn AttemptLimiter>);
         let now = clock.clone();
         let attempts = Arc::new(Attempts::new(counted, move || now.now_us()));
-        let key_sets: Arc<dyn KeySets> = Arc::new(HttpKeySets::new()?);
+        let key_sets: Arc<dyn KeySets> = Arc::new(HttpKeySets::of(&config.identity.oidc)?);
         let issuers = Issuers::new(&config.identity.oidc, &key_sets, &clock);
         let passwords = Passwords::start(&config.identity.passwords);
         let sessions = Sessions::new(
@@ -150,7 +150,9 @@ impl Service {
         let poll_every = config.database.poll_every.get();
         let following = (feed.clone(), random.clone());
         let _following = spawn(async move { following.0.follow(poll_every, &following.1).await });
-        let _refusing = spawn(jobs::keep_refusing(feed.clone(), changes.clone(), auth.clone()));
+        // Before anything is served.
+        let refused = jobs::refuse_revoked(&feed, &changes, &auth).await.context("revoked service tokens")?;
+        let _refusing = spawn(jobs::keep_refusing(feed.clone(), changes.clone(), auth.clone(), refused));
         let _forgetting = spawn(jobs::keep_forgetting(changes.clone(), random.clone()));
         let announce_before = config.keys.announce_before.get();
         let _announcing = (!announce_before.is_zero())

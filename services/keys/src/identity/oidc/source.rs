@@ -31,7 +31,7 @@ pub trait KeySets: Send + Sync + 'static {
 }
 
 /// Fetches them, as the settings say.
-pub struct HttpKeySets(Client<HttpsConnector<HttpConnector>, Empty<Bytes>>);
+pub struct HttpKeySets(Option<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>>);
 
 impl HttpKeySets {
     /// Trusts the authorities of the system.
@@ -46,7 +46,17 @@ impl HttpKeySets {
             .https_or_http()
             .enable_http1()
             .build();
-        Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
+        Ok(Self(Some(Client::builder(TokioExecutor::new()).build(connector))))
+    }
+
+    /// As [`Self::new`] if the keys of one of these are fetched; else the system need not have authorities.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn of(issuers: &[OidcIssuerConfig]) -> anyhow::Result<Self> {
+        let is_fetched = issuers.iter().any(|issuer| !issuer.jwks_url.is_empty());
+        if is_fetched { Self::new() } else { Ok(Self(None)) }
     }
 
     /// As [`Self::new`], for [`super::Issuers`].
@@ -63,7 +73,8 @@ impl HttpKeySets {
             .header(http::header::USER_AGENT, USER_AGENT)
             .header(http::header::ACCEPT, "application/json")
             .body(Empty::new())?;
-        let response = self.0.request(request).await?;
+        let client = self.0.as_ref().context("nothing is fetched for these issuers")?;
+        let response = client.request(request).await?;
         // A redirection is not followed: the settings say where keys are.
         ensure!(response.status() == http::StatusCode::OK, "{url} answered {}", response.status());
         let body = Limited::new(response.into_body(), MAX_BYTES).collect().await;

@@ -128,6 +128,11 @@ impl Config {
         let mut faults = Vec::new();
         self.auth.refuse_unfit(self.environment, &mut faults);
         self.identity.refuse_unfit(&self.auth, self.environment, &mut faults);
+        let weak = "a secret that could be guessed; take 32 random bytes or more";
+        let secret = &self.identity.secret;
+        // One that is too short is refused everywhere.
+        let is_guessable = secret.expose().len() >= STRONG_BYTES && is_weak(secret);
+        self.environment.refuse_in_production("identity.secret", is_guessable, weak, &mut faults);
         if self.peppers().is_none() {
             let key = format!("secrets.peppers.{}", self.secrets.pepper);
             let message = "must be set, to 32 random bytes or more: openssl rand -hex 32".to_owned();

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use tidegate_chassis::auth;
+use tidegate_chassis::auth::{self, How, TokenUse};
 use tonic::{Request, metadata::MetadataMap};
 
 use crate::origin::RequestOrigin;
@@ -13,7 +13,7 @@ const MAX_USER_AGENT_BYTES: usize = 512;
 /// A request id that is longer is none.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// Peers that are believed when they say from where a request came: gateways and proxies.
+/// Peers that are believed when they say from where a request came, besides services: gateways and proxies.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
@@ -24,15 +24,21 @@ impl TrustedProxies {
         Self(networks)
     }
 
-    /// From where a request came: as a trusted peer says, or else from the peer itself.
+    /// From where a request came: as a service or a trusted peer says, or else from the peer itself.
     #[must_use]
     pub fn origin<T>(&self, request: &Request<T>) -> RequestOrigin {
         let told = RequestOrigin::read(request.metadata());
         let Some(peer) = auth::peer(request).map(|peer| peer.to_canonical()) else { return told };
-        let is_trusted = self.0.iter().any(|network| network.contains(&peer));
+        let is_trusted = is_internal(request) || self.0.iter().any(|network| network.contains(&peer));
         let ip_address = told.ip_address.filter(|_| is_trusted).or_else(|| Some(peer.to_string()));
         RequestOrigin { ip_address, ..told }
     }
+}
+
+/// Whether a service calls: a gateway on another host is no peer of a network that is trusted.
+fn is_internal<T>(request: &Request<T>) -> bool {
+    let how = auth::caller(request).map(|caller| &caller.how);
+    matches!(how, Ok(How::Token { token_use: TokenUse::Internal, .. }))
 }
 
 impl RequestOrigin {
@@ -86,6 +92,26 @@ mod tests {
         assert_eq!(origin("10.1.2.3"), "203.0.113.7");
         assert_eq!(origin("::ffff:10.1.2.3"), "203.0.113.7");
         assert_eq!(origin("192.0.2.1"), "192.0.2.1");
+    }
+
+    #[test]
+    fn a_service_is_believed_wherever_it_is_and_no_other_token_is() {
+        let origin = |token_use| {
+            let mut request = Request::new(());
+            request.metadata_mut().insert("x-client-ip", "203.0.113.7".parse().expect("a value"));
+            let caller = auth::Caller {
+                role: auth::Role::Service,
+                subject: "tidegate-gateway".to_owned(),
+                organization: None,
+                email: None,
+                how: How::Token { id: String::new(), token_use, expires_at_s: 0 },
+            };
+            let peer = "192.0.2.1".parse().expect("an address");
+            request.extensions_mut().insert(auth::Origin { caller: Some(caller.into()), peer });
+            TrustedProxies::default().origin(&request).ip_address.expect("an address")
+        };
+        assert_eq!(origin(TokenUse::Internal), "203.0.113.7");
+        assert_eq!(origin(TokenUse::Service), "192.0.2.1");
     }
 
     #[test]

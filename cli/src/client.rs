@@ -1,6 +1,6 @@
 //! How commands reach the services.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context, anyhow};
 use tidegate_chassis::error::ERROR_DOMAIN;
@@ -83,15 +83,20 @@ pub(crate) async fn connect(addr: &str) -> anyhow::Result<Connection> {
 ///
 /// As of [`connect`].
 pub(crate) async fn connect_for_changes(addr: &str) -> anyhow::Result<Connection> {
-    connect_as(addr, Bearer::of_environment()?).await
+    let bearer = Bearer::of_environment()?;
+    if bearer.is_some() {
+        warn_of_plain_text(addr);
+    }
+    Ok(InterceptedService::new(channel(addr, PATIENCE_WITH_CHANGES).await?, bearer))
 }
 
-/// The same, showing another token.
+/// The same, showing another token, or a password in the call.
 ///
 /// # Errors
 ///
 /// As of [`connect`].
 pub(crate) async fn connect_as(addr: &str, bearer: Bearer) -> anyhow::Result<Connection> {
+    warn_of_plain_text(addr);
     Ok(InterceptedService::new(channel(addr, PATIENCE_WITH_CHANGES).await?, bearer))
 }
 
@@ -105,6 +110,27 @@ async fn channel(addr: &str, patience: Duration) -> anyhow::Result<Channel> {
         endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
     }
     endpoint.connect().await.with_context(|| format!("cannot reach {url} (is `tidegate up` running?)"))
+}
+
+/// Says so if passwords and tokens go to another machine as anybody on the way can read them.
+fn warn_of_plain_text(addr: &str) {
+    let Some(host) = host_in_plain_text(addr) else { return };
+    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if !is_here {
+        anstream::eprintln!("warning: {host} is spoken to in plain text; write https://… if it can TLS");
+    }
+}
+
+/// The host of an address that is not spoken to over TLS.
+fn host_in_plain_text(addr: &str) -> Option<&str> {
+    let rest = match addr.split_once("://") {
+        Some(("http", rest)) => rest,
+        Some(_) => return None,
+        None => addr,
+    };
+    let host = rest.split('/').next().unwrap_or_default();
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    Some(host.trim_start_matches('[').trim_end_matches(']'))
 }
 
 /// The reason that a status gives, if it is one of the service.
@@ -122,4 +148,29 @@ pub(crate) fn explain(status: &Status) -> anyhow::Error {
         text.push_str(&format!("\n  {}: {}", violation.field, violation.description));
     }
     anyhow!(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_are_spoken_to_in_plain_text_are_told_apart() {
+        let cases = [
+            ("keys.example.com:8082", Some("keys.example.com")),
+            ("http://keys.example.com:8082/", Some("keys.example.com")),
+            ("[::1]:8082", Some("::1")),
+            ("https://keys.example.com:8082", None),
+        ];
+        for (addr, host) in cases {
+            assert_eq!(host_in_plain_text(addr), host, "{addr}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let bearer = Bearer::new("eyJ.secret\n").unwrap();
+        assert!(!format!("{bearer:?}").contains("secret"), "{bearer:?}");
+        assert!(Bearer::new("two\nlines").is_err());
+    }
 }

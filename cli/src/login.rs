@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, ensure};
 use clap::Args;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
-use tidegate_proto::keys::v1::{GetMeRequest, LogInRequest, LogOutRequest, Role, SignUpRequest};
+use tidegate_proto::keys::v1::{GetMeRequest, LogInRequest, Role, SignUpRequest};
 
 use crate::{
     client,
@@ -126,14 +126,10 @@ pub(crate) async fn log_in(args: LogInArgs) -> anyhow::Result<ExitCode> {
 
 /// Logs out.
 pub(crate) async fn log_out(args: LogOutArgs) -> anyhow::Result<ExitCode> {
-    let Some(session) = args.keys.forget()? else {
-        anstream::eprintln!("nobody was logged in at {}", args.keys.addr);
-        return Ok(ExitCode::SUCCESS);
-    };
-    let mut auth = args.keys.connect_as_nobody().await?;
-    let request = LogOutRequest { refresh_token: session.refresh_token };
-    auth.log_out(request).await.map_err(|status| client::explain(&status))?;
-    anstream::eprintln!("logged out");
+    match args.keys.end().await? {
+        true => anstream::eprintln!("logged out"),
+        false => anstream::eprintln!("nobody was logged in at {}", args.keys.addr),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,11 +10,15 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args;
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 use tidegate_chassis::clock::Clock;
 use tidegate_proto::keys::v1::{
-    RefreshRequest, Tokens, auth_service_client::AuthServiceClient, keys_service_client::KeysServiceClient,
+    LogOutRequest, RefreshRequest, Tokens, auth_service_client::AuthServiceClient,
+    keys_service_client::KeysServiceClient,
 };
+use tonic::{Request, metadata::MetadataValue};
 
 use crate::client::{self, Bearer, Connection};
 
@@ -44,7 +48,7 @@ pub(crate) struct Credentials {
 pub(crate) struct Session {
     access_token: String,
     access_expires_at_ms: u64,
-    pub(crate) refresh_token: String,
+    refresh_token: String,
 }
 
 impl KeysAddress {
@@ -92,6 +96,8 @@ impl KeysAddress {
     /// Nobody is logged in, or the login has ended.
     pub(crate) async fn access_token(&self) -> anyhow::Result<String> {
         let path = path()?;
+        // A refresh token is good once: of commands that run at the same time one uses it, and the others find its successor.
+        let _alone = lock(&path)?;
         let mut credentials = Credentials::read(&path)?;
         let Some(session) = credentials.sessions.get(&self.addr) else {
             bail!("nobody is logged in at {}: `tidegate login`, or set TIDEGATE_TOKEN", self.addr);
@@ -100,7 +106,9 @@ impl KeysAddress {
             return Ok(session.access_token.clone());
         }
         let mut auth = self.connect_as_nobody().await?;
-        let request = RefreshRequest { refresh_token: session.refresh_token.clone() };
+        let mut request = Request::new(RefreshRequest { refresh_token: session.refresh_token.clone() });
+        // If the answer is lost, the next command is given the same.
+        request.metadata_mut().insert("idempotency-key", MetadataValue::from_static("tidegate-refresh"));
         let answer = auth.refresh(request).await.map_err(|status| client::explain(&status));
         let tokens = answer.context("the login has ended: `tidegate login`")?.into_inner().tokens;
         let session = Session::new(tokens.context("an answer without tokens")?);
@@ -117,25 +125,28 @@ impl KeysAddress {
     /// The file cannot be written.
     pub(crate) fn keep(&self, tokens: Tokens) -> anyhow::Result<PathBuf> {
         let path = path()?;
+        let _alone = lock(&path)?;
         let mut credentials = Credentials::read(&path)?;
         credentials.sessions.insert(self.addr.clone(), Session::new(tokens));
         credentials.write(&path)?;
         Ok(path)
     }
 
-    /// Forgets who is logged in, and gives the tokens back that were kept.
+    /// Ends a login: the service is told first, so that nothing is forgotten that is good still. Answers whether there was one.
     ///
     /// # Errors
     ///
-    /// The file cannot be read or written.
-    pub(crate) fn forget(&self) -> anyhow::Result<Option<Session>> {
+    /// The service cannot be told, or the file cannot be read or written.
+    pub(crate) async fn end(&self) -> anyhow::Result<bool> {
         let path = path()?;
+        let _alone = lock(&path)?;
         let mut credentials = Credentials::read(&path)?;
-        let session = credentials.sessions.remove(&self.addr);
-        if session.is_some() {
-            credentials.write(&path)?;
-        }
-        Ok(session)
+        let Some(session) = credentials.sessions.remove(&self.addr) else { return Ok(false) };
+        let mut auth = self.connect_as_nobody().await?;
+        let request = LogOutRequest { refresh_token: session.refresh_token };
+        auth.log_out(request).await.map_err(|status| client::explain(&status))?;
+        credentials.write(&path)?;
+        Ok(true)
     }
 }
 
@@ -161,22 +172,32 @@ impl Credentials {
         }
     }
 
-    /// Written beside and renamed, so that a reader finds all of it or what was there before.
+    /// Written beside, under a name that nobody knows before, and renamed: a reader finds all of it or what was there before.
     fn write(&self, path: &Path) -> anyhow::Result<()> {
         let failed = || format!("cannot write {}", path.display());
-        let folder = path.parent().with_context(failed)?;
-        fs::create_dir_all(folder).with_context(failed)?;
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(format!(".{}", std::process::id()));
-        let text = toml::to_string(self)?;
-        let write = || {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-            file.write_all(text.as_bytes())?;
-            fs::rename(&beside, path)
-        };
-        write().with_context(failed)
+        let mut beside = NamedTempFile::new_in(folder(path)?).with_context(failed)?;
+        beside.write_all(toml::to_string(self)?.as_bytes()).with_context(failed)?;
+        beside.persist(path).map(drop).with_context(failed)
     }
+}
+
+/// Waits until no other command works with the credentials.
+fn lock(path: &Path) -> anyhow::Result<Flock<fs::File>> {
+    folder(path)?;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let failed = || format!("cannot lock {}", path.display());
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&beside);
+    Flock::lock(file.with_context(failed)?, FlockArg::LockExclusive)
+        .map_err(|(_, error)| error)
+        .with_context(failed)
+}
+
+/// The folder of the credentials, which is made if it is not there.
+fn folder(path: &Path) -> anyhow::Result<&Path> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
 }
 
 /// `$TIDEGATE_CREDENTIALS`, or `tidegate/credentials.toml` in the user's folder of settings.

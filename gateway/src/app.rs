@@ -13,6 +13,7 @@ use tidegate_chassis::{
 use tower_http::cors::CorsLayer;
 
 use crate::{
+    access::FORWARD_AUTH,
     anonymous,
     config::{Config, CorsConfig, Origin, UpstreamsConfig},
     metrics::GatewayMetrics,
@@ -123,7 +124,10 @@ impl App {
         let guarded = routes.layer(middleware::from_fn_with_state(self.clone(), anonymous::guard));
         let router = guarded.with_state(self.clone());
         match cors(&self.shared.config.cors) {
-            Some(cors) => router.layer(cors),
+            // CORS answers every OPTIONS by itself. What a proxy asks is about a request of somebody else, whatever its method.
+            Some(cors) => {
+                Router::new().route_service(FORWARD_AUTH, router.clone()).fallback_service(router.layer(cors))
+            }
             None => router,
         }
     }

@@ -11,6 +11,9 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
+/// What the chassis says of credentials that are not good. Were it to say something else, bad ones would not be found refused.
+const NOT_GOOD: &str = "the credentials are not good, or have expired";
+
 /// A method, and who may call it by the service's table.
 #[derive(Clone, Debug)]
 pub struct Method<'a> {
@@ -112,8 +115,8 @@ async fn call(
             anyhow::bail!("{path} cannot be called: {status:?}")
         }
         (Code::Unauthenticated, "CREDENTIALS_MISSING") => Gate::Missing,
-        // A login, which is for anybody, says so of a password.
-        (Code::Unauthenticated, "CREDENTIALS_INVALID") if method.roles.is_some() => Gate::Invalid,
+        // A handler says so of a password or of an account, in other words.
+        (Code::Unauthenticated, "CREDENTIALS_INVALID") if status.message() == NOT_GOOD => Gate::Invalid,
         // A handler that misses the right organization does not name roles.
         (Code::PermissionDenied, "ROLE_MISSING")
             if info.is_some_and(|info| info.metadata.contains_key("needed_roles")) =>

@@ -19,6 +19,9 @@ use tonic_types::StatusExt;
 /// Name of the rate-limit service, as reflection and health know it.
 pub const RATELIMIT: &str = "tidegate.ratelimit.v1.RateLimitService";
 
+/// Name of the keys service, as reflection and health know it.
+pub const KEYS: &str = "tidegate.keys.v1.KeysService";
+
 /// The generated client over one channel.
 pub type Client = RateLimitServiceClient<Channel>;
 

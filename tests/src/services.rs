@@ -82,6 +82,15 @@ impl Service {
         Self::start(GATEWAY, &settings, tempfile::tempdir()?).await
     }
 
+    /// Starts a binary with these settings, those of [`base`] among them, and waits until it serves.
+    ///
+    /// # Errors
+    ///
+    /// As [`Service::ratelimit`].
+    pub(crate) async fn with(binary: &'static str, settings: &toml::Table) -> anyhow::Result<Self> {
+        Self::start(binary, settings, tempfile::tempdir()?).await
+    }
+
     async fn start(binary: &'static str, settings: &toml::Table, folder: TempDir) -> anyhow::Result<Self> {
         let server = settings.get("server").and_then(toml::Value::as_table).context("[server] is set")?;
         let text = |key: &str| server.get(key).and_then(toml::Value::as_str).unwrap_or_default().to_owned();
@@ -175,7 +184,7 @@ impl Service {
         // Whether caught or not, every panic is a line of the log that says so.
         ensure!(!log.contains("panic"), "{} panicked:\n{log}", self.binary);
         let page = self.metrics().await?;
-        if self.binary == RATELIMIT {
+        if self.binary != GATEWAY {
             ensure!(page.contains(PANICS), "{PANICS} is not among the metrics:\n{page}");
             let panics = metric(&page, PANICS, "");
             ensure!(panics == 0.0, "{panics} panics are counted:\n{log}");
@@ -184,24 +193,33 @@ impl Service {
     }
 
     async fn serving(&mut self) -> anyhow::Result<()> {
-        let speaks_grpc = self.binary == RATELIMIT && !self.tls;
+        let speaks_grpc = match self.binary {
+            RATELIMIT if !self.tls => Some(rpc::RATELIMIT),
+            KEYS if !self.tls => Some(rpc::KEYS),
+            _ => None,
+        };
         let serving = eventually(self.binary, SERVING_WITHIN, async || {
             if let Some(status) = self.process.ended()? {
                 bail!("ended with {status} before it served");
             }
             let ready = http_client::get(&self.ops, "/ready").await.is_ok_and(|a| a.status.is_success());
-            Ok(ready && (!speaks_grpc || serves(&self.address).await))
+            Ok(ready
+                && match speaks_grpc {
+                    Some(service) => serves(&self.address, service).await,
+                    None => true,
+                })
         });
         serving.await.with_context(|| format!("{} does not serve\n{}", self.binary, self.process.tail()))
     }
 }
 
-async fn serves(address: &str) -> bool {
-    rpc::health(address, rpc::RATELIMIT).await.is_ok_and(|status| status == ServingStatus::Serving)
+async fn serves(address: &str, service: &str) -> bool {
+    rpc::health(address, service).await.is_ok_and(|status| status == ServingStatus::Serving)
 }
 
-const RATELIMIT: &str = "tidegate-ratelimit";
-const GATEWAY: &str = "tidegate-gateway";
+pub(crate) const RATELIMIT: &str = "tidegate-ratelimit";
+pub(crate) const KEYS: &str = "tidegate-keys";
+pub(crate) const GATEWAY: &str = "tidegate-gateway";
 const PANICS: &str = "tidegate_server_panics_total";
 const CONFIG: &str = "config.toml";
 const POLICIES: &str = "policies.toml";
@@ -213,7 +231,7 @@ fn spawn(binary: &'static str, folder: &Path) -> anyhow::Result<Process> {
 }
 
 /// Free ports, and a lame duck that does not make every test wait.
-fn base() -> anyhow::Result<toml::Table> {
+pub(crate) fn base() -> anyhow::Result<toml::Table> {
     let (listen, ops) = (ports::free()?, ports::free()?);
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:{listen}\"\nops_listen = \"127.0.0.1:{ops}\"\nlame_duck = \"100ms\"\n"
@@ -221,7 +239,7 @@ fn base() -> anyhow::Result<toml::Table> {
     Ok(text.parse()?)
 }
 
-fn merge(base: &mut toml::Table, over: toml::Table) {
+pub(crate) fn merge(base: &mut toml::Table, over: toml::Table) {
     for (key, value) in over {
         match (base.get_mut(&key), value) {
             (Some(toml::Value::Table(old)), toml::Value::Table(new)) => merge(old, new),

@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::config::reachable;
+use super::{config::reachable, demo::Demo};
 
 const POLL: Duration = Duration::from_millis(10);
 /// Polls after which the wait is worth a line in the log.
@@ -24,12 +24,16 @@ pub(crate) struct Ready {
     pub(crate) grpc: Grpc,
     /// `/metrics`, `/live`, `/ready` over HTTP.
     pub(crate) ops: Ops,
+    /// What there is to try things out with; told by the first start only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) demo: Option<Demo>,
 }
 
 /// gRPC addresses by service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Grpc {
     pub(crate) ratelimit: SocketAddr,
+    pub(crate) keys: SocketAddr,
 }
 
 /// Ops addresses by service.
@@ -37,20 +41,31 @@ pub(crate) struct Grpc {
 pub(crate) struct Ops {
     pub(crate) gateway: SocketAddr,
     pub(crate) ratelimit: SocketAddr,
+    pub(crate) keys: SocketAddr,
 }
 
 impl Ready {
-    pub(super) fn of(ratelimit: &tidegate_ratelimit::Service, gateway: &tidegate_gateway::Service) -> Self {
+    pub(super) fn of(
+        ratelimit: &tidegate_ratelimit::Service,
+        keys: &tidegate_keys::Service,
+        gateway: &tidegate_gateway::Service,
+    ) -> Self {
         Self {
             gateway: format!("http://{}", reachable(gateway.addr())),
-            grpc: Grpc { ratelimit: reachable(ratelimit.addr()) },
-            ops: Ops { gateway: reachable(gateway.ops_addr()), ratelimit: reachable(ratelimit.ops_addr()) },
+            grpc: Grpc { ratelimit: reachable(ratelimit.addr()), keys: reachable(keys.addr()) },
+            ops: Ops {
+                gateway: reachable(gateway.ops_addr()),
+                ratelimit: reachable(ratelimit.ops_addr()),
+                keys: reachable(keys.ops_addr()),
+            },
+            demo: None,
         }
     }
 
     /// Waits until every service says that it is ready.
     pub(super) async fn wait(&self) {
-        for (name, ops) in [("ratelimit", self.ops.ratelimit), ("gateway", self.ops.gateway)] {
+        let Ops { gateway, ratelimit, keys } = self.ops;
+        for (name, ops) in [("ratelimit", ratelimit), ("keys", keys), ("gateway", gateway)] {
             let mut polls = 0_u32;
             while !is_ready(ops).await {
                 tokio::time::sleep(POLL).await;
@@ -109,8 +124,9 @@ mod tests {
         let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let ready = Ready {
             gateway: "http://127.0.0.1:1".to_owned(),
-            grpc: Grpc { ratelimit: addr(2) },
-            ops: Ops { gateway: addr(3), ratelimit: addr(4) },
+            grpc: Grpc { ratelimit: addr(2), keys: addr(5) },
+            ops: Ops { gateway: addr(3), ratelimit: addr(4), keys: addr(6) },
+            demo: None,
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ready.json");
@@ -120,8 +136,8 @@ mod tests {
             written,
             serde_json::json!({
                 "gateway": "http://127.0.0.1:1",
-                "grpc": {"ratelimit": "127.0.0.1:2"},
-                "ops": {"gateway": "127.0.0.1:3", "ratelimit": "127.0.0.1:4"},
+                "grpc": {"ratelimit": "127.0.0.1:2", "keys": "127.0.0.1:5"},
+                "ops": {"gateway": "127.0.0.1:3", "ratelimit": "127.0.0.1:4", "keys": "127.0.0.1:6"},
             })
         );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left behind");

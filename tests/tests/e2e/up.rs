@@ -17,11 +17,12 @@ async fn the_ready_file_names_what_serves_and_nothing_else_is_left_behind() -> T
     let mut up = Up::start().await?;
     let ratelimit = up.address("/grpc/ratelimit").to_owned();
     assert_eq!(rpc::health(&ratelimit, rpc::RATELIMIT).await?, ServingStatus::Serving);
+    assert_eq!(rpc::health(up.address("/grpc/keys"), rpc::KEYS).await?, ServingStatus::Serving);
     for path in ["/health/live", "/health/ready"] {
         let answer = http_client::get(up.address("/gateway"), path).await?;
         assert_eq!(answer.status, http::StatusCode::OK, "{path}: {}", answer.text());
     }
-    for ops in ["/ops/gateway", "/ops/ratelimit"] {
+    for ops in ["/ops/gateway", "/ops/ratelimit", "/ops/keys"] {
         let page = http_client::get(up.address(ops), "/metrics").await?;
         assert!(page.status.is_success() && page.text().ends_with("# EOF\n"), "{ops}: {}", page.text());
     }
@@ -39,12 +40,20 @@ async fn the_printed_lines_run_as_printed() -> TestResult {
     let _turn = turn::shared().await;
     let mut up = Up::start().await?;
     // The ready file comes first, then the banner.
-    let printed = async || Ok(calls(&up.process().stdout()).len() >= 4);
-    eventually("three lines of curl and one of tidegate are printed", Duration::from_secs(10), printed)
+    let printed = async || Ok(calls(&up.process().stdout()).len() >= 5);
+    eventually("three lines of curl and two of tidegate are printed", Duration::from_secs(10), printed)
         .await?;
+    let stdout = up.process().stdout();
+    // As in one terminal: what is exported first is there for the lines after it.
+    let exports: Vec<_> = stdout.lines().map(str::trim).filter(|line| line.starts_with("export ")).collect();
+    assert_eq!(exports.len(), 2, "{stdout}");
+    let credentials = up.folder().join("credentials.toml");
     let mut reached_the_limit = false;
-    for line in calls(&up.process().stdout()) {
-        let shown = tools::output(Command::new("bash").args(["-c", &line]))?;
+    for line in calls(&stdout) {
+        let script = format!("{}\n{line}", exports.join("\n"));
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &script]).env("TIDEGATE_CREDENTIALS", &credentials);
+        let shown = tools::output(&mut bash)?;
         let status = |code: &str| shown.matches(&format!("HTTP/1.1 {code}")).count();
         if line.contains("enforce=true") {
             assert_eq!((status("200"), status("429")), (10, 2), "`{line}`: {shown}");
@@ -52,8 +61,10 @@ async fn the_printed_lines_run_as_printed() -> TestResult {
             reached_the_limit = true;
         } else if line.contains("/health/") {
             assert!(shown.contains("\"ready\""), "`{line}`: {shown}");
+        } else if line.contains(" login ") {
+            assert!(credentials.is_file(), "`{line}`: {shown}");
         } else {
-            assert!(shown.contains("allowed"), "`{line}`: {shown}");
+            assert!(shown.contains("allowed") && shown.contains("Demo"), "`{line}`: {shown}");
         }
     }
     assert!(reached_the_limit, "no line reaches the limit:\n{}", up.process().stdout());
@@ -66,7 +77,8 @@ fn calls(printed: &str) -> Vec<String> {
     let mut lines = printed.lines();
     while let Some(line) = lines.next() {
         let mut whole = line.trim().to_owned();
-        if !whole.starts_with("curl ") && !whole.contains("tidegate check ") {
+        let is_tidegate = ["tidegate check ", "tidegate login "].iter().any(|call| whole.contains(call));
+        if !whole.starts_with("curl ") && !is_tidegate {
             continue;
         }
         while whole.ends_with('\\') {

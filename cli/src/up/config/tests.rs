@@ -16,8 +16,10 @@ fn port(addr: SocketAddr) -> u16 {
 fn defaults_are_the_ports_of_the_services_on_loopback() {
     let config = load(&[]).unwrap();
     let ratelimit = config.ratelimit.server;
+    let keys = config.keys.server;
     let gateway = config.gateway.server;
     assert_eq!((port(ratelimit.listen), port(ratelimit.ops_listen)), (8081, 9081));
+    assert_eq!((port(keys.listen), port(keys.ops_listen)), (8082, 9082));
     assert_eq!((port(gateway.listen), port(gateway.ops_listen)), (8000, 9080));
 }
 
@@ -45,7 +47,7 @@ fn each_service_is_set_by_its_own_variables() {
 #[test]
 fn addresses_of_services_that_are_not_here_yet_are_passed_over() {
     assert!(
-        load(&[("TIDEGATE_KEYS_LISTEN", "127.0.0.1:1"), ("TIDEGATE_AUDIT_LISTEN", "127.0.0.1:2")]).is_ok()
+        load(&[("TIDEGATE_HEALTH_LISTEN", "127.0.0.1:1"), ("TIDEGATE_AUDIT_LISTEN", "127.0.0.1:2")]).is_ok()
     );
 }
 
@@ -65,7 +67,7 @@ fn every_wrong_setting_is_named_with_its_table() {
 #[test]
 fn every_taken_port_is_named_with_its_setting() {
     let mut config = load(&[]).unwrap();
-    config.take_free_ports();
+    config.take_free_ports().unwrap();
     assert!(config.refuse_taken_ports().is_ok());
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -108,11 +110,33 @@ fn service_behind_the_gateway_leaves_after_it() {
 }
 
 #[test]
-fn gateway_calls_the_service_of_this_process() {
-    let config = load(&[("TIDEGATE_GATEWAY__UPSTREAMS__RATELIMIT", "http://elsewhere:1")]).unwrap();
-    let gateway = config.gateway_before("0.0.0.0:8081".parse().unwrap()).unwrap();
-    let urls: Vec<_> = gateway.upstreams.ratelimit.into_iter().map(String::from).collect();
-    assert_eq!(urls, ["http://127.0.0.1:8081/"]);
+fn services_of_this_process_call_each_other() {
+    let mut config = load(&[
+        ("TIDEGATE_GATEWAY__UPSTREAMS__RATELIMIT", "http://elsewhere:1"),
+        ("TIDEGATE_RATELIMIT_LISTEN", "0.0.0.0:8081"),
+    ])
+    .unwrap();
+    config.introduce().unwrap();
+    let urls = |upstreams: Vec<tidegate_gateway::UpstreamUrl>| -> Vec<String> {
+        upstreams.into_iter().map(String::from).collect()
+    };
+    let upstreams = config.gateway.upstreams;
+    assert_eq!(urls(upstreams.ratelimit), ["http://127.0.0.1:8081/"]);
+    assert_eq!(urls(upstreams.keys), ["http://127.0.0.1:8082/"]);
+    assert_eq!(config.keys.ratelimit.urls, ["http://127.0.0.1:8081"]);
+    assert_eq!(config.ratelimit.keys.url, "http://127.0.0.1:8082");
+}
+
+#[test]
+fn secrets_that_are_configured_stay() {
+    let configured = "c".repeat(64);
+    let mut config = load(&[("TIDEGATE_KEYS__IDENTITY__SECRET", &configured)]).unwrap();
+    let secrets = Secrets::new().unwrap();
+    config.take_secrets(&secrets);
+    assert_eq!(config.keys.identity.secret.expose(), configured);
+    assert_eq!(config.keys.secrets.peppers["1"].expose(), secrets.pepper);
+    assert_eq!(config.gateway.auth.internal_secret, config.ratelimit.auth.internal_secret);
+    assert!(config.has_own_operator());
 }
 
 #[test]

@@ -191,3 +191,16 @@ async fn it_works_without_a_keys_service_of_the_gateways_own() {
     let edge = fixture::edge(config_with(&upstream.url(), "")).await;
     assert_eq!(ask(&edge, LOCAL, by_nginx(KEY)).await.status, 200);
 }
+
+#[tokio::test]
+async fn no_method_passes_without_a_key_though_cors_is_on() {
+    for method in ["OPTIONS", "GET", "DELETE"] {
+        let request = Request::builder().method(method).uri("/v1/forward-auth");
+        let request = request.header("origin", "https://console.example.com");
+        let request = request.header("access-control-request-method", "GET");
+        let request = request.body(axum::body::Body::empty()).expect("a request");
+        let asked = asked(LOCAL, request, "[cors]\norigins = [\"https://console.example.com\"]").await;
+        assert_eq!(asked.answer.status, http::StatusCode::UNAUTHORIZED, "{method}");
+        assert!(asked.seen.is_empty(), "{method}");
+    }
+}

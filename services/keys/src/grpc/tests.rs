@@ -1,5 +1,6 @@
 //! The service as it runs, as its callers see it.
 
+mod roles;
 mod tenants;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};

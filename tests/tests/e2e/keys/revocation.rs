@@ -1,0 +1,202 @@
+//! A key that was revoked is denied from its next use on, on every replica.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use http::Method;
+use serde_json::json;
+use tidegate_proto::ratelimit::v1::{CheckRequest, CheckResponse, Code};
+use tidegate_tests::{
+    rest::{Rest, text},
+    rpc,
+    stack::{Stack, StackSettings},
+    test_result::TestResult,
+    turn,
+};
+use tokio::{task::JoinSet, time::Instant};
+use tonic::Request;
+
+use crate::seconds;
+
+/// So ample that no limit denies, and so that Redis may go.
+const POLICIES: &str = r#"
+builtin = false
+[[plans]]
+name = "ample"
+limits = [{ name = "minute", limit = 1_000_000_000, period = "1m" }]
+[[policies]]
+name = "organization"
+namespace = "default"
+key_by = ["organization"]
+plan = { attribute = "plan", default = "ample" }
+failure_mode = "open"
+[[policies]]
+name = "anonymous"
+namespace = "gateway"
+key_by = ["ip"]
+limits = [{ name = "minute", limit = 1_000_000, period = "1m" }]
+failure_mode = "open"
+"#;
+
+struct Key {
+    id: String,
+    value: String,
+    /// When its revocation was answered.
+    revoked: OnceLock<Instant>,
+}
+
+struct Scene {
+    stack: Stack,
+    owner: Rest,
+    backend: String,
+    keys: Arc<Vec<Key>>,
+}
+
+impl Scene {
+    async fn with_keys(count: usize) -> anyhow::Result<Self> {
+        let settings = StackSettings {
+            redis: true,
+            postgres: true,
+            replicas: 4,
+            policies: POLICIES.to_owned(),
+            ..StackSettings::default()
+        };
+        let stack = Stack::start(&settings).await?;
+        let (owner, organization) = stack.tenant("ada@example.com", "Analytical Engines").await?;
+        let admin = stack.admin().await?;
+        admin.patch(&format!("/v1/organizations/{organization}"), &json!({"plan": "ample"})).await?;
+        let backend = stack.backend().await?.token().to_owned();
+        let mut keys = Vec::new();
+        for n in 0..count {
+            let made = owner.post("/v1/auth/api-keys", &json!({"name": format!("key {n}")}), 201).await?;
+            let (id, value) = (text(&made, "/id")?, text(&made, "/key_value")?);
+            keys.push(Key { id, value, revoked: OnceLock::new() });
+        }
+        let scene = Self { stack, owner, backend, keys: Arc::new(keys) };
+        // Every replica remembers every key.
+        for replica in &scene.stack.ratelimit {
+            for key in scene.keys.iter() {
+                let answer = check(&mut rpc::client(replica.address())?, &scene.backend, &key.value).await?;
+                ensure!(answer.allowed, "{answer:?}");
+            }
+        }
+        Ok(scene)
+    }
+
+    async fn revoke(&self, key: &Key) -> anyhow::Result<()> {
+        let path = format!("/v1/auth/api-keys/{}", key.id);
+        let answer = self.owner.ask(Method::DELETE, &path, &serde_json::Value::Null).await?;
+        let now = Instant::now();
+        ensure!(answer.status == http::StatusCode::OK, "{}: {}", answer.status, answer.text());
+        key.revoked.set(now).ok().context("a key is revoked once")
+    }
+}
+
+/// Whether `cargo xtask report` wants it at full length.
+fn is_long() -> bool {
+    seconds::load() > Duration::from_secs(3)
+}
+
+async fn check(client: &mut rpc::Client, token: &str, key: &str) -> anyhow::Result<CheckResponse> {
+    let mut request = Request::new(CheckRequest { api_key: key.to_owned(), ..CheckRequest::default() });
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
+    request.set_timeout(Duration::from_secs(5));
+    Ok(client.check(request).await?.into_inner())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_no_check_is_admitted_after_the_revocation_was_answered() -> TestResult {
+    let _turn = turn::alone().await;
+    let count = if is_long() { 200 } else { 16 };
+    let scene = Scene::with_keys(count).await?;
+    let (ends, late, checks, denied) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+        Arc::new(AtomicU64::new(0)),
+        Arc::new(AtomicU64::new(0)),
+    );
+    let mut load = JoinSet::new();
+    for worker in 0..16_usize {
+        let address = scene.stack.ratelimit[worker % 4].address().to_owned();
+        let (keys, token) = (Arc::clone(&scene.keys), scene.backend.clone());
+        let (ends, late, checks, denied) =
+            (Arc::clone(&ends), Arc::clone(&late), Arc::clone(&checks), Arc::clone(&denied));
+        load.spawn(async move {
+            let mut client = rpc::client(&address)?;
+            let mut next = worker * 37;
+            while !ends.load(Ordering::Relaxed) {
+                next = (next + 61) % keys.len();
+                let key = &keys[next];
+                let sent = Instant::now();
+                let answer = check(&mut client, &token, &key.value).await?;
+                checks.fetch_add(1, Ordering::Relaxed);
+                if answer.allowed {
+                    // Sent after the answer to the revocation was here.
+                    if key.revoked.get().is_some_and(|revoked| *revoked <= sent) {
+                        late.fetch_add(1, Ordering::Relaxed);
+                    }
+                } else {
+                    ensure!(answer.code() == Code::KeyRevoked, "{answer:?}");
+                    denied.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            anyhow::Ok(())
+        });
+    }
+    for key in scene.keys.iter() {
+        scene.revoke(key).await?;
+        // The very next use, on each replica.
+        for replica in &scene.stack.ratelimit {
+            let answer = check(&mut rpc::client(replica.address())?, &scene.backend, &key.value).await?;
+            assert_eq!(answer.code(), Code::KeyRevoked, "{answer:?}");
+        }
+    }
+    ends.store(true, Ordering::Relaxed);
+    while let Some(ended) = load.join_next().await {
+        ended??;
+    }
+    let [late, checks, denied] = [late, checks, denied].map(|count| count.load(Ordering::Relaxed));
+    println!("{count} keys revoked under {checks} checks, {denied} denied: {late} admitted after the answer");
+    assert_eq!(late, 0);
+    assert!(denied > 0, "no check met a revoked key");
+    scene.stack.assert_no_panic().await?;
+    Ok(())
+}
+
+/// How late a revocation takes effect if Redis cannot tell of it: by the feed.
+#[tokio::test(flavor = "multi_thread")]
+async fn report_revocation_while_redis_is_away() -> TestResult {
+    let _turn = turn::alone().await;
+    let count = if is_long() { 100 } else { 6 };
+    let mut scene = Scene::with_keys(count).await?;
+    scene.stack.redis.as_mut().context("counters live in Redis")?.kill()?;
+    let mut delays = Vec::new();
+    for key in scene.keys.iter() {
+        scene.revoke(key).await?;
+        let revoked = Instant::now();
+        for replica in &scene.stack.ratelimit {
+            let mut client = rpc::client(replica.address())?;
+            while check(&mut client, &scene.backend, &key.value).await?.allowed {
+                assert!(revoked.elapsed() < Duration::from_secs(5), "a revoked key is accepted still");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        delays.push(revoked.elapsed());
+    }
+    delays.sort_unstable();
+    let at = |share: usize| delays[(delays.len() * share / 100).min(delays.len() - 1)];
+    println!(
+        "Redis away, {count} keys revoked, 4 replicas: denied by all after p50 {:?}, p99 {:?}, longest {:?}",
+        at(50),
+        at(99),
+        delays[delays.len() - 1]
+    );
+    assert!(delays[delays.len() - 1] < Duration::from_secs(2), "the feed bounds it to a second");
+    Ok(())
+}

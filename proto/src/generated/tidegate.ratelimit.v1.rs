@@ -2163,7 +2163,7 @@ pub mod rate_limit_service_client {
         /// all of them and charged to all of them, or it is charged to none.
         ///
         /// Roles: admin, tenant_admin, service. The attribute `organization`, or the API key, has to be the own one of a caller of one
-        /// organization.
+        /// organization. The namespaces `identity` and `gateway` are for Tidegate's own services and administrators of everything.
         /// Errors: INVALID_REQUEST, COST_ABOVE_CAPACITY, IDEMPOTENCY_KEY_REUSED, UNKNOWN_PLAN,
         /// NAMESPACE_NOT_FOUND, DEADLINE_EXCEEDED. A store that cannot be reached is not an error here:
         /// the answer follows the policy's failure mode and says `degraded`.
@@ -3174,7 +3174,7 @@ pub mod rate_limit_service_client {
         /// store: what a replica remembers of a generation below this one is asked again before it is acted on. A fence never goes
         /// back. The keys service calls it after each such change, before it answers.
         ///
-        /// Roles: service. Of a caller of one organization, its own.
+        /// Roles: service. Tidegate's own services only: not tokens of backends.
         /// Errors: INVALID_REQUEST, STORE_UNAVAILABLE: the replica that was asked knows, the others learn it from the feed of the keys
         /// service.
         pub async fn fence_organization(
@@ -3225,7 +3225,7 @@ pub mod rate_limit_service_server {
         /// all of them and charged to all of them, or it is charged to none.
         ///
         /// Roles: admin, tenant_admin, service. The attribute `organization`, or the API key, has to be the own one of a caller of one
-        /// organization.
+        /// organization. The namespaces `identity` and `gateway` are for Tidegate's own services and administrators of everything.
         /// Errors: INVALID_REQUEST, COST_ABOVE_CAPACITY, IDEMPOTENCY_KEY_REUSED, UNKNOWN_PLAN,
         /// NAMESPACE_NOT_FOUND, DEADLINE_EXCEEDED. A store that cannot be reached is not an error here:
         /// the answer follows the policy's failure mode and says `degraded`.
@@ -3581,7 +3581,7 @@ pub mod rate_limit_service_server {
         /// store: what a replica remembers of a generation below this one is asked again before it is acted on. A fence never goes
         /// back. The keys service calls it after each such change, before it answers.
         ///
-        /// Roles: service. Of a caller of one organization, its own.
+        /// Roles: service. Tidegate's own services only: not tokens of backends.
         /// Errors: INVALID_REQUEST, STORE_UNAVAILABLE: the replica that was asked knows, the others learn it from the feed of the keys
         /// service.
         async fn fence_organization(

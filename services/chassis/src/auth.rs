@@ -112,6 +112,22 @@ impl Caller {
     pub fn may_touch(&self, organization: Uuid) -> bool {
         self.organization.is_none_or(|own| own == organization)
     }
+
+    /// Whether it is one of Tidegate's own services, or as trusted: an administrator of everything, or one whom the settings name
+    /// a service. A backend with a token of its own is not.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.organization.is_none()
+            && match (self.role, &self.how) {
+                (Role::Admin, _)
+                | (
+                    Role::Service,
+                    How::Anonymous | How::Certificate | How::Token { token_use: TokenUse::Internal, .. },
+                ) => true,
+                (Role::Service, How::Token { token_use: TokenUse::Access | TokenUse::Service, .. })
+                | (Role::TenantAdmin | Role::User, _) => false,
+            }
+    }
 }
 
 /// Who may call a method.

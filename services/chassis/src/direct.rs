@@ -131,6 +131,13 @@ where
             Some((method, Shape::Unary)) => {
                 Box::pin(unary::answer(self.clone(), method, request, origin.clone()))
             }
+            // A stream is not passed on in its midst, as a single request is that asks for what not everybody may.
+            Some((_, Shape::BidiStreaming))
+                if !origin.caller.as_ref().is_some_and(|caller| caller.is_internal()) =>
+            {
+                request.extensions_mut().insert(origin.clone());
+                self.service.call(request.map(Replayed::untouched))
+            }
             Some((method, Shape::BidiStreaming)) => {
                 let answers =
                     Stream::new(self.methods.clone(), method, request.into_body(), self.max_message_bytes);

@@ -364,7 +364,7 @@ impl RateLimitService for RateLimitApi {
         request: Request<pb::FenceOrganizationRequest>,
     ) -> Result<Response<pb::FenceOrganizationResponse>, Status> {
         let fence = parse::fence(request.get_ref())?;
-        Scope::of(&request)?.organization(fence.organization)?;
+        Scope::of(&request)?.internal()?;
         // First here, where nobody need ask the store to notice.
         if let Some(keys) = &self.shared.keys {
             keys.fence(fence);

@@ -30,6 +30,9 @@ pub enum AuthError {
     /// The caller is of one organization, and what it asks for is not its own.
     #[error("the caller is of one organization, and this is not, or not only, its own")]
     OtherOrganization,
+    /// What is asked for is for Tidegate's own services and administrators of everything; what it is.
+    #[error("{0} is for Tidegate's own services and administrators of everything")]
+    OwnServicesOnly(&'static str),
     /// The caller has none of the roles that the method needs.
     #[error("the caller has not the role")]
     RoleMissing {
@@ -51,7 +54,7 @@ impl AuthError {
             Self::Missing => 0,
             Self::Invalid(_) => 1,
             Self::KeysUnavailable => 2,
-            Self::RoleMissing { .. } | Self::OtherOrganization => 3,
+            Self::RoleMissing { .. } | Self::OtherOrganization | Self::OwnServicesOnly(_) => 3,
         }
     }
 
@@ -76,7 +79,9 @@ impl AuthError {
                 (Code::Unauthenticated, "the credentials are not good, or have expired".to_owned(), None)
             }
             Self::KeysUnavailable => (Code::Unavailable, self.to_string(), Some(RETRY_AFTER)),
-            Self::OtherOrganization => (Code::PermissionDenied, self.to_string(), None),
+            Self::OtherOrganization | Self::OwnServicesOnly(_) => {
+                (Code::PermissionDenied, self.to_string(), None)
+            }
             Self::RoleMissing { role, needed } => {
                 let names: Vec<_> = needed.iter().map(|role| role.name()).collect();
                 let message = format!("needs the role {}; the caller's is {}", names.join(" or "), role.name());

@@ -12,7 +12,9 @@ use tidegate_proto::{
 };
 use tonic::Status;
 
-use super::{ANSWER_BYTES, RESULT, RESULTS, RateLimitApi, Shared, keyed, parse, refused, stream, to_status};
+use super::{
+    ANSWER_BYTES, RESULT, RESULTS, RateLimitApi, Shared, keyed, parse, refused, scope, stream, to_status,
+};
 use crate::{domain::PolicySet, limiter::AtOnce};
 
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +71,7 @@ impl DirectMethods for RateLimitApi {
             Method::Check => turn.check(&Encoded::borrowed(message), &mut out),
             Method::CheckBatch => turn.check_batch(&Encoded::borrowed(message), &mut out),
             Method::CheckStream => Ok(turn.check_streamed(&Encoded::borrowed(message), &mut out)?),
-            Method::ShouldRateLimit => Ok(turn.should_rate_limit(&Encoded::borrowed(message), &mut out)?),
+            Method::ShouldRateLimit => turn.should_rate_limit(&Encoded::borrowed(message), &mut out),
         }
     }
 }
@@ -84,6 +86,9 @@ impl Turn<'_> {
         let mut view = CheckView::default();
         request.read(&mut view)?;
         let asked = parse::check(&view)?;
+        if scope::is_reserved(view.namespace) {
+            return Err(Unanswered::Waits);
+        }
         if !view.api_key.is_empty() {
             let found = self.find_key(&view)?.ok_or(Unanswered::Waits)?;
             return Ok(self.check_by_key(&view, &found, out)?);
@@ -101,6 +106,9 @@ impl Turn<'_> {
         out: &mut Writer<'_>,
     ) -> Result<(), Unanswered> {
         let checks = parse::batch(request)?;
+        if checks.iter().any(|view| scope::is_reserved(view.namespace)) {
+            return Err(Unanswered::Waits);
+        }
         let mut keys = Vec::new();
         if checks.iter().any(|view| !view.api_key.is_empty()) {
             // Before anything is charged.

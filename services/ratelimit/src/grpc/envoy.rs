@@ -3,6 +3,7 @@
 mod answer;
 mod question;
 
+use tidegate_chassis::direct::Unanswered;
 use tidegate_proto::{
     Encoded, Writer,
     envoy::service::ratelimit::v3::{
@@ -14,7 +15,11 @@ use tidegate_proto::{
 use tonic::{Request, Response, Status};
 
 use self::question::Question;
-use super::{ANSWER_BYTES, RateLimitApi, Shared, direct::Turn, scope::Scope};
+use super::{
+    ANSWER_BYTES, RateLimitApi, Shared,
+    direct::Turn,
+    scope::{Scope, is_reserved},
+};
 use crate::{
     domain::{Derived, Period, PolicySet},
     limiter::{Descriptor, Verdict},
@@ -44,10 +49,12 @@ impl RateLimitService for EnvoyApi {
         request: Request<Encoded<RateLimitRequest>>,
     ) -> Result<Response<Encoded<RateLimitResponse>>, Status> {
         // Descriptors do not say whose they are.
-        Scope::of(&request)?.everything()?;
+        let scope = Scope::of(&request)?;
+        scope.everything()?;
         let shared = &self.0.shared;
         let mut view = RateLimitView::default();
         request.get_ref().read(&mut view)?;
+        scope.namespace(view.domain)?;
         let policies = shared.limiter.policies();
         let question = Question::read(&view, &shared.limiter, &policies)?;
         let descriptors = question.descriptors();
@@ -65,9 +72,12 @@ impl Turn<'_> {
         &self,
         request: &Encoded<RateLimitRequest, &[u8]>,
         out: &mut Writer<'_>,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Unanswered> {
         let mut view = RateLimitView::default();
         request.read(&mut view)?;
+        if is_reserved(view.domain) {
+            return Err(Unanswered::Waits);
+        }
         let policies: &PolicySet = &self.policies;
         let question = Question::read(&view, &self.shared.limiter, policies)?;
         let descriptors = question.descriptors();

@@ -5,13 +5,19 @@ use tidegate_proto::{ratelimit::v1 as pb, view::CheckView};
 use tonic::{Request, Status};
 use uuid::Uuid;
 
+/// Namespaces of the limits that Tidegate's own services count by: attempts to log in, and callers without a key. Whoever could
+/// charge them could lock any account or address out; whoever could clear them could guess passwords without end.
+const RESERVED: [&str; 2] = ["identity", "gateway"];
+
 /// The attribute of a check that names its organization.
 const ORGANIZATION: &str = "organization";
 
 /// What a caller may touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// Everything.
+    /// Everything, what is [reserved](RESERVED) too.
+    Internal,
+    /// Everything else.
     All,
     /// What belongs to one organization.
     Of(Uuid),
@@ -24,16 +30,48 @@ impl Scope {
     ///
     /// UNAUTHENTICATED if nobody is named.
     pub(super) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
-        Ok(caller(request)?.organization.map_or(Self::All, Self::Of))
+        let caller = caller(request)?;
+        Ok(match caller.organization {
+            Some(own) => Self::Of(own),
+            None if caller.is_internal() => Self::Internal,
+            None => Self::All,
+        })
     }
 
-    /// Whether a check may be asked: every `organization` among its attributes has to be the caller's own, and there has to be
+    /// Whether a namespace may be counted in.
+    ///
+    /// # Errors
+    ///
+    /// PERMISSION_DENIED: it is reserved.
+    pub(super) fn namespace(self, namespace: &str) -> Result<(), Status> {
+        match (self, RESERVED.iter().find(|reserved| **reserved == namespace)) {
+            (Self::All | Self::Of(_), Some(reserved)) => {
+                Err(AuthError::OwnServicesOnly(reserved).to_status())
+            }
+            (Self::Internal, _) | (_, None) => Ok(()),
+        }
+    }
+
+    /// Whether what only Tidegate's own services do may be done.
+    ///
+    /// # Errors
+    ///
+    /// PERMISSION_DENIED.
+    pub(super) fn internal(self) -> Result<(), Status> {
+        match self {
+            Self::Internal => Ok(()),
+            Self::All | Self::Of(_) => Err(AuthError::OwnServicesOnly("this method").to_status()),
+        }
+    }
+
+    /// Whether a check may be asked: its namespace is not reserved, and every `organization` among its attributes has to be the caller's own, and there has to be
     /// one. That of an API key is not looked at here: whose it is, is known only once it is found.
     ///
     /// # Errors
     ///
     /// PERMISSION_DENIED.
     pub(super) fn check(self, view: &CheckView<'_>) -> Result<(), Status> {
+        self.namespace(view.namespace)?;
         let Self::Of(own) = self else { return Ok(()) };
         let mut named = view.attributes.iter().filter(|(name, _)| *name == ORGANIZATION).peekable();
         let is_named = named.peek().is_some() || !view.api_key.is_empty();
@@ -47,7 +85,7 @@ impl Scope {
     /// PERMISSION_DENIED.
     pub(super) fn organization(self, organization: Uuid) -> Result<(), Status> {
         match self {
-            Self::All => Ok(()),
+            Self::Internal | Self::All => Ok(()),
             Self::Of(own) if own == organization => Ok(()),
             Self::Of(_) => Err(another()),
         }
@@ -60,7 +98,7 @@ impl Scope {
     /// PERMISSION_DENIED.
     pub(super) fn everything(self) -> Result<(), Status> {
         match self {
-            Self::All => Ok(()),
+            Self::Internal | Self::All => Ok(()),
             Self::Of(_) => Err(another()),
         }
     }
@@ -68,7 +106,7 @@ impl Scope {
     /// Whether an assignment may be seen.
     pub(super) fn sees_assignment(self, assignment: &pb::Assignment) -> bool {
         match self {
-            Self::All => true,
+            Self::Internal | Self::All => true,
             Self::Of(own) => assignment.attribute == ORGANIZATION && is(own, &assignment.value),
         }
     }
@@ -90,10 +128,16 @@ impl Scope {
 
     fn sees_key<'k>(self, mut key: impl Iterator<Item = (&'k str, &'k str)>) -> bool {
         match self {
-            Self::All => true,
+            Self::Internal | Self::All => true,
             Self::Of(own) => key.any(|(name, pattern)| name == ORGANIZATION && is(own, pattern)),
         }
     }
+}
+
+/// Whether who asks has to be known before a namespace is counted in.
+#[inline]
+pub(super) fn is_reserved(namespace: &str) -> bool {
+    RESERVED.contains(&namespace)
 }
 
 /// As attributes write it: in lower case with hyphens. Other writings would be counted as another.
@@ -130,6 +174,23 @@ mod tests {
         assert!(!may(&[("organization", &Uuid::nil().to_string())], ""));
         assert!(!may(&[("organization", &own), ("organization", "another")], ""));
         assert!(!may(&[("organization", "another"), ("organization", &own)], ""));
+    }
+
+    #[test]
+    fn reserved_namespaces_are_for_our_own_services() {
+        let own = OWN.to_string();
+        for namespace in RESERVED {
+            let attributes = [("organization", &*own)].into_iter().collect();
+            let view = CheckView { namespace, attributes, ..CheckView::default() };
+            for scope in [Scope::Of(OWN), Scope::All] {
+                let refused = scope.check(&view).unwrap_err();
+                assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+                assert!(refused.message().contains(namespace), "{}", refused.message());
+            }
+            assert!(Scope::Internal.check(&view).is_ok());
+        }
+        assert!(Scope::All.namespace("default").is_ok());
+        assert!(Scope::All.internal().is_err() && Scope::Of(OWN).internal().is_err());
     }
 
     #[test]

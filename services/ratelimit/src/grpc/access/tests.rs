@@ -232,7 +232,54 @@ async fn caller_of_one_organization_touches_no_other() {
         generation: 1,
     };
     assert!(is_refused(asked!(client.fence_organization(fence(ANOTHER)))));
-    asked!(client.fence_organization(fence(OWN))).unwrap();
+    assert!(is_refused(asked!(client.fence_organization(fence(OWN)))));
     let mut envoy = EnvoyClient::new(running.channel.clone());
     assert!(is_refused(asked!(envoy.should_rate_limit(RateLimitRequest::default()))));
+}
+
+#[tokio::test]
+async fn what_our_own_services_count_is_charged_and_cleared_by_nobody_else() {
+    let running = Running::start().await;
+    let entry = |key: &str, value: &str| pb::check_request::AttributesEntry {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    };
+    let mut client = RateLimitServiceClient::new(running.channel.clone());
+    let internal = InternalTokens::new(&running.config.auth, "tidegate-keys", Clock::system()).unwrap();
+    let internal = internal.header().to_str().unwrap().to_owned();
+    let callers = [
+        (token(TenantAdmin, Some(OWN)), true),
+        (token(Service, Some(OWN)), true),
+        (token(Service, None), true),
+        (token(Admin, None), false),
+        (internal, false),
+    ];
+    for (authorization, is_other) in callers {
+        for namespace in ["identity", "gateway"] {
+            let check = pb::CheckRequest {
+                namespace: namespace.to_owned(),
+                attributes: vec![
+                    entry("account", "ada@example.com"),
+                    entry("organization", &OWN.to_string()),
+                ],
+                ..pb::CheckRequest::default()
+            };
+            let mut request = Request::new(check.clone());
+            request.metadata_mut().insert("authorization", authorization.parse().unwrap());
+            assert_eq!(is_refused(client.check(request).await), is_other, "check in {namespace}");
+            let mut request = Request::new(pb::CheckBatchRequest { checks: vec![check.clone()] });
+            request.metadata_mut().insert("authorization", authorization.parse().unwrap());
+            assert_eq!(is_refused(client.check_batch(request).await), is_other, "batch in {namespace}");
+            let streamed = pb::CheckStreamRequest { id: 1, check: Some(check) };
+            let mut request = Request::new(tokio_stream::once(streamed));
+            request.metadata_mut().insert("authorization", authorization.parse().unwrap());
+            let mut answers = client.check_stream(request).await.unwrap().into_inner();
+            let outcome = answers.message().await.unwrap().expect("an answer").outcome;
+            let is_denied = matches!(
+                outcome,
+                Some(pb::check_stream_response::Outcome::Error(error)) if error.reason == "ROLE_MISSING"
+            );
+            assert_eq!(is_denied, is_other, "stream in {namespace}");
+        }
+    }
 }

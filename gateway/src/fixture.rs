@@ -167,6 +167,7 @@ pub(crate) fn admitted(remaining: u64) -> pb::CheckResponse {
         retry_after_ms: 0,
         lease: None,
         key: None,
+        credits_remaining: None,
         decision_id: Bytes::from_static(&[
             0x01, 0x94, 0x1f, 0x29, 0x7c, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 1,
         ]),

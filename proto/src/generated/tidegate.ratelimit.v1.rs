@@ -1322,6 +1322,10 @@ pub struct CheckResponse {
     /// Whose the API key is. Absent if the check names none, or nobody has it.
     #[prost(message, optional, tag = "10")]
     pub key: ::core::option::Option<KeyIdentity>,
+    /// Credits of the key's lineage that are left as far as the replica knows that answers: those it holds, and what was on the account
+    /// when it last took some off. Absent if the key has no account, or was denied for what it is.
+    #[prost(uint64, optional, tag = "11")]
+    pub credits_remaining: ::core::option::Option<u64>,
 }
 /// Whose an API key is.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1888,7 +1892,8 @@ pub enum Code {
     Ok = 1,
     /// Denied by a rate limit; it passes again after `retry_after_ms`.
     RateLimited = 2,
-    /// Denied by a quota: a fixed window of a day or longer is used up.
+    /// Denied by a quota: a fixed window of a day or longer is used up, or the API key has not enough credits left. Of credits,
+    /// `limits` is empty, and `retry_after_ms` says when the account is refilled, 0 for never.
     QuotaExceeded = 3,
     /// Denied because the store could not be reached and the policy's failure mode is `closed`.
     StoreUnavailable = 4,

@@ -8,6 +8,7 @@
 mod cache;
 mod client;
 mod config;
+mod credits;
 mod feed;
 mod floors;
 mod lookup;
@@ -38,8 +39,12 @@ use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::config::{KeysConfig, KeysTlsConfig};
-use self::{cache::Cache, client::Client, floors::Floors, lookup::Flight, metrics::KeyMetrics, used::Used};
-pub(crate) use self::{lookup::KeysError, record::Record};
+use self::{cache::Cache, client::Client, credits::Credits, floors::Floors, lookup::Flight, metrics::KeyMetrics, used::Used};
+pub(crate) use self::{
+    credits::{Paid, Payment},
+    lookup::KeysError,
+    record::Record,
+};
 use crate::domain::Fence;
 
 /// Told the id of each service token that was revoked.
@@ -83,6 +88,7 @@ struct Inner {
     /// Counts what makes answers that are under way not worth remembering.
     epoch: AtomicU64,
     flights: Mutex<HashMap<u128, Flight>>,
+    credits: Credits,
     used: Used,
     runtime: Handle,
     replicas: u32,
@@ -119,6 +125,7 @@ impl Keys {
             heard_us: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             flights: Mutex::default(),
+            credits: Credits::new(config.max_keys, config.max_lookups),
             used: Used::new(config.max_used, metrics.unreported.clone()),
             runtime: Handle::current(),
             replicas,

@@ -33,6 +33,10 @@ pub(crate) struct CheckAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     organization: Option<OrganizationAnswer>,
+    /// Credits that the API key has left as far as the replica knows that answered; absent if it has no account of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    credits_remaining: Option<u64>,
     /// Every limit that applied; empty if nothing limits the request.
     limits: Vec<LimitAnswer>,
     /// Name of the limit that binds; null if `limits` is empty.
@@ -177,6 +181,7 @@ impl CheckAnswer {
             code: code(response.code()),
             key: response.key.as_ref().map(KeyAnswer::new),
             organization: response.key.as_ref().map(OrganizationAnswer::new),
+            credits_remaining: response.credits_remaining,
             limits,
             binding_limit: binding(response)?.map(|limit| limit.name.clone()),
             degraded: response.degraded,

@@ -90,8 +90,8 @@ impl Turn<'_> {
             return Err(Unanswered::Waits);
         }
         if !view.api_key.is_empty() {
-            let found = self.find_key(&view)?.ok_or(Unanswered::Waits)?;
-            return Ok(self.check_by_key(&view, &found, out)?);
+            let prepared = self.prepare(&view)?.ok_or(Unanswered::Waits)?;
+            return Ok(self.check_by_key(&view, prepared, out)?);
         }
         let decided = self.limiter.check(&self.policies, &asked);
         self.shared.count(&decided, &self.policies, &asked);
@@ -113,10 +113,10 @@ impl Turn<'_> {
         if checks.iter().any(|view| !view.api_key.is_empty()) {
             // Before anything is charged.
             for view in checks.iter().filter(|view| !view.api_key.is_empty()) {
-                keys.push(self.find_key(view)?.ok_or(Unanswered::Waits)?);
+                keys.push(self.prepare(view)?.ok_or(Unanswered::Waits)?);
             }
         }
-        let mut keys = keys.iter();
+        let mut keys = keys.into_iter();
         out.reserve(checks.len() * ANSWER_BYTES);
         let mut limiter = self.limiter;
         for (index, view) in checks.iter().enumerate() {
@@ -124,9 +124,9 @@ impl Turn<'_> {
                 limiter = limiter.now();
             }
             if !view.api_key.is_empty() {
-                let found = keys.next().expect("one was found for each key");
+                let prepared = keys.next().expect("one was prepared for each key");
                 let mut answer = Vec::with_capacity(ANSWER_BYTES);
-                let answered = self.check_by_key(view, found, &mut Writer::new(&mut answer));
+                let answered = self.check_by_key(view, prepared, &mut Writer::new(&mut answer));
                 let answer = answered.map(|()| answer);
                 out.long_message(RESULTS, |out| {
                     keyed::outcome(answer.as_deref(), RESULT, out);

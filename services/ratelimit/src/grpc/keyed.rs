@@ -1,6 +1,6 @@
 //! Checks that name an API key.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use tidegate_credentials::{ScopeExpression, Standing};
 use tidegate_proto::{Writer, view::CheckView};
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::PolicySet,
-    keys::{Found, Keys, KeysError, Record},
+    keys::{Found, Keys, KeysError, Paid, Payment, Record},
     limiter::{CheckError, Question, Verdict},
 };
 
@@ -28,6 +28,40 @@ pub(super) fn outcome(answer: Result<&[u8], &Status>, result: u8, out: &mut Writ
     match answer {
         Ok(answer) => out.long_message(result, |out| out.written(answer)),
         Err(status) => refused(status, result, out),
+    }
+}
+
+/// Number of the credits that are left in `CheckResponse`.
+const CREDITS_REMAINING: u8 = 11;
+
+/// What a check by key needs to be decided at once.
+pub(super) enum Prepared {
+    /// Somebody's key, and what came of paying.
+    Key(Arc<Record>, Result<Option<Paid>, Refusal>),
+    /// Nobody has the key.
+    Nobodys,
+}
+
+/// Why a check is denied without asking any limit.
+pub(super) enum Refusal {
+    /// The key is not good for it.
+    Standing(Standing),
+    /// There are not enough credits.
+    NoCredits { retry_after_us: u64, remaining: u64 },
+}
+
+impl Refusal {
+    fn is_of_nobody(&self) -> bool {
+        matches!(self, Self::Standing(Standing::KeyNotFound))
+    }
+}
+
+/// What was paid, or why the check is denied.
+fn paid(payment: Payment) -> Result<Option<Paid>, Refusal> {
+    match payment {
+        Payment::Free => Ok(None),
+        Payment::Paid(paid) => Ok(Some(paid)),
+        Payment::Empty { retry_after_us, remaining } => Err(Refusal::NoCredits { retry_after_us, remaining }),
     }
 }
 
@@ -81,23 +115,36 @@ impl Shared {
         let mut found = keys.find(view.api_key).await;
         for _ in 0..MOST_ATTEMPTS {
             let Found::Key(record) = found.map_err(keys_status)? else {
-                self.deny(&used, Standing::KeyNotFound, None, policies, &mut out);
+                self.deny(&used, &Refusal::Standing(Standing::KeyNotFound), None, policies, &mut out);
                 return Ok(answer);
             };
             let standing = used.standing(&record, self.limiter.now_us());
-            if standing != Standing::Accepted {
+            let paid = match standing {
+                Standing::Accepted => paid(keys.pay(&record, used.asked.cost).await.map_err(keys_status)?),
+                _ => Err(Refusal::Standing(standing)),
+            };
+            match paid {
                 // Another word may have been spoken since.
-                if !self.limiter.is_stale(record.fence()).await {
-                    self.deny(&used, standing, Some(&record), policies, &mut out);
-                    return Ok(answer);
+                Err(refusal) => {
+                    if !self.limiter.is_stale(record.fence()).await {
+                        self.deny(&used, &refusal, Some(&record), policies, &mut out);
+                        return Ok(answer);
+                    }
                 }
-            } else {
-                let attributes = record.attributes(used.asked.attributes);
-                let question = Question { attributes: &attributes[..], ..used.asked };
-                let decided = self.limiter.check_by(policies, question, Some(record.terms())).await;
-                if !matches!(decided, Err(CheckError::Stale)) {
-                    self.answer_by_key(&decided, &record, policies, &question, &mut out)?;
-                    return Ok(answer);
+                Ok(mut paid) => {
+                    let attributes = record.attributes(used.asked.attributes);
+                    let question = Question { attributes: &attributes[..], ..used.asked };
+                    if let Some(paid) = &mut paid
+                        && is_repeatable(&question)
+                    {
+                        paid.spend();
+                    }
+                    let decided = self.limiter.check_by(policies, question, Some(record.terms())).await;
+                    let remaining = settle(paid, &decided, &question);
+                    if !matches!(decided, Err(CheckError::Stale)) {
+                        self.answer_by_key(&decided, &record, remaining, policies, &question, &mut out)?;
+                        return Ok(answer);
+                    }
                 }
             }
             found = keys.find_anew(view.api_key).await;
@@ -110,6 +157,7 @@ impl Shared {
         &self,
         decided: &Decided<'_>,
         record: &Record,
+        remaining: Option<u64>,
         policies: &PolicySet,
         asked: &Asked<'_>,
         out: &mut Writer<'_>,
@@ -121,6 +169,9 @@ impl Shared {
         }
         self.renderer.check(verdict, out);
         out.written(&record.identity);
+        if let Some(remaining) = remaining {
+            out.present(CREDITS_REMAINING, remaining);
+        }
         Ok(())
     }
 
@@ -128,19 +179,26 @@ impl Shared {
     fn deny(
         &self,
         used: &Used<'_>,
-        standing: Standing,
+        refusal: &Refusal,
         record: Option<&Record>,
         policies: &PolicySet,
         out: &mut Writer<'_>,
     ) {
-        let verdict = Verdict::refused_by_key(standing, self.limiter.now_us());
+        let now_us = self.limiter.now_us();
+        let verdict = match *refusal {
+            Refusal::Standing(standing) => Verdict::refused_by_key(standing, now_us),
+            Refusal::NoCredits { retry_after_us, .. } => Verdict::out_of_credits(retry_after_us, now_us),
+        };
         let asked = used.asked;
         self.renderer.check(&verdict, out);
         // That of another tenant is not told.
-        if let (Some(record), true) = (record, standing != Standing::KeyNotFound) {
+        if let (Some(record), true) = (record, !refusal.is_of_nobody()) {
             out.written(&record.identity);
+            if let Refusal::NoCredits { remaining, .. } = *refusal {
+                out.present(CREDITS_REMAINING, remaining);
+            }
             if let (Some(keys), false) = (&self.keys, asked.dry_run) {
-                keys.used(record, standing.as_str(), verdict.at_us);
+                keys.used(record, verdict.reason.as_str(), verdict.at_us);
             }
         }
         self.count(&Ok(verdict), policies, &asked);
@@ -148,37 +206,86 @@ impl Shared {
 }
 
 impl Turn<'_> {
-    /// Whose the key of a check is, if that is known without waiting.
+    /// Whose the key of a check is, with its credits paid, if that is known without waiting.
     ///
     /// # Errors
     ///
     /// No keys service is set.
-    pub(super) fn find_key(&self, view: &CheckView<'_>) -> Result<Option<Found>, Status> {
-        Ok(self.shared.keys()?.at_once(view.api_key))
+    pub(super) fn prepare(&self, view: &CheckView<'_>) -> Result<Option<Prepared>, Status> {
+        let keys = self.shared.keys()?;
+        let record = match keys.at_once(view.api_key) {
+            Some(Found::Key(record)) => record,
+            Some(Found::Nobody) => return Ok(Some(Prepared::Nobodys)),
+            None => return Ok(None),
+        };
+        let paid = if record.credits.is_none() {
+            Ok(None)
+        } else {
+            let used = Used::of(view, Scope::All);
+            match used.standing(&record, self.shared.limiter.now_us()) {
+                Standing::Accepted => match keys.pay_at_once(&record, used.asked.cost) {
+                    Some(payment) => paid(payment),
+                    None => return Ok(None),
+                },
+                standing => Err(Refusal::Standing(standing)),
+            }
+        };
+        Ok(Some(Prepared::Key(record, paid)))
     }
 
     /// As [`Shared::check_by_key`], at once. Callers of one tenant do not come here.
     pub(super) fn check_by_key(
         &self,
         view: &CheckView<'_>,
-        found: &Found,
+        prepared: Prepared,
         out: &mut Writer<'_>,
     ) -> Result<(), Status> {
         let (shared, policies, used) = (self.shared, &*self.policies, Used::of(view, Scope::All));
-        let Found::Key(record) = found else {
-            shared.deny(&used, Standing::KeyNotFound, None, policies, out);
+        let Prepared::Key(record, paid) = prepared else {
+            shared.deny(&used, &Refusal::Standing(Standing::KeyNotFound), None, policies, out);
             return Ok(());
         };
-        let standing = used.standing(record, shared.limiter.now_us());
-        if standing != Standing::Accepted {
-            shared.deny(&used, standing, Some(record), policies, out);
-            return Ok(());
-        }
+        let standing = used.standing(&record, shared.limiter.now_us());
+        let paid = match standing {
+            Standing::Accepted => paid,
+            _ => Err(Refusal::Standing(standing)),
+        };
+        let paid = match paid {
+            Ok(paid) => paid,
+            Err(refusal) => {
+                shared.deny(&used, &refusal, Some(&record), policies, out);
+                return Ok(());
+            }
+        };
         let attributes = record.attributes(used.asked.attributes);
         let question = Question { attributes: &attributes[..], ..used.asked };
         let decided = self.limiter.check_by(policies, &question, Some(record.terms()));
-        shared.answer_by_key(&decided, record, policies, &question, out)
+        let remaining = settle(paid, &decided, &question);
+        shared.answer_by_key(&decided, &record, remaining, policies, &question, out)
     }
+}
+
+/// Whether the check may be asked again, and then be admitted without being charged.
+fn is_repeatable(asked: &Asked<'_>) -> bool {
+    !asked.idempotency_key.is_empty() && !asked.dry_run
+}
+
+/// Spends the credits of a check that was admitted and charged, and gives those of any other back. Says how many are left.
+///
+/// What a degraded answer denies may have been charged in a store whose answer was lost; a repeat would be admitted there for nothing,
+/// so if there can be one the credits are spent.
+fn settle(paid: Option<Paid>, decided: &Decided<'_>, asked: &Asked<'_>) -> Option<u64> {
+    let mut paid = paid?;
+    let is_spent = match decided {
+        Ok(verdict) if verdict.allowed => !verdict.replayed && !asked.dry_run,
+        Ok(verdict) => verdict.degraded && is_repeatable(asked),
+        Err(_) => false,
+    };
+    match is_spent {
+        true => paid.spend(),
+        false => paid.unspend(asked.cost),
+    }
+    Some(paid.remaining())
 }
 
 #[cfg(test)]

@@ -28,6 +28,18 @@ impl<V: Clone> Cache<V> {
         self.part(fingerprint).put(fingerprint, value);
     }
 
+    /// The value of a fingerprint: the one that is there, or the one that is made.
+    #[inline]
+    pub(super) fn get_or_put(&self, fingerprint: u128, make: impl FnOnce() -> V) -> V {
+        let mut part = self.part(fingerprint);
+        if let Some(value) = part.get(&fingerprint) {
+            return value.clone();
+        }
+        let value = make();
+        part.put(fingerprint, value.clone());
+        value
+    }
+
     pub(super) fn remove(&self, fingerprint: u128) {
         self.part(fingerprint).remove(&fingerprint);
     }

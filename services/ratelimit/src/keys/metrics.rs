@@ -8,6 +8,8 @@ pub(super) struct KeyMetrics {
     pub(super) failures: Counter,
     pub(super) refused: Counter,
     pub(super) unreported: Counter,
+    pub(super) reservations: Counter,
+    pub(super) reservation_failures: Counter,
 }
 
 impl KeyMetrics {
@@ -23,6 +25,14 @@ impl KeyMetrics {
             refused: counter(
                 "tidegate_ratelimit_key_lookups_refused",
                 "Checks not decided since too many keys were being asked for",
+            ),
+            reservations: counter(
+                "tidegate_ratelimit_credit_reservations",
+                "Reservations of credits that the keys service was asked for",
+            ),
+            reservation_failures: counter(
+                "tidegate_ratelimit_credit_reservation_failures",
+                "Reservations of credits that failed, or whose answer was lost",
             ),
             unreported: counter(
                 "tidegate_ratelimit_key_uses_lost",

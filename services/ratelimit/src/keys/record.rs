@@ -24,6 +24,8 @@ pub(crate) struct Record {
     pub(crate) id: Uuid,
     /// Its organization.
     pub(crate) organization: Uuid,
+    /// What its credits are counted by, if it has an account of them.
+    pub(crate) credits: Option<Uuid>,
     /// As answers tell it: a field of `CheckResponse`, with its number.
     pub(crate) identity: Box<[u8]>,
     /// What the key says of a check, whatever its caller says.
@@ -63,6 +65,7 @@ impl Record {
         let key = key.ok_or("a key that is not told")?;
         let of = organization.ok_or("a key without an organization")?;
         let id = |text: &str| Uuid::try_parse(text).map_err(|_| format!("{text:?} is no id"));
+        let credits = key.has_credits.then(|| id(&key.lineage_id)).transpose()?;
         let (id, organization) = (id(&key.id)?, id(&of.id)?);
         let environment = match key.environment() {
             KeyEnvironment::Test => Environment::Test,
@@ -88,6 +91,7 @@ impl Record {
         Ok(Self {
             id,
             organization,
+            credits,
             identity: identity(&key, &of, environment),
             attributes,
             limits: limits(&key, &of, replicas)?,

@@ -1,4 +1,5 @@
 pub(crate) mod fixture;
+pub(crate) mod ledger;
 
 use std::time::Duration;
 

@@ -148,6 +148,11 @@ impl<'p> Verdict<'p> {
         Self { allowed: false, reason: Reason::Key(standing), ..Self::unlimited(at_us) }
     }
 
+    /// Denies, since the credits of an API key are used up; they may be there again after `retry_after_us`, never if that is 0.
+    pub(crate) fn out_of_credits(retry_after_us: u64, at_us: u64) -> Self {
+        Self { allowed: false, reason: Reason::QuotaExceeded, retry_after_us, ..Self::unlimited(at_us) }
+    }
+
     /// What the failure modes say.
     pub(super) fn degraded(
         limits: SmallVec<[LimitVerdict<'p>; 4]>,

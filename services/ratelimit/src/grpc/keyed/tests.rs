@@ -1,3 +1,5 @@
+mod credits;
+
 use std::sync::Arc;
 
 use tidegate_chassis::{

@@ -71,6 +71,7 @@ fn as_generated(verdict: &Verdict<'_>, random: &Random) -> pb::CheckResponse {
             expires_after_ms: lease.expires_after_us / 1_000,
         }),
         key: None,
+        credits_remaining: None,
     }
 }
 

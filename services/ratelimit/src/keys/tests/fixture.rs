@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, transport::Server};
 use uuid::Uuid;
 
-use super::*;
+use super::{ledger::Ledger, *};
 
 /// How often the feed says something.
 const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -42,6 +42,7 @@ pub(crate) struct State {
     pub(crate) is_silent: AtomicBool,
     pub(crate) reports: Mutex<Vec<pb::ReportKeyUsageRequest>>,
     pub(crate) refuses_reports: AtomicBool,
+    pub(crate) ledger: Ledger,
 }
 
 impl KeysServer {
@@ -57,6 +58,7 @@ impl KeysServer {
             is_silent: AtomicBool::new(false),
             reports: Mutex::default(),
             refuses_reports: AtomicBool::new(false),
+            ledger: Ledger::default(),
         });
         let service = KeysServiceServer::new(Told(Arc::clone(&state)));
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
@@ -213,6 +215,13 @@ impl KeysService for Told {
         }
     }
 
+    async fn reserve_credits(
+        &self,
+        request: Request<pb::ReserveCreditsRequest>,
+    ) -> Result<Response<pb::ReserveCreditsResponse>, Status> {
+        self.0.ledger.reserve(request.into_inner()).map(Response::new)
+    }
+
     not_called! {
         create_organization(CreateOrganizationRequest) -> CreateOrganizationResponse;
         get_organization(GetOrganizationRequest) -> GetOrganizationResponse;
@@ -240,6 +249,5 @@ impl KeysService for Told {
         create_service_token(CreateServiceTokenRequest) -> CreateServiceTokenResponse;
         list_service_tokens(ListServiceTokensRequest) -> ListServiceTokensResponse;
         revoke_service_token(RevokeServiceTokenRequest) -> RevokeServiceTokenResponse;
-        reserve_credits(ReserveCreditsRequest) -> ReserveCreditsResponse;
     }
 }

@@ -39,7 +39,10 @@ use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::config::{KeysConfig, KeysTlsConfig};
-use self::{cache::Cache, client::Client, credits::Credits, floors::Floors, lookup::Flight, metrics::KeyMetrics, used::Used};
+use self::{
+    cache::Cache, client::Client, credits::Credits, floors::Floors, lookup::Flight, metrics::KeyMetrics,
+    used::Used,
+};
 pub(crate) use self::{
     credits::{Paid, Payment},
     lookup::KeysError,

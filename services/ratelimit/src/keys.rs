@@ -90,7 +90,10 @@ struct Inner {
     heard_us: AtomicU64,
     /// Counts what makes answers that are under way not worth remembering.
     epoch: AtomicU64,
-    flights: Mutex<HashMap<u128, Flight>>,
+    /// Counts the floors that were raised: what was asked before one may be answered by what was true before it.
+    raised: AtomicU64,
+    /// By value, and as of which floors they began.
+    flights: Mutex<HashMap<(u128, u64), Flight>>,
     credits: Credits,
     used: Used,
     runtime: Handle,
@@ -127,6 +130,7 @@ impl Keys {
             floors: Floors::default(),
             heard_us: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
+            raised: AtomicU64::new(0),
             flights: Mutex::default(),
             credits: Credits::new(config.max_keys, config.max_lookups),
             used: Used::new(config.max_used, metrics.unreported.clone()),
@@ -151,7 +155,8 @@ impl Keys {
         }
     }
 
-    /// Whose a key is.
+    /// Whose a key is. What somebody else asked before an organization changed is waited for no longer, but what was asked here may be
+    /// answered by what was true before: [`Record::is_of_now`] tells.
     ///
     /// # Errors
     ///
@@ -175,6 +180,7 @@ impl Keys {
     /// Believes nothing any more that is remembered of the organization by a lower generation.
     pub(crate) fn fence(&self, fence: Fence) {
         self.0.floors.raise(fence, self.0.clock.now_us());
+        self.0.raised.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Counts that a key was used, and how that ended.

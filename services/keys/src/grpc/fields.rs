@@ -29,8 +29,8 @@ const MAX_PLAN_BYTES: usize = 64;
 const MAX_SEARCH_CHARS: usize = 128;
 /// The end of the year 9999: later times have no usual form.
 const MAX_TIME_MS: u64 = 253_402_300_799_999;
-/// 2^53 - 1: larger quotas are not counted exactly.
-const MAX_QUOTA: u64 = 9_007_199_254_740_991;
+/// The most tokens that a limit of the rate-limit service can hold: it could use no key of an organization with more.
+const MAX_QUOTA: u64 = 1_000_000_000;
 
 /// A name for people.
 pub(super) fn name(field: &str, text: &str, violations: &mut Violations) -> String {

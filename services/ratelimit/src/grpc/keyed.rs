@@ -118,6 +118,11 @@ impl Shared {
                 self.deny(&used, &Refusal::Standing(Standing::KeyNotFound), None, policies, &mut out);
                 return Ok(answer);
             };
+            // It was asked for before a change that is known here by now.
+            if !record.is_of_now() {
+                found = keys.find_anew(view.api_key).await;
+                continue;
+            }
             let standing = used.standing(&record, self.limiter.now_us());
             let paid = match standing {
                 Standing::Accepted => paid(keys.pay(&record, used.asked.cost).await.map_err(keys_status)?),

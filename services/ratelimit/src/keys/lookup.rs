@@ -36,17 +36,20 @@ pub(crate) enum KeysError {
 impl Keys {
     /// Asks the keys service, or waits for who does already.
     pub(super) async fn look_up(&self, value: &str, fingerprint: u128) -> Result<Found, KeysError> {
+        let is_known = self.0.known.get(fingerprint).is_some();
         let flight = {
             let mut flights = self.0.flights();
-            match flights.get(&fingerprint) {
+            // Nobody waits for an answer that may be older than a change made known since.
+            let name = (fingerprint, self.0.raised.load(Ordering::Acquire));
+            match flights.get(&name) {
                 Some(flight) => flight.clone(),
-                None if flights.len() >= self.0.config.max_lookups => {
+                None if flights.len() >= self.0.most_lookups(is_known) => {
                     self.0.metrics.refused.inc();
                     return Err(KeysError::Busy);
                 }
                 None => {
-                    let flight = self.take_off(fingerprint, key_hash(value));
-                    flights.insert(fingerprint, flight.clone());
+                    let flight = self.take_off(name, key_hash(value));
+                    flights.insert(name, flight.clone());
                     flight
                 }
             }
@@ -55,12 +58,12 @@ impl Keys {
     }
 
     /// It goes on when nobody waits any more, and on the runtime of the connection.
-    fn take_off(&self, fingerprint: u128, hash: KeyHash) -> Flight {
+    fn take_off(&self, name: (u128, u64), hash: KeyHash) -> Flight {
         let inner = Arc::clone(&self.0);
         let task = self.0.runtime.spawn(async move {
             // Made here, since a task that is dropped before it began would be dropped under the lock.
-            let under_way = UnderWay { inner, fingerprint };
-            under_way.inner.ask(fingerprint, hash).await
+            let under_way = UnderWay { inner, name };
+            under_way.inner.ask(name.0, hash).await
         });
         task.map(|done| done.unwrap_or(Err(KeysError::Unavailable))).boxed().shared()
     }
@@ -69,16 +72,23 @@ impl Keys {
 /// Makes place for another look-up when one has ended, however it did.
 struct UnderWay {
     inner: Arc<Inner>,
-    fingerprint: u128,
+    name: (u128, u64),
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.inner.flights().remove(&self.fingerprint);
+        self.inner.flights().remove(&self.name);
     }
 }
 
 impl Inner {
+    /// So many look-ups may be under way for another to begin. A quarter is for keys that were somebody's when they were last asked
+    /// for, so that a flood of values that nobody has leaves place for them.
+    fn most_lookups(&self, is_known: bool) -> usize {
+        let most = self.config.max_lookups;
+        if is_known { most } else { most - most / 4 }
+    }
+
     async fn ask(&self, fingerprint: u128, hash: KeyHash) -> Result<Found, KeysError> {
         self.metrics.lookups.inc();
         let epoch = self.epoch.load(Ordering::Acquire);
@@ -103,7 +113,10 @@ impl Inner {
             }
             return Ok(Found::Nobody);
         };
-        let record = Record::read(key, &self.floors, self.replicas, now_us).map_err(failed)?;
+        let record = Record::read(key, &self.floors, self.replicas, now_us).map_err(|what| {
+            tracing::error!(what, "the keys service said of a key what cannot be read; its checks fail");
+            failed(what)
+        })?;
         let record = Arc::new(record);
         if is_worth_remembering {
             self.known.put(fingerprint, Arc::clone(&record));
@@ -111,7 +124,7 @@ impl Inner {
         Ok(Found::Key(record))
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<u128, Flight>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<(u128, u64), Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

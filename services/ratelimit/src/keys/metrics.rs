@@ -36,7 +36,7 @@ impl KeyMetrics {
             ),
             unreported: counter(
                 "tidegate_ratelimit_key_uses_lost",
-                "Uses of keys that were not counted, since too many waited to be told",
+                "Uses of keys that were not counted, since too many waited to be told, or the keys service did not take them",
             ),
         }
     }

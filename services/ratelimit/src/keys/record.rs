@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::floors::{Floor, Floors};
 use crate::{
-    domain::{Algorithm, Fence, LimitSpec, Period},
+    domain::{Algorithm, Fence, LimitSpec, MAX_TOKENS, Period},
     limiter::{ByKey, KeyLimit},
 };
 
@@ -109,7 +109,7 @@ impl Record {
 
     /// Whether nothing is known to have changed since.
     #[inline]
-    pub(super) fn is_of_now(&self) -> bool {
+    pub(crate) fn is_of_now(&self) -> bool {
         self.floor.admits(self.generation)
     }
 
@@ -169,7 +169,8 @@ fn limits(key: &ApiKey, of: &Organization, replicas: u32) -> Result<Box<[KeyLimi
         let spec = LimitSpec {
             name: "quota".to_owned(),
             algorithm: Algorithm::FixedWindow,
-            limit: of.monthly_quota,
+            // More than can be counted is no reason to refuse the key.
+            limit: of.monthly_quota.min(MAX_TOKENS),
             period: Period::Month,
             burst: None,
         };

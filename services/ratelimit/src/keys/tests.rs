@@ -96,6 +96,45 @@ async fn many_who_ask_for_one_key_are_one_look_up_and_others_are_refused_beyond_
 }
 
 #[tokio::test]
+async fn flood_of_values_that_nobody_has_leaves_place_to_ask_for_keys() {
+    let server = KeysServer::start().await;
+    server.set(&value(1), resolved(1, 7));
+    let (keys, _guard) = fed(&KeysConfig { max_lookups: 4, ..server.config() }, Clock::system()).await;
+    keys.find(&value(1)).await.unwrap();
+    keys.fence(Fence { organization: Uuid::from_u128(7), generation: 2 });
+    server.state.holds.store(true, Ordering::SeqCst);
+    let ask = |number| {
+        let keys = keys.clone();
+        tokio::spawn(async move { keys.find(&value(number)).await })
+    };
+    let _flood = [2, 3, 4].map(ask);
+    eventually("the flood is under way", async || (server.lookups() == 4).then_some(())).await;
+    assert_eq!(keys.find(&value(5)).await.unwrap_err(), KeysError::Busy);
+    let _known = ask(1);
+    eventually("the key is asked for", async || (server.lookups() == 5).then_some(())).await;
+}
+
+#[tokio::test]
+async fn report_that_is_never_taken_holds_up_no_other() {
+    let server = KeysServer::start().await;
+    server.set(&value(1), resolved(1, 7));
+    server.state.finds_reports_wrong.store(true, Ordering::SeqCst);
+    let (keys, _guard) = fed(&server.config(), Clock::system()).await;
+    let Found::Key(record) = keys.find(&value(1)).await.unwrap() else { panic!("somebody's") };
+    keys.used(&record, "ok", 1_795_910_400_000_000);
+    let told = async || (!server.state.reports.lock().unwrap().is_empty()).then_some(());
+    eventually("it was told", told).await;
+    server.state.finds_reports_wrong.store(false, Ordering::SeqCst);
+    keys.used(&record, "rate_limited", 1_795_910_401_000_000);
+    let other = async || {
+        let reports = server.state.reports.lock().unwrap();
+        reports.iter().any(|report| report.entries[0].outcome == "rate_limited").then_some(())
+    };
+    eventually("what came later was told", other).await;
+    assert_eq!(keys.0.metrics.unreported.get(), 1);
+}
+
+#[tokio::test]
 async fn flood_of_values_that_nobody_has_pushes_out_no_key_and_is_bounded() {
     let server = KeysServer::start().await;
     server.set(&value(1), resolved(1, 7));
@@ -146,7 +185,8 @@ async fn answer_that_is_older_than_a_fence_is_not_believed_later() {
     keys.fence(Fence { organization: Uuid::from_u128(7), generation: 2 });
     server.state.holds.store(false, Ordering::SeqCst);
     server.state.released.notify_one();
-    asking.await.unwrap().unwrap();
+    let Found::Key(record) = asking.await.unwrap().unwrap() else { panic!("somebody's") };
+    assert!(!record.is_of_now());
     assert!(keys.at_once(&value(1)).is_none());
 }
 

@@ -1,6 +1,6 @@
 mod credits;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use tidegate_chassis::{
     auth::{Caller, Origin},
@@ -183,6 +183,39 @@ async fn limits_of_key_quota_and_plan_are_charged_all_or_none() {
     let other = check(&api, &by_key(&value(3))).await;
     assert_eq!(remaining(&other, "organization/quota"), 97, "denials charged nothing");
     assert_eq!(remaining(&other, "free/minute"), 7);
+}
+
+#[tokio::test]
+async fn quota_beyond_what_can_be_counted_is_the_most_that_can() {
+    let server = KeysServer::start().await;
+    server.set(&value(1), limited(1, 7, 2, 9_007_199_254_740_991));
+    let (api, _guard) = in_memory(&server);
+    let answer = check(&api, &by_key(&value(1))).await;
+    assert_eq!(remaining(&answer, "organization/quota"), 999_999_999);
+}
+
+#[tokio::test]
+async fn look_up_that_began_before_a_revocation_admits_nobody_after_it() {
+    let server = KeysServer::start().await;
+    server.set(&value(1), resolved(1, 7));
+    let (api, _guard) = in_memory(&server);
+    server.state.holds.store(true, Ordering::SeqCst);
+    let asking = tokio::spawn({
+        let api = api.clone();
+        async move { check(&api, &by_key(&value(1))).await }
+    });
+    eventually("the look-up is under way", async || (server.lookups() == 1).then_some(())).await;
+    server.change(&value(1), |key| {
+        key.generation = 2;
+        key.key.as_mut().unwrap().revoked_at_ms = 1;
+    });
+    let fence = pb::FenceOrganizationRequest { organization_id: id(7), generation: 2 };
+    api.fence_organization(asked(fence)).await.unwrap();
+    server.state.holds.store(false, Ordering::SeqCst);
+    // Who comes now does not wait for what was asked before.
+    assert_eq!(check(&api, &by_key(&value(1))).await.code(), Code::KeyRevoked);
+    server.state.released.notify_one();
+    assert_eq!(asking.await.unwrap().code(), Code::KeyRevoked);
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ pub(crate) struct State {
     pub(crate) reports: Mutex<Vec<pb::ReportKeyUsageRequest>>,
     pub(crate) refuses_reports: AtomicBool,
     pub(crate) ledger: Ledger,
+    pub(crate) finds_reports_wrong: AtomicBool,
 }
 
 impl KeysServer {
@@ -59,6 +60,7 @@ impl KeysServer {
             reports: Mutex::default(),
             refuses_reports: AtomicBool::new(false),
             ledger: Ledger::default(),
+            finds_reports_wrong: AtomicBool::new(false),
         });
         let service = KeysServiceServer::new(Told(Arc::clone(&state)));
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
@@ -175,10 +177,11 @@ impl KeysService for Told {
         request: Request<pb::ResolveKeyRequest>,
     ) -> Result<Response<pb::ResolveKeyResponse>, Status> {
         self.0.lookups.fetch_add(1, Ordering::SeqCst);
+        // What is true when it is asked.
+        let key = self.0.keys.lock().unwrap().get(&request.get_ref().key_sha256[..]).cloned();
         if self.0.holds.load(Ordering::SeqCst) {
             self.0.released.notified().await;
         }
-        let key = self.0.keys.lock().unwrap().get(&request.get_ref().key_sha256[..]).cloned();
         Ok(Response::new(pb::ResolveKeyResponse { key, revision: 1 }))
     }
 
@@ -209,6 +212,9 @@ impl KeysService for Told {
         request: Request<pb::ReportKeyUsageRequest>,
     ) -> Result<Response<pb::ReportKeyUsageResponse>, Status> {
         self.0.reports.lock().unwrap().push(request.into_inner());
+        if self.0.finds_reports_wrong.load(Ordering::SeqCst) {
+            return Err(Status::invalid_argument("as told"));
+        }
         match self.0.refuses_reports.load(Ordering::SeqCst) {
             true => Err(Status::unavailable("as told")),
             false => Ok(Response::new(pb::ReportKeyUsageResponse {})),

@@ -108,7 +108,7 @@ fn main() -> ExitCode {
         _ => 1,
     };
     let done = match command {
-        Command::Up(args) => up::run(args),
+        Command::Up(args) => up::run(&args),
         Command::Check(args) => check::run(args),
         Command::Lease(command) => lease::run(command),
         Command::Policies(command) => policies::run(command),

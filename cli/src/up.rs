@@ -81,7 +81,7 @@ impl Default for UpArgs {
 }
 
 /// Runs until told to leave, or until a service fails.
-pub(crate) fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
     let mut config = UpConfig::load(args.config.config.as_deref(), Source::process_env())?;
     if args.ephemeral {
         config.take_free_ports()?;
@@ -138,7 +138,7 @@ impl FirstStart<'_> {
     }
 
     /// Takes note that it was shown.
-    fn is_over(self) -> anyhow::Result<()> {
+    fn finish(self) -> anyhow::Result<()> {
         match self.folder {
             Some(folder) if self.secrets.operator_password.is_some() => self.secrets.forget_password(folder),
             Some(_) | None => Ok(()),
@@ -216,5 +216,5 @@ async fn announce(
     }
     let program = std::env::args().next().unwrap_or_else(|| "tidegate".to_owned());
     anstream::println!("{}", banner::text(ready, uses_redis, &program));
-    first.is_over()
+    first.finish()
 }

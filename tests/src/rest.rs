@@ -75,7 +75,7 @@ impl Rest {
     ///
     /// Another answer, which is shown.
     pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        expect(self.ask(Method::GET, path, &Value::Null).await?, StatusCode::OK, path)
+        expect(&self.ask(Method::GET, path, &Value::Null).await?, StatusCode::OK, path)
     }
 
     /// `POST`, which is answered `status`.
@@ -85,7 +85,7 @@ impl Rest {
     /// Another answer, which is shown.
     pub async fn post(&self, path: &str, body: &Value, status: u16) -> anyhow::Result<Value> {
         let status = StatusCode::from_u16(status)?;
-        expect(self.ask(Method::POST, path, body).await?, status, path)
+        expect(&self.ask(Method::POST, path, body).await?, status, path)
     }
 
     /// `PATCH`, which is answered 200.
@@ -94,11 +94,11 @@ impl Rest {
     ///
     /// Another answer, which is shown.
     pub async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        expect(self.ask(Method::PATCH, path, body).await?, StatusCode::OK, path)
+        expect(&self.ask(Method::PATCH, path, body).await?, StatusCode::OK, path)
     }
 }
 
-fn expect(answer: Answer, status: StatusCode, path: &str) -> anyhow::Result<Value> {
+fn expect(answer: &Answer, status: StatusCode, path: &str) -> anyhow::Result<Value> {
     ensure!(
         answer.status == status,
         "{path}: {} where {status} was expected: {}",

@@ -227,7 +227,7 @@ pub struct Organization {
     /// Whether it may do anything.
     #[prost(enumeration = "OrganizationStatus", tag = "4")]
     pub status: i32,
-    /// Tokens a calendar month (UTC) of all its keys together; 0 for no such quota.
+    /// Tokens a calendar month (UTC) of all its keys together, at most 1,000,000,000; 0 for no such quota.
     #[prost(uint64, tag = "5")]
     pub monthly_quota: u64,
     /// When it was made, Unix milliseconds.
@@ -1758,7 +1758,8 @@ pub struct WatchKeysResponse {
     /// The revision as of which all is told.
     #[prost(uint64, tag = "1")]
     pub revision: u64,
-    /// What changed.
+    /// What changed. The first message to a caller that has seen nothing, and each with `reset`, also name every service token that is
+    /// revoked and has not expired, whenever that was.
     #[prost(message, repeated, tag = "2")]
     pub changes: ::prost::alloc::vec::Vec<KeyChange>,
     /// Whether changes were missed, since they are too long ago: all that the caller remembers is to be forgotten.
@@ -1917,7 +1918,7 @@ pub struct UpdateOrganizationRequest {
     /// By `admin` only.
     #[prost(enumeration = "OrganizationStatus", optional, tag = "4")]
     pub status: ::core::option::Option<i32>,
-    /// By `admin` only.
+    /// By `admin` only. At most 1,000,000,000; 0 for none.
     #[prost(uint64, optional, tag = "5")]
     pub monthly_quota: ::core::option::Option<u64>,
     /// Only if it is this version; empty means whichever.
@@ -3347,7 +3348,7 @@ pub mod keys_service_client {
         }
         /// Tells a replica who a key is.
         ///
-        /// Roles: service for all organizations.
+        /// Roles: service; Tidegate's own services only.
         pub async fn resolve_key(
             &mut self,
             request: impl tonic::IntoRequest<super::ResolveKeyRequest>,
@@ -3374,7 +3375,7 @@ pub mod keys_service_client {
         }
         /// Tells a replica what changes.
         ///
-        /// Roles: service for all organizations.
+        /// Roles: service; Tidegate's own services only.
         pub async fn watch_keys(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchKeysRequest>,
@@ -3401,7 +3402,7 @@ pub mod keys_service_client {
         }
         /// Takes in how keys were used.
         ///
-        /// Roles: service for all organizations.
+        /// Roles: service; Tidegate's own services only.
         pub async fn report_key_usage(
             &mut self,
             request: impl tonic::IntoRequest<super::ReportKeyUsageRequest>,
@@ -3431,7 +3432,7 @@ pub mod keys_service_client {
         /// Takes credits off an account for a replica that hands them out. A reservation that is lost is spent: too little is admitted
         /// then, never too much.
         ///
-        /// Roles: service for all organizations. Errors: CREDITS_NOT_ENABLED.
+        /// Roles: service; Tidegate's own services only. Errors: CREDITS_NOT_ENABLED.
         pub async fn reserve_credits(
             &mut self,
             request: impl tonic::IntoRequest<super::ReserveCreditsRequest>,
@@ -3740,7 +3741,7 @@ pub mod keys_service_server {
         >;
         /// Tells a replica who a key is.
         ///
-        /// Roles: service for all organizations.
+        /// Roles: service; Tidegate's own services only.
         async fn resolve_key(
             &self,
             request: tonic::Request<super::ResolveKeyRequest>,
@@ -3756,14 +3757,14 @@ pub mod keys_service_server {
             + 'static;
         /// Tells a replica what changes.
         ///
-        /// Roles: service for all organizations.
+        /// Roles: service; Tidegate's own services only.
         async fn watch_keys(
             &self,
             request: tonic::Request<super::WatchKeysRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchKeysStream>, tonic::Status>;
         /// Takes in how keys were used.
         ///
-        /// Roles: service for all organizations.
+        /// Roles: service; Tidegate's own services only.
         async fn report_key_usage(
             &self,
             request: tonic::Request<super::ReportKeyUsageRequest>,
@@ -3774,7 +3775,7 @@ pub mod keys_service_server {
         /// Takes credits off an account for a replica that hands them out. A reservation that is lost is spent: too little is admitted
         /// then, never too much.
         ///
-        /// Roles: service for all organizations. Errors: CREDITS_NOT_ENABLED.
+        /// Roles: service; Tidegate's own services only. Errors: CREDITS_NOT_ENABLED.
         async fn reserve_credits(
             &self,
             request: tonic::Request<super::ReserveCreditsRequest>,

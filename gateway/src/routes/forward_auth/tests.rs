@@ -200,7 +200,7 @@ async fn no_method_passes_without_a_key_though_cors_is_on() {
         let request = request.header("access-control-request-method", "GET");
         let request = request.body(axum::body::Body::empty()).expect("a request");
         let asked = asked(LOCAL, request, "[cors]\norigins = [\"https://console.example.com\"]").await;
-        assert_eq!(asked.answer.status, http::StatusCode::UNAUTHORIZED, "{method}");
+        assert_eq!(asked.answer.status, StatusCode::UNAUTHORIZED, "{method}");
         assert!(asked.seen.is_empty(), "{method}");
     }
 }

@@ -63,6 +63,18 @@ impl<R> Asking<R> {
         }
     }
 
+    /// Refuses callers that are none of our own services: what replicas are told and take off accounts is not for every backend.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError::RoleMissing`].
+    pub(super) fn must_be_ours(&self) -> Result<(), KeysError> {
+        match self.caller.is_internal() {
+            true => Ok(()),
+            false => Err(KeysError::RoleMissing("this is for Tidegate's own services")),
+        }
+    }
+
     /// Whether the caller may do everything, everywhere. One that is `admin` for an organization may not.
     pub(super) fn is_admin(&self) -> bool {
         self.caller.role == Role::Admin && self.caller.organization.is_none()

@@ -5,7 +5,9 @@ use tidegate_proto::keys::v1 as pb;
 
 use crate::{
     api_keys::key_status,
-    domain::{ApiKey, CreditAccount, KeyLimit, Organization, OrganizationStatus, RevokeReason},
+    domain::{
+        ApiKey, CreditAccount, KeyLimit, Organization, OrganizationStatus, RevokeReason, ServiceTokenId,
+    },
     feed::Changed,
     store::{KeyStatus, Usage},
 };
@@ -93,6 +95,11 @@ pub(super) fn credits(account: &CreditAccount) -> pb::Credits {
 pub(super) fn usage(usage: Usage) -> pb::KeyUsage {
     let Usage { day, outcome, count } = usage;
     pb::KeyUsage { day, outcome, count }
+}
+
+/// That a service token was revoked before the feed was listened to.
+pub(super) fn revoked_service_token(id: ServiceTokenId) -> pb::KeyChange {
+    pb::KeyChange { revoked_service_token_id: id.to_string(), ..pb::KeyChange::default() }
 }
 
 /// That something is not what it was.

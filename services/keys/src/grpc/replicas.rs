@@ -38,7 +38,7 @@ impl Handlers {
         request: Request<pb::ResolveKeyRequest>,
     ) -> Answer<pb::ResolveKeyResponse> {
         let asking = Asking::read(request, &self.proxies)?;
-        asking.must_be_for_all()?;
+        asking.must_be_ours()?;
         let mut violations = Violations::default();
         let hash = sha256("key_sha256", &asking.request.key_sha256, &mut violations);
         refuse(violations)?;
@@ -55,7 +55,7 @@ impl Handlers {
 
     pub(super) async fn watch_keys(&self, request: Request<pb::WatchKeysRequest>) -> Answer<Changes> {
         let asking = Asking::read(request, &self.proxies)?;
-        asking.must_be_for_all()?;
+        asking.must_be_ours()?;
         let after = match asking.request.after_revision {
             None => self.feed.revision(),
             Some(after) => {
@@ -66,16 +66,26 @@ impl Handlers {
                 after
             }
         };
+        let begins = asking.request.after_revision.is_none();
         // What was missed is told at once, and the first message says that the feed is there.
-        let first = (self.feed.clone(), after, true);
-        Ok(Response::new(Box::pin(stream::unfold(first, |(feed, after, is_first)| async move {
-            if !is_first {
+        let first = (self.feed.clone(), self.service_tokens.clone(), after, Some(begins));
+        Ok(Response::new(Box::pin(stream::unfold(first, |(feed, tokens, after, first)| async move {
+            if first.is_none() {
                 // A sign of life, if nothing happens. It says that nothing is missed: so there is none while that is not known.
                 while timeout(HEARTBEAT, feed.later_than(after)).await.is_err() && !feed.is_fresh() {}
             }
-            let message = next_message(&feed, after);
+            let mut message = next_message(&feed, after);
             let revision = message.revision;
-            Some((Ok(message), (feed, revision, false)))
+            if message.reset || first == Some(true) {
+                // Who does not know what came before cannot know either which tokens were revoked before.
+                match tokens.revoked().await {
+                    Ok(revoked) => {
+                        message.changes.extend(revoked.into_iter().map(render::revoked_service_token));
+                    }
+                    Err(error) => return Some((Err(error.into()), (feed, tokens, after, first))),
+                }
+            }
+            Some((Ok(message), (feed, tokens, revision, None)))
         }))))
     }
 
@@ -84,7 +94,7 @@ impl Handlers {
         request: Request<pb::ReportKeyUsageRequest>,
     ) -> Answer<pb::ReportKeyUsageResponse> {
         let asking = Asking::read(request, &self.proxies)?;
-        asking.must_be_for_all()?;
+        asking.must_be_ours()?;
         let mut violations = Violations::default();
         let report = id("report_id", &asking.request.report_id, &mut violations);
         let entries = usage_entries(&asking.request.entries, &mut violations);
@@ -98,7 +108,7 @@ impl Handlers {
         request: Request<pb::ReserveCreditsRequest>,
     ) -> Answer<pb::ReserveCreditsResponse> {
         let asking = Asking::read(request, &self.proxies)?;
-        asking.must_be_for_all()?;
+        asking.must_be_ours()?;
         let wanted = &asking.request;
         let mut violations = Violations::default();
         let organization = OrganizationId(id("organization_id", &wanted.organization_id, &mut violations));

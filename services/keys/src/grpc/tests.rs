@@ -5,9 +5,9 @@ mod tenants;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use tidegate_chassis::{
-    auth::{Claims, Role, TokenUse},
+    auth::{AuthConfig, Claims, InternalTokens, Role, TokenUse},
     clock::{Clock, Random},
-    config::{self, Source},
+    config::{self, Secret, Source},
     metrics::Metrics,
 };
 use tokio_util::sync::CancellationToken;
@@ -68,6 +68,14 @@ async fn start_with(set: impl FnOnce(&mut Config)) -> Running {
     let url = format!("http://{}", address.await.expect("it is bound"));
     let channel = Channel::from_shared(url).expect("a URL").connect().await.expect("connected");
     Running { channel, stop }
+}
+
+/// Credentials of one of our own services.
+fn internal() -> String {
+    let config = AuthConfig { internal_secret: Secret::new(INTERNAL), ..AuthConfig::default() };
+    let tokens = InternalTokens::new(&config, "tidegate-ratelimit", Clock::system());
+    let header = tokens.expect("there is a secret").header();
+    header.to_str().expect("ASCII").to_owned()
 }
 
 /// Credentials of this role, for this organization.

@@ -142,6 +142,15 @@ impl ServiceTokens {
         Ok(self.0.store.service_tokens(organization, after, limit).await?)
     }
 
+    /// Every token that is revoked and would not have expired yet.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn revoked(&self) -> Result<Vec<ServiceTokenId>, KeysError> {
+        Ok(self.0.store.revoked_service_tokens(self.0.clock.now_us()).await?)
+    }
+
     /// Revokes a token: this replica refuses it at once, others when the feed has told them. One that is revoked stays as it is.
     ///
     /// # Errors

@@ -150,8 +150,8 @@ async fn report_kills_nothing_is_half_done_and_nothing_that_was_answered_is_lost
         let found = count(&mut database, query).await?;
         assert_eq!(found, 0, "{what}: {found} times");
     }
-    let told = told.lock().unwrap_or_else(PoisonError::into_inner);
-    let Told { created, rotated, revoked } = &*told;
+    let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
+    let Told { created, rotated, revoked } = &told;
     println!(
         "{kills} kills: {} keys made, {} rotated, {} revoked were answered, and all are kept",
         created.len(),

@@ -1,16 +1,13 @@
 //! Every method with every role and with none, over a real port with real tokens.
 
-use tidegate_chassis::{
-    auth::{
-        Access, InternalTokens,
-        Role::{self, Admin, Service, TenantAdmin, User},
-    },
-    clock::Clock,
+use tidegate_chassis::auth::{
+    Access,
+    Role::{self, Admin, Service, TenantAdmin, User},
 };
 use tidegate_tests::roles::{self, Caller, Credentials, Method};
 use uuid::Uuid;
 
-use super::{ACCESS, start, token};
+use super::{ACCESS, internal, start, token};
 
 const OWN: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_00aa);
 
@@ -32,8 +29,6 @@ async fn each_method_lets_in_those_whom_the_table_names_and_nobody_else() {
         authorization: Some(token(role, org)),
         shows: Credentials::Role(role.name()),
     };
-    let internal = InternalTokens::new(&running.config.auth, "tidegate-ratelimit", Clock::system());
-    let internal = internal.expect("there is a secret");
     let callers = [
         Caller { name: "nobody", authorization: None, shows: Credentials::None },
         Caller {
@@ -49,7 +44,7 @@ async fn each_method_lets_in_those_whom_the_table_names_and_nobody_else() {
         by_role("a backend of one organization", Service, Some(OWN)),
         Caller {
             name: "one of our own services",
-            authorization: Some(internal.header().to_str().expect("ASCII").to_owned()),
+            authorization: Some(internal()),
             shows: Credentials::Role("service"),
         },
     ];

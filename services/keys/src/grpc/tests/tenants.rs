@@ -13,7 +13,7 @@ use tonic::{
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
-use super::{ACCESS, Running, start, start_with, token};
+use super::{ACCESS, Running, internal, start, start_with, token};
 use crate::fence::tests::RateLimit;
 
 type Client = KeysServiceClient<InterceptedService<Channel, Token>>;
@@ -227,7 +227,8 @@ fn snake(name: &str) -> String {
 async fn the_story_of_a_key_is_told_over_the_feed_and_the_same_request_is_done_once() {
     let running = start().await;
     let admin = client(&running, Role::Admin, None);
-    let mut replica = client(&running, Role::Service, None);
+    let internal = Token(internal().parse().expect("ASCII"));
+    let mut replica = KeysServiceClient::with_interceptor(running.channel.clone(), internal);
     let mut watched = replica.watch_keys(pb::WatchKeysRequest::default()).await.expect("opened").into_inner();
     let first = watched.message().await.expect("a message").expect("one");
     assert_eq!((first.changes.len(), first.reset), (0, false));
@@ -313,4 +314,26 @@ async fn a_change_that_is_answered_again_is_told_again_first() {
     ];
     let told = service.told();
     assert_eq!(told.last(), Some(&(organization_id, 5)), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_replica_that_begins_to_listen_is_told_what_was_revoked_before() {
+    let running = start().await;
+    let mut admin = client(&running, Role::Admin, None);
+    let request = pb::CreateServiceTokenRequest { name: "old".to_owned(), ..Default::default() };
+    let made = admin.create_service_token(request).await.expect("made").into_inner();
+    let id = made.service_token.expect("a token").id;
+    let request = pb::RevokeServiceTokenRequest { service_token_id: id.clone() };
+    admin.revoke_service_token(request).await.expect("revoked");
+
+    let internal = Token(internal().parse().expect("ASCII"));
+    let mut replica = KeysServiceClient::with_interceptor(running.channel.clone(), internal);
+    let mut watched = replica.watch_keys(pb::WatchKeysRequest::default()).await.expect("opened").into_inner();
+    let first = watched.message().await.expect("a message").expect("one");
+    let told: Vec<_> = first.changes.iter().map(|change| &change.revoked_service_token_id).collect();
+    assert_eq!(told, [&id]);
+
+    let mut backend = client(&running, Role::Service, None);
+    let refused = backend.watch_keys(pb::WatchKeysRequest::default()).await.map(drop);
+    assert_eq!(reason(refused), "ROLE_MISSING");
 }

@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use axum::{Router, middleware};
+use axum::{Router, middleware, routing::any_service};
 use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, header};
 use tidegate_chassis::{
@@ -125,9 +125,9 @@ impl App {
         let router = guarded.with_state(self.clone());
         match cors(&self.shared.config.cors) {
             // CORS answers every OPTIONS by itself. What a proxy asks is about a request of somebody else, whatever its method.
-            Some(cors) => {
-                Router::new().route_service(FORWARD_AUTH, router.clone()).fallback_service(router.layer(cors))
-            }
+            Some(cors) => Router::new()
+                .route(FORWARD_AUTH, any_service(router.clone()))
+                .fallback_service(router.layer(cors)),
             None => router,
         }
     }

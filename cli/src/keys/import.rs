@@ -142,6 +142,6 @@ mod tests {
             error.contains("line 2: ") && error.contains("line 3: sha256 must be 64 hex digits"),
             "{error}"
         );
-        assert!(!error.contains("line 1"), "{error}");
+        assert!(!error.contains("\n  line 1:"), "{error}");
     }
 }

@@ -3348,7 +3348,7 @@ pub mod keys_service_client {
         }
         /// Tells a replica who a key is.
         ///
-        /// Roles: service; Tidegate's own services only.
+        /// Roles: service. Only Tidegate's own services, or callers that the settings trust as much.
         pub async fn resolve_key(
             &mut self,
             request: impl tonic::IntoRequest<super::ResolveKeyRequest>,
@@ -3375,7 +3375,7 @@ pub mod keys_service_client {
         }
         /// Tells a replica what changes.
         ///
-        /// Roles: service; Tidegate's own services only.
+        /// Roles: service. Only Tidegate's own services, or callers that the settings trust as much.
         pub async fn watch_keys(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchKeysRequest>,
@@ -3402,7 +3402,7 @@ pub mod keys_service_client {
         }
         /// Takes in how keys were used.
         ///
-        /// Roles: service; Tidegate's own services only.
+        /// Roles: service. Only Tidegate's own services, or callers that the settings trust as much.
         pub async fn report_key_usage(
             &mut self,
             request: impl tonic::IntoRequest<super::ReportKeyUsageRequest>,
@@ -3432,7 +3432,7 @@ pub mod keys_service_client {
         /// Takes credits off an account for a replica that hands them out. A reservation that is lost is spent: too little is admitted
         /// then, never too much.
         ///
-        /// Roles: service; Tidegate's own services only. Errors: CREDITS_NOT_ENABLED.
+        /// Roles: service. Only Tidegate's own services, or callers that the settings trust as much. Errors: CREDITS_NOT_ENABLED.
         pub async fn reserve_credits(
             &mut self,
             request: impl tonic::IntoRequest<super::ReserveCreditsRequest>,
@@ -3741,7 +3741,7 @@ pub mod keys_service_server {
         >;
         /// Tells a replica who a key is.
         ///
-        /// Roles: service; Tidegate's own services only.
+        /// Roles: service. Only Tidegate's own services, or callers that the settings trust as much.
         async fn resolve_key(
             &self,
             request: tonic::Request<super::ResolveKeyRequest>,
@@ -3757,14 +3757,14 @@ pub mod keys_service_server {
             + 'static;
         /// Tells a replica what changes.
         ///
-        /// Roles: service; Tidegate's own services only.
+        /// Roles: service. Only Tidegate's own services, or callers that the settings trust as much.
         async fn watch_keys(
             &self,
             request: tonic::Request<super::WatchKeysRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchKeysStream>, tonic::Status>;
         /// Takes in how keys were used.
         ///
-        /// Roles: service; Tidegate's own services only.
+        /// Roles: service. Only Tidegate's own services, or callers that the settings trust as much.
         async fn report_key_usage(
             &self,
             request: tonic::Request<super::ReportKeyUsageRequest>,
@@ -3775,7 +3775,7 @@ pub mod keys_service_server {
         /// Takes credits off an account for a replica that hands them out. A reservation that is lost is spent: too little is admitted
         /// then, never too much.
         ///
-        /// Roles: service; Tidegate's own services only. Errors: CREDITS_NOT_ENABLED.
+        /// Roles: service. Only Tidegate's own services, or callers that the settings trust as much. Errors: CREDITS_NOT_ENABLED.
         async fn reserve_credits(
             &self,
             request: tonic::Request<super::ReserveCreditsRequest>,

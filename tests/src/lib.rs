@@ -4,8 +4,10 @@
 //! Nothing here links a service: the tests meet Tidegate as its users do, as processes behind
 //! sockets. Every fixture stops what it started, by process id, when it is dropped.
 
+pub mod backend;
 pub mod certificates;
 pub mod checker;
+pub mod dice;
 pub mod echo;
 pub mod envoy;
 pub mod eventually;
@@ -25,6 +27,7 @@ pub mod rpc;
 pub mod services;
 pub mod stack;
 pub mod test_result;
+pub mod times;
 pub mod tools;
 pub mod turn;
 pub mod up;

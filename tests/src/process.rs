@@ -57,6 +57,18 @@ impl Process {
         self.child.id()
     }
 
+    /// How much of it lies in memory, in KiB.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone, or the system tells nothing of processes under /proc.
+    pub fn resident_kib(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.context("the status tells VmRSS")?.parse()?)
+    }
+
     /// Sends a signal by name, as "TERM".
     ///
     /// # Errors

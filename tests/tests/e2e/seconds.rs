@@ -7,6 +7,11 @@ pub(crate) fn load() -> Duration {
     from_env("TIDEGATE_TEST_SECONDS", 3)
 }
 
+/// Whether `cargo xtask report` wants the scenarios at full length.
+pub(crate) fn is_long() -> bool {
+    load() > Duration::from_secs(3)
+}
+
 /// How long Redis stays away: `TIDEGATE_OUTAGE_SECONDS`, 4 by default.
 pub(crate) fn outage() -> Duration {
     from_env("TIDEGATE_OUTAGE_SECONDS", 4)

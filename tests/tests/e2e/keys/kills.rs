@@ -13,6 +13,7 @@ use http::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use tidegate_tests::{
+    dice::Dice,
     eventually::eventually,
     rest::{Rest, text},
     stack::{Stack, StackSettings},
@@ -115,7 +116,7 @@ const NEVER: &[(&str, &str)] = &[
 #[tokio::test(flavor = "multi_thread")]
 async fn report_kills_nothing_is_half_done_and_nothing_that_was_answered_is_lost() -> TestResult {
     let _turn = turn::alone().await;
-    let kills = if seconds::load() > Duration::from_secs(3) { 200 } else { 8 };
+    let kills = if seconds::is_long() { 200 } else { 8 };
     let settings = StackSettings { redis: true, postgres: true, ..StackSettings::default() };
     let mut stack = Stack::start(&settings).await?;
     let (owner, _) = stack.tenant("ada@example.com", "Analytical Engines").await?;
@@ -124,13 +125,9 @@ async fn report_kills_nothing_is_half_done_and_nothing_that_was_answered_is_lost
     for _ in 0..6 {
         clients.spawn(work(owner.clone(), Arc::clone(&told), Arc::clone(&ends)));
     }
-    let mut dice = 0x9e37_79b9_u64;
+    let mut dice = Dice::new(1);
     for _ in 0..kills {
-        // Up to 200 ms of work, then the end; xorshift is chance enough.
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
-        tokio::time::sleep(Duration::from_micros(dice % 200_000)).await;
+        tokio::time::sleep(dice.time(Duration::from_millis(200))).await;
         stack.keys.kill()?;
         stack.keys.restart().await?;
     }

@@ -11,38 +11,18 @@ use std::{
 use anyhow::{Context, ensure};
 use http::Method;
 use serde_json::json;
-use tidegate_proto::ratelimit::v1::{CheckRequest, CheckResponse, Code};
+use tidegate_proto::ratelimit::v1::Code;
 use tidegate_tests::{
+    backend::Backend,
     rest::{Rest, text},
-    rpc,
     stack::{Stack, StackSettings},
     test_result::TestResult,
     turn,
 };
 use tokio::{task::JoinSet, time::Instant};
-use tonic::Request;
 
+use super::{POLICIES, ample_tenant};
 use crate::seconds;
-
-/// So ample that no limit denies, and so that Redis may go.
-const POLICIES: &str = r#"
-builtin = false
-[[plans]]
-name = "ample"
-limits = [{ name = "minute", limit = 1_000_000_000, period = "1m" }]
-[[policies]]
-name = "organization"
-namespace = "default"
-key_by = ["organization"]
-plan = { attribute = "plan", default = "ample" }
-failure_mode = "open"
-[[policies]]
-name = "anonymous"
-namespace = "gateway"
-key_by = ["ip"]
-limits = [{ name = "minute", limit = 1_000_000, period = "1m" }]
-failure_mode = "open"
-"#;
 
 struct Key {
     id: String,
@@ -68,9 +48,7 @@ impl Scene {
             ..StackSettings::default()
         };
         let stack = Stack::start(&settings).await?;
-        let (owner, organization) = stack.tenant("ada@example.com", "Analytical Engines").await?;
-        let admin = stack.admin().await?;
-        admin.patch(&format!("/v1/organizations/{organization}"), &json!({"plan": "ample"})).await?;
+        let owner = ample_tenant(&stack).await?;
         let backend = stack.backend().await?.token().to_owned();
         let mut keys = Vec::new();
         for n in 0..count {
@@ -82,7 +60,7 @@ impl Scene {
         // Every replica remembers every key.
         for replica in &scene.stack.ratelimit {
             for key in scene.keys.iter() {
-                let answer = check(&mut rpc::client(replica.address())?, &scene.backend, &key.value).await?;
+                let answer = Backend::new(replica.address(), &scene.backend)?.check(&key.value).await?;
                 ensure!(answer.allowed, "{answer:?}");
             }
         }
@@ -98,22 +76,10 @@ impl Scene {
     }
 }
 
-/// Whether `cargo xtask report` wants it at full length.
-fn is_long() -> bool {
-    seconds::load() > Duration::from_secs(3)
-}
-
-async fn check(client: &mut rpc::Client, token: &str, key: &str) -> anyhow::Result<CheckResponse> {
-    let mut request = Request::new(CheckRequest { api_key: key.to_owned(), ..CheckRequest::default() });
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
-    request.set_timeout(Duration::from_secs(5));
-    Ok(client.check(request).await?.into_inner())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn report_no_check_is_admitted_after_the_revocation_was_answered() -> TestResult {
     let _turn = turn::alone().await;
-    let count = if is_long() { 200 } else { 16 };
+    let count = if seconds::is_long() { 200 } else { 16 };
     let scene = Scene::with_keys(count).await?;
     let (ends, late, checks, denied) = (
         Arc::new(AtomicBool::new(false)),
@@ -128,13 +94,13 @@ async fn report_no_check_is_admitted_after_the_revocation_was_answered() -> Test
         let (ends, late, checks, denied) =
             (Arc::clone(&ends), Arc::clone(&late), Arc::clone(&checks), Arc::clone(&denied));
         load.spawn(async move {
-            let mut client = rpc::client(&address)?;
+            let mut backend = Backend::new(&address, &token)?;
             let mut next = worker * 37;
             while !ends.load(Ordering::Relaxed) {
                 next = (next + 61) % keys.len();
                 let key = &keys[next];
                 let sent = Instant::now();
-                let answer = check(&mut client, &token, &key.value).await?;
+                let answer = backend.check(&key.value).await?;
                 checks.fetch_add(1, Ordering::Relaxed);
                 if answer.allowed {
                     // Sent after the answer to the revocation was here.
@@ -153,7 +119,7 @@ async fn report_no_check_is_admitted_after_the_revocation_was_answered() -> Test
         scene.revoke(key).await?;
         // The very next use, on each replica.
         for replica in &scene.stack.ratelimit {
-            let answer = check(&mut rpc::client(replica.address())?, &scene.backend, &key.value).await?;
+            let answer = Backend::new(replica.address(), &scene.backend)?.check(&key.value).await?;
             assert_eq!(answer.code(), Code::KeyRevoked, "{answer:?}");
         }
     }
@@ -173,7 +139,7 @@ async fn report_no_check_is_admitted_after_the_revocation_was_answered() -> Test
 #[tokio::test(flavor = "multi_thread")]
 async fn report_revocation_while_redis_is_away() -> TestResult {
     let _turn = turn::alone().await;
-    let count = if is_long() { 100 } else { 6 };
+    let count = if seconds::is_long() { 100 } else { 6 };
     let mut scene = Scene::with_keys(count).await?;
     scene.stack.redis.as_mut().context("counters live in Redis")?.kill()?;
     let mut delays = Vec::new();
@@ -181,8 +147,8 @@ async fn report_revocation_while_redis_is_away() -> TestResult {
         scene.revoke(key).await?;
         let revoked = Instant::now();
         for replica in &scene.stack.ratelimit {
-            let mut client = rpc::client(replica.address())?;
-            while check(&mut client, &scene.backend, &key.value).await?.allowed {
+            let mut backend = Backend::new(replica.address(), &scene.backend)?;
+            while backend.check(&key.value).await?.allowed {
                 assert!(revoked.elapsed() < Duration::from_secs(5), "a revoked key is accepted still");
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }

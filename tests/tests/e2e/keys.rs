@@ -4,6 +4,7 @@ mod credits;
 mod cross_tenant;
 mod kills;
 mod revocation;
+mod rotation;
 mod story;
 
 use serde_json::json;

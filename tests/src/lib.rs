@@ -4,6 +4,7 @@
 //! Nothing here links a service: the tests meet Tidegate as its users do, as processes behind
 //! sockets. Every fixture stops what it started, by process id, when it is dropped.
 
+pub mod api_key;
 pub mod backend;
 pub mod certificates;
 pub mod checker;

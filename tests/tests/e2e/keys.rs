@@ -2,6 +2,7 @@
 
 mod credits;
 mod cross_tenant;
+mod enumeration;
 mod kills;
 mod revocation;
 mod rotation;

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context, anyhow};
+use http::HeaderValue;
 use tidegate_chassis::error::ERROR_DOMAIN;
 use tonic::{
     Request, Status,
@@ -51,6 +52,16 @@ impl Bearer {
             Ok(token) if !token.trim().is_empty() => Self::new(&token).context(TOKEN),
             _ => Ok(Self::default()),
         }
+    }
+
+    /// The value of the header `authorization`, if there is one.
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
+        self.0.as_ref().map(|token| {
+            let mut value =
+                HeaderValue::from_bytes(token.as_bytes()).expect("what goes for gRPC goes for HTTP");
+            value.set_sensitive(true);
+            value
+        })
     }
 
     /// Whether there is one.

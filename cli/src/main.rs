@@ -2,6 +2,7 @@
 
 mod attribute;
 mod bench;
+mod bench_keys;
 mod ceiling;
 mod check;
 mod client;
@@ -96,6 +97,8 @@ enum Command {
     BenchCeiling(ceiling::CeilingArgs),
     #[command(hide = true)]
     BenchDecision(decision::DecisionArgs),
+    #[command(hide = true)]
+    BenchKeys(bench_keys::BenchKeysArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -126,6 +129,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::BenchCeiling(args) => ceiling::run(&args),
         Command::BenchDecision(args) => decision::run(&args),
+        Command::BenchKeys(args) => policies::in_runtime(bench_keys::run(args)),
         Command::Completions(args) => completions::run(&args),
     };
     done.unwrap_or_else(|error| {

@@ -9,10 +9,13 @@ mod decision;
 mod denied;
 mod footprint;
 mod growth;
+mod keys;
+mod keys_load;
 mod load;
 mod machine;
 mod peers;
 mod policies;
+mod postgres;
 mod redis;
 mod results;
 mod server;
@@ -67,6 +70,8 @@ enum Part {
     Speed,
     /// Keys that are denied each time, against admitted ones; counters in Redis.
     Denied,
+    /// Checks by API key, against those by attributes; look-ups, logins; keys in PostgreSQL.
+    Keys,
     /// 10 to 100,000 policies, 100,000 overrides, 1,000 to 1,000,000 keys.
     Growth,
     /// Memory per key, of the process and of Redis.
@@ -132,6 +137,7 @@ impl Part {
             Self::Decision => decision::run(bench, results),
             Self::Speed => speed::run(bench, results),
             Self::Denied => denied::run(bench, results),
+            Self::Keys => keys::run(bench, results),
             Self::Growth => growth::run(bench, results),
             Self::Footprint => footprint::run(bench, results),
             Self::Peers => peers::run(bench, results),

@@ -16,13 +16,14 @@ Examples:
   tidegate bench --rate 10000 --duration 30s            open loop: latency at a fixed arrival rate
   tidegate bench --mode stream --window 64
   tidegate bench --keys 1000000 --distribution zipf --zipf-exponent 1.1
+  tidegate bench --addr 127.0.0.1:8081 --api-keys keys.txt
   tidegate bench --json --svg latency.svg > result.json
 
 A closed loop (the default) asks again as soon as it is answered: it finds out what the server can
 do. An open loop (--rate) asks at fixed times whether or not the server keeps up, and measures each
 answer from the time its question was due: it finds out what callers would feel.
 
-The address is spoken to in plain text HTTP/2.";
+The address is spoken to in plain text HTTP/2. Calls show the token of TIDEGATE_TOKEN, if it is set.";
 
 /// Measure a rate-limit service: checks per second, latency, CPU per check.
 #[derive(Debug, Clone, Args)]
@@ -83,6 +84,10 @@ pub(crate) struct BenchArgs {
     /// With `zipf`: key number k is drawn in proportion to 1 / k^EXPONENT.
     #[arg(long, value_name = "EXPONENT", default_value_t = 1.1)]
     pub(crate) zipf_exponent: f64,
+
+    /// File with an API key a line: each check is by one of them, instead of a key of its own making.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["keys", "attribute_name"])]
+    pub(crate) api_keys: Option<PathBuf>,
 
     /// Namespace of the checks; empty means "default".
     #[arg(long, default_value = "", hide_default_value = true)]
@@ -187,6 +192,10 @@ impl BenchArgs {
             self.protocol == Protocol::Tidegate || (self.mode == Mode::Unary && self.addr.is_some()),
             "--protocol: other protocols know unary calls only, and need --addr"
         );
+        ensure!(
+            self.api_keys.is_none() || (self.protocol == Protocol::Tidegate && self.addr.is_some()),
+            "--api-keys: checks by API key need the server that knows the keys: say its --addr"
+        );
         ensure!(!self.duration.is_zero(), "--duration must be above zero");
         if let Some(rate) = self.rate {
             ensure!(
@@ -231,6 +240,7 @@ mod tests {
             ("--rate NaN", "--rate"),
             ("--zipf-exponent 0", "--zipf-exponent"),
             ("--protocol envoy", "--protocol"),
+            ("--api-keys keys.txt", "--api-keys"),
             ("--protocol envoy --addr 127.0.0.1:1 --mode batch", "--protocol"),
         ] {
             let error = BenchArgs::typed(line).validate().unwrap_err().to_string();

@@ -13,10 +13,11 @@ use h2::{
     RecvStream,
     client::{ResponseFuture, SendRequest},
 };
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request, header::AUTHORIZATION};
 use tokio::net::TcpStream;
 
 use super::wire::{Decided, Deframer, Malformed};
+use crate::client::Bearer;
 
 /// Received but not yet acknowledged bytes that a server may have under way, per stream and per
 /// connection: so much that flow control never decides how fast an answer comes.
@@ -31,24 +32,27 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Resolves `addr`, `HOST:PORT` with or without `http://`, and prepares the head.
+    /// Resolves `addr`, `HOST:PORT` with or without `http://`, and prepares the head, with the token if there is one.
     ///
     /// # Errors
     /// The address cannot be resolved.
-    pub(crate) async fn resolve(addr: &str, path: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn resolve(addr: &str, path: &str, bearer: &Bearer) -> anyhow::Result<Self> {
         let authority = addr.strip_prefix("http://").unwrap_or(addr).trim_end_matches('/');
         let resolved = tokio::net::lookup_host(authority)
             .await
             .with_context(|| format!("--addr {addr}: write HOST:PORT"))?
             .next()
             .with_context(|| format!("--addr {addr}: the name has no address"))?;
-        let head = Request::builder()
+        let mut head = Request::builder()
             .method(Method::POST)
             .uri(format!("http://{authority}{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(())
             .with_context(|| format!("--addr {addr}: write HOST:PORT"))?;
+        if let Some(token) = bearer.header() {
+            head.headers_mut().insert(AUTHORIZATION, token);
+        }
         Ok(Self { addr: resolved, head })
     }
 }
@@ -197,7 +201,7 @@ impl Answers {
 
 /// Reads `grpc-status`.
 fn status(headers: &HeaderMap) -> Result<(), Failure> {
-    match headers.get("grpc-status").map(http::HeaderValue::as_bytes) {
+    match headers.get("grpc-status").map(HeaderValue::as_bytes) {
         Some(b"0") => Ok(()),
         Some(code) => {
             let message = headers.get("grpc-message").map(|text| String::from_utf8_lossy(text.as_bytes()));

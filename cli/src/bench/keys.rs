@@ -1,10 +1,14 @@
 //! Which key the next check is for, and the encoded check of every key.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
+use anyhow::{Context, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tidegate_proto::ratelimit::v1::{CheckRequest, check_request::AttributesEntry};
@@ -20,23 +24,47 @@ pub(crate) struct Checks {
 
 impl Checks {
     /// Encodes the check of every key the arguments ask for.
-    pub(crate) fn new(args: &BenchArgs) -> Self {
+    ///
+    /// # Errors
+    /// The file of API keys cannot be read, or there is none in it.
+    pub(crate) fn new(args: &BenchArgs) -> anyhow::Result<Self> {
         let mut check = CheckRequest { namespace: args.namespace.clone(), ..CheckRequest::default() };
-        check.attributes.push(AttributesEntry { key: args.attribute_name.clone(), value: String::new() });
         if let Some(plan) = &args.plan {
             check.attributes.push(AttributesEntry { key: "plan".to_owned(), value: plan.clone() });
         }
         check.attributes.extend(args.attributes.iter().cloned().map(AttributesEntry::from));
 
+        let mut checks = Self { encoded: Bytes::new(), ends: Vec::new() };
         let mut encoded = BytesMut::new();
-        let mut ends = Vec::with_capacity(args.keys as usize);
-        for key in 0..args.keys {
-            // All keys have the same length, so that the number of keys is all that changes.
-            check.attributes[0].value = format!("bench-{key:08}");
-            encoded.extend_from_slice(&args.protocol.encode(&check));
-            ends.push(encoded.len());
+        if let Some(path) = &args.api_keys {
+            let file = || format!("--api-keys {}", path.display());
+            let text = fs::read_to_string(path).with_context(file)?;
+            for api_key in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                api_key.clone_into(&mut check.api_key);
+                checks.push(&mut encoded, &args.protocol.encode(&check));
+            }
+            ensure!(!checks.ends.is_empty(), "{}: there is no key in it", file());
+        } else {
+            check.attributes.insert(0, AttributesEntry::default());
+            check.attributes[0].key.clone_from(&args.attribute_name);
+            for key in 0..args.keys {
+                // All keys have the same length, so that the number of keys is all that changes.
+                check.attributes[0].value = format!("bench-{key:08}");
+                checks.push(&mut encoded, &args.protocol.encode(&check));
+            }
         }
-        Self { encoded: encoded.freeze(), ends }
+        checks.encoded = encoded.freeze();
+        Ok(checks)
+    }
+
+    fn push(&mut self, encoded: &mut BytesMut, check: &[u8]) {
+        encoded.extend_from_slice(check);
+        self.ends.push(encoded.len());
+    }
+
+    /// How many keys there are.
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.ends.len()).expect("nobody has four billion API keys in a file")
     }
 
     /// The encoded check of one key.
@@ -62,15 +90,15 @@ enum Draw {
 }
 
 impl Keys {
-    /// Draws as the arguments say.
-    pub(crate) fn new(args: &BenchArgs) -> Self {
+    /// Draws from `count` keys as the arguments say.
+    pub(crate) fn new(args: &BenchArgs, count: u32) -> Self {
         let random = StdRng::seed_from_u64(args.seed);
         let draw = match args.distribution {
             Distribution::Uniform => Draw::Uniform(random),
-            Distribution::Zipf => Draw::Zipf(random, Zipf::new(args.keys, args.zipf_exponent)),
+            Distribution::Zipf => Draw::Zipf(random, Zipf::new(count, args.zipf_exponent)),
             Distribution::Sequential => Draw::Sequential(Arc::default()),
         };
-        Self { count: args.keys, draw }
+        Self { count, draw }
     }
 
     /// The same distribution with draws of its own. Sequential keys go on over all forks together.

@@ -20,6 +20,7 @@ use super::{
     tally::{Tally, Timeline},
     wire::{self, Decided, Malformed},
 };
+use crate::client::Bearer;
 
 /// From the moment all are connected until the first check is due.
 const HEAD_START: Duration = Duration::from_millis(50);
@@ -32,6 +33,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// What a run measured.
 pub(crate) struct Measured {
     pub(crate) tally: Tally,
+    /// Distinct keys that were drawn from.
+    pub(crate) keys: u32,
     /// CPU time of the watched processes while it counted.
     pub(crate) cpu: Vec<(Watched, Duration)>,
     /// CPU time of the generator itself while it counted.
@@ -112,8 +115,8 @@ impl Feed {
 /// # Errors
 /// The server cannot be reached at the start, or a watched process does not exist.
 pub(crate) fn run(args: &BenchArgs, addr: &str, pids: &[Watched]) -> anyhow::Result<Measured> {
-    let checks = Arc::new(Checks::new(args));
-    let mut keys = Keys::new(args);
+    let checks = Arc::new(Checks::new(args)?);
+    let mut keys = Keys::new(args, checks.count());
     let threads = args.threads();
     let (connected, all_connected) = mpsc::channel();
 
@@ -155,7 +158,7 @@ pub(crate) fn run(args: &BenchArgs, addr: &str, pids: &[Watched]) -> anyhow::Res
     for tally in tallies {
         all.add(&tally.lock().expect("the load threads have ended well"));
     }
-    Ok(Measured { tally: all, cpu, own_cpu })
+    Ok(Measured { tally: all, keys: checks.count(), cpu, own_cpu })
 }
 
 /// One load thread: connects, says so, waits for the timeline, runs its share.
@@ -213,7 +216,7 @@ fn pace(args: &BenchArgs, index: u32) -> Option<Pace> {
 }
 
 async fn connect(args: &BenchArgs, addr: &str, index: u32) -> anyhow::Result<Vec<Arc<Line>>> {
-    let target = Target::resolve(addr, args.protocol.path(args.mode)).await?;
+    let target = Target::resolve(addr, args.protocol.path(args.mode), &Bearer::of_environment()?).await?;
     let mut lines = Vec::new();
     for _ in (index..args.connections).step_by(args.threads() as usize) {
         lines.push(Line::connect(target.clone()).await?);

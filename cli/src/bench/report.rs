@@ -125,7 +125,7 @@ impl Report {
             window: (args.mode == Mode::Stream && args.rate.is_none()).then_some(args.window),
             rate: args.rate,
             threads: args.threads(),
-            keys: args.keys,
+            keys: measured.keys,
             distribution: args.distribution.name(),
             zipf_exponent: (args.distribution == Distribution::Zipf).then_some(args.zipf_exponent),
             seconds,

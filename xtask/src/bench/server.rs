@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -9,14 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Bench, machine::pinned, redis::Redis};
+use super::{Bench, machine::pinned, postgres::Postgres, redis::Redis};
 
 const START: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
+/// In the folder of a server.
+const READY: &str = "ready.json";
 
 /// A running server.
 pub(super) struct Server {
@@ -26,6 +29,8 @@ pub(super) struct Server {
     pub(super) addr: String,
     /// The Redis behind it.
     pub(super) redis_pid: Option<u32>,
+    /// What it wrote once it served.
+    ready: Value,
     /// From its start until it was ready, looked at every 20 ms.
     pub(super) started_in: Duration,
     process: Process,
@@ -50,20 +55,32 @@ impl Server {
         let begun = Instant::now();
         let mut process = Process::start(name, command, files)?;
         process.wait(|| TcpStream::connect(&addr).ok())?;
-        Ok(Self { name: name.to_owned(), addr, redis_pid: None, started_in: begun.elapsed(), process })
+        let started_in = begun.elapsed();
+        Ok(Self { name: name.to_owned(), addr, redis_pid: None, ready: Value::Null, started_in, process })
     }
 
-    /// `tidegate up` with the given policies, counting in memory, or in `redis`.
+    /// `tidegate up` with the given policies, counting in memory, or in `redis`; what is to stay is in SQLite.
     pub(super) fn tidegate(
         name: &str,
         bench: &Bench,
         policies: &str,
         redis: Option<&Redis>,
     ) -> anyhow::Result<Self> {
+        Self::with_database(name, bench, policies, redis, None)
+    }
+
+    /// The same, with what is to stay in `database`, if there is one.
+    pub(super) fn with_database(
+        name: &str,
+        bench: &Bench,
+        policies: &str,
+        redis: Option<&Redis>,
+        database: Option<&Postgres>,
+    ) -> anyhow::Result<Self> {
         let files = tempfile::tempdir()?;
         let policy_file = files.path().join("policies.toml");
         fs::write(&policy_file, policies)?;
-        let ready_file = files.path().join("ready.json");
+        let ready_file = files.path().join(READY);
         let mut command = pinned(bench.cores.server, &bench.tidegate);
         command
             .args(["up", "--ephemeral", "--ready-file"])
@@ -72,18 +89,45 @@ impl Server {
             // Room for a million keys of anything: the bound is not what is measured here.
             .env("TIDEGATE_RATELIMIT__STORE__MEMORY__MAX_BYTES", "8589934592")
             .env("LOG_LEVEL", "warn")
-            .env_remove("REDIS_URL");
+            .env_remove("REDIS_URL")
+            .env_remove("DATABASE_URL");
         if let Some(redis) = redis {
             command.env("REDIS_URL", redis.url());
         }
+        if let Some(database) = database {
+            command.env("DATABASE_URL", database.url());
+        }
         let begun = Instant::now();
         let mut process = Process::start(name, command, files)?;
-        let addr = process.wait(|| {
-            let ready: Value = serde_json::from_slice(&fs::read(&ready_file).ok()?).ok()?;
-            Some(ready["grpc"]["ratelimit"].as_str()?.to_owned())
-        })?;
+        let ready: Value = process.wait(|| serde_json::from_slice(&fs::read(&ready_file).ok()?).ok())?;
         let (redis_pid, started_in) = (redis.map(Redis::pid), begun.elapsed());
-        Ok(Self { name: name.to_owned(), addr, redis_pid, started_in, process })
+        let addr = ready["grpc"]["ratelimit"].as_str().context("no address in the ready file")?.to_owned();
+        Ok(Self { name: name.to_owned(), addr, redis_pid, ready, started_in, process })
+    }
+
+    /// Where `tidegate up` wrote that it served, and who its operator is.
+    pub(super) fn ready_file(&self) -> PathBuf {
+        self.process.folder().join(READY)
+    }
+
+    /// A counter of the rate-limit service, summed over its labels.
+    ///
+    /// # Errors
+    /// The ops port does not answer.
+    pub(super) fn counter(&self, name: &str) -> anyhow::Result<f64> {
+        let addr = self.ready["ops"]["ratelimit"].as_str().context("no ops address in the ready file")?;
+        let mut stream = TcpStream::connect(addr)?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let samples = answer.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
+        });
+        let values: Result<Vec<f64>, _> =
+            samples.filter_map(|line| line.rsplit(' ').next()).map(str::parse).collect();
+        let values = values.with_context(|| format!("{name} is no number"))?;
+        ensure!(!values.is_empty(), "the server has no metric {name}");
+        Ok(values.iter().sum())
     }
 
     /// Process id.
@@ -106,7 +150,7 @@ pub(super) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Process {
@@ -123,7 +167,7 @@ impl Process {
             .stderr(file)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log, _folder: folder })
+        Ok(Self { name: name.to_owned(), child, log, folder })
     }
 
     /// Waits until `ready` has something.
@@ -150,6 +194,11 @@ impl Process {
     /// Process id.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The folder that is its own.
+    fn folder(&self) -> &Path {
+        self.folder.path()
     }
 }
 

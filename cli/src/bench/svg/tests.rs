@@ -14,7 +14,7 @@ fn picture(line: &str, values: impl IntoIterator<Item = (u64, u64)>) -> String {
     for (nanos, count) in values {
         tally.latency.record_n(nanos, count).unwrap();
     }
-    let measured = Measured { tally, cpu: Vec::new(), own_cpu: std::time::Duration::ZERO };
+    let measured = Measured { tally, keys: 1, cpu: Vec::new(), own_cpu: std::time::Duration::ZERO };
     let report = Report::new(&args, "<&>", &measured);
     draw(&report, &measured.tally.latency)
 }

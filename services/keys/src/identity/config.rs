@@ -70,6 +70,9 @@ pub struct PasswordsConfig {
     /// Passwords that may wait, 1 to 10,000.
     #[garde(range(min = 1, max = 10_000))]
     pub queue: usize,
+    /// How long one may wait until it is hashed, 1 s to 1 minute.
+    #[garde(custom(between(1, 60)))]
+    pub max_wait: HumanDuration,
 }
 
 /// The `[identity.limits]` section.

@@ -34,6 +34,7 @@ pub(crate) struct Replica {
     pub(crate) hand: ManualClock,
     pub(crate) clock: Clock,
     pub(crate) keys: SigningKeys,
+    pub(crate) passwords: Passwords,
     pub(crate) sessions: Sessions,
     pub(crate) members: Members,
     pub(crate) service_tokens: ServiceTokens,
@@ -54,7 +55,7 @@ pub(crate) fn config() -> IdentityConfig {
         invitation_ttl: (day * 7).into(),
         password_reset_ttl: Duration::from_secs(3_600).into(),
         trusted_proxies: Vec::new(),
-        passwords: PasswordsConfig { threads: 2, queue: 64 },
+        passwords: PasswordsConfig { threads: 2, queue: 64, max_wait: Duration::from_secs(60).into() },
         limits: LimitsConfig { url: String::new(), timeout: Duration::from_millis(200).into() },
         oidc: Vec::new(),
     }
@@ -92,10 +93,22 @@ pub(crate) async fn with(store: Arc<dyn KeysStore>, config: &IdentityConfig, aut
     let key_sets = Arc::new(HttpKeySets::new().expect("authorities")) as _;
     let issuers = Issuers::new(&config.oidc, &key_sets, &clock);
     let passwords = Passwords::start(&config.passwords);
-    let sessions = Sessions::new(Arc::clone(&store), passwords, minter.clone(), attempts, issuers, times());
+    let sessions =
+        Sessions::new(Arc::clone(&store), passwords.clone(), minter.clone(), attempts, issuers, times());
     let members = Members::new(Arc::clone(&store), config, times());
     let service_tokens = ServiceTokens::new(Arc::clone(&store), minter, authenticator.clone(), times());
-    Replica { store, hand, clock, keys, sessions, members, service_tokens, authenticator, _keys: keep_keys }
+    Replica {
+        store,
+        hand,
+        clock,
+        keys,
+        passwords,
+        sessions,
+        members,
+        service_tokens,
+        authenticator,
+        _keys: keep_keys,
+    }
 }
 
 pub(crate) fn origin() -> RequestOrigin {

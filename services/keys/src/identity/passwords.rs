@@ -1,12 +1,14 @@
 //! Passwords are hashed by argon2id, on a few threads of their own with a low priority: a storm of logins takes what the rest of the
-//! service leaves, and what does not fit the queue is refused.
+//! service leaves, and what does not fit the queue, or waits there for too long, is refused.
 
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use argon2::{
@@ -28,7 +30,10 @@ const NICENESS: i32 = 10;
 /// Hashes and verifies passwords. Clones share the threads, which end when the last is gone.
 #[derive(Clone)]
 pub struct Passwords {
-    queue: SyncSender<Job>,
+    queue: SyncSender<Queued>,
+    most_waiting: usize,
+    waiting: Arc<AtomicUsize>,
+    max_wait: Duration,
     /// Stands for the hash of accounts that are not there, so that nobody learns by the time whether they are.
     nobodys: Arc<str>,
 }
@@ -40,6 +45,13 @@ pub(super) struct Verified {
     pub(super) is_good: bool,
     /// A hash by the present parameters, if it is and the stored one is by others.
     pub(super) rehashed: Option<String>,
+}
+
+/// A job that waits.
+struct Queued {
+    job: Job,
+    /// Who is not served by then is told so, while they may still listen.
+    until: Instant,
 }
 
 enum Job {
@@ -64,23 +76,37 @@ impl Passwords {
     pub fn start(config: &PasswordsConfig) -> Self {
         let (queue, jobs) = sync_channel(config.queue);
         let jobs = Arc::new(Mutex::new(jobs));
+        let waiting = Arc::<AtomicUsize>::default();
         for _ in 0..config.threads {
-            let jobs = Arc::clone(&jobs);
-            let work = move || work(&jobs);
+            let (jobs, waiting) = (Arc::clone(&jobs), Arc::clone(&waiting));
+            let work = move || work(&jobs, &waiting);
             thread::Builder::new()
                 .name("passwords".to_owned())
                 .spawn(work)
                 .expect("the system gives a thread");
         }
         let nobodys = hash("the password of nobody").expect("a password that can be hashed");
-        Self { queue, nobodys: nobodys.into() }
+        let (most_waiting, max_wait) = (config.queue, config.max_wait.get());
+        Self { queue, most_waiting, waiting, max_wait, nobodys: nobodys.into() }
+    }
+
+    /// Whether one more may wait now. Who asks before anything else is turned away in a storm at no cost to anybody.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError::Overloaded`] if not.
+    pub(super) fn must_have_room(&self) -> Result<(), KeysError> {
+        match self.waiting.load(Ordering::Relaxed) < self.most_waiting {
+            true => Ok(()),
+            false => Err(KeysError::Overloaded),
+        }
     }
 
     /// The hash of a password, a PHC string.
     ///
     /// # Errors
     ///
-    /// [`KeysError::Overloaded`] if too many wait.
+    /// [`KeysError::Overloaded`] if too many wait, or for too long.
     pub(super) async fn hash(&self, password: &str) -> Result<String, KeysError> {
         let (answer, hashed) = oneshot::channel();
         self.send(Job::Hash { password: Zeroizing::new(password.to_owned()), answer })?;
@@ -91,7 +117,7 @@ impl Passwords {
     ///
     /// # Errors
     ///
-    /// [`KeysError::Overloaded`] if too many wait.
+    /// [`KeysError::Overloaded`] if too many wait, or for too long.
     pub(super) async fn verify(&self, password: &str, hash: Option<&str>) -> Result<Verified, KeysError> {
         let (answer, verified) = oneshot::channel();
         let password = Zeroizing::new(password.to_owned());
@@ -103,9 +129,15 @@ impl Passwords {
     }
 
     fn send(&self, job: Job) -> Result<(), KeysError> {
-        self.queue.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => KeysError::Overloaded,
-            TrySendError::Disconnected(_) => gone(),
+        let queued = Queued { job, until: Instant::now() + self.max_wait };
+        // Before it is there, so that nobody takes it off who is not counted yet.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.queue.try_send(queued).map_err(|error| {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(_) => KeysError::Overloaded,
+                TrySendError::Disconnected(_) => gone(),
+            }
         })
     }
 }
@@ -114,22 +146,26 @@ fn gone() -> KeysError {
     KeysError::Internal("the threads that hash passwords are gone".to_owned())
 }
 
-fn work(jobs: &Mutex<Receiver<Job>>) {
+fn work(jobs: &Mutex<Receiver<Queued>>, waiting: &AtomicUsize) {
     if let Err(error) = be_nice() {
         tracing::warn!(%error, "passwords are hashed at the priority of everything else");
     }
     loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let queued = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Queued { job, until }) = queued else { return };
+        waiting.fetch_sub(1, Ordering::Relaxed);
+        let is_late = Instant::now() > until;
         // Whoever asked may have gone by now: then it is not hashed. One who is gone takes no answer.
         match job {
-            Ok(Job::Hash { password, answer }) if !answer.is_closed() => {
-                let _ = answer.send(hash(&password));
+            Job::Hash { password, answer } if !answer.is_closed() => {
+                let hashed = if is_late { Err(KeysError::Overloaded) } else { hash(&password) };
+                let _ = answer.send(hashed);
             }
-            Ok(Job::Verify { password, hash, answer }) if !answer.is_closed() => {
-                let _ = answer.send(verify(&password, &hash));
+            Job::Verify { password, hash, answer } if !answer.is_closed() => {
+                let verified = if is_late { Err(KeysError::Overloaded) } else { verify(&password, &hash) };
+                let _ = answer.send(verified);
             }
-            Ok(Job::Hash { .. } | Job::Verify { .. }) => {}
-            Err(_) => return,
+            Job::Hash { .. } | Job::Verify { .. } => {}
         }
     }
 }

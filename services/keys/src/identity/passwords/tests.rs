@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     task::{Context, Poll, Waker},
-    time::Instant,
 };
 
 use futures_util::future::join_all;
@@ -13,7 +12,11 @@ use super::*;
 const PASSWORD: &str = "a password of some length";
 
 fn start(threads: usize, queue: usize) -> Passwords {
-    Passwords::start(&PasswordsConfig { threads, queue })
+    waiting(threads, queue, Duration::from_secs(60))
+}
+
+fn waiting(threads: usize, queue: usize, max_wait: Duration) -> Passwords {
+    Passwords::start(&PasswordsConfig { threads, queue, max_wait: max_wait.into() })
 }
 
 #[tokio::test]
@@ -54,6 +57,23 @@ async fn a_storm_is_refused_beyond_the_queue_and_the_rest_is_answered() {
     let refused = |verified: &Result<Verified, KeysError>| matches!(verified, Err(KeysError::Overloaded));
     assert_eq!(all.iter().filter(|verified| refused(verified)).count(), 200 - answered);
     passwords.hash(PASSWORD).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn whoever_waits_too_long_is_refused_and_costs_no_hash() {
+    // As long as some hashes last, so that those at the end of the queue wait longer.
+    let passwords = start(1, 8);
+    let before = Instant::now();
+    passwords.verify(PASSWORD, None).await.expect("verified");
+    let one = before.elapsed();
+    let passwords = waiting(1, 200, one * 2);
+    let before = Instant::now();
+    let all = join_all((0..100).map(|_| passwords.verify(PASSWORD, None))).await;
+    let took = before.elapsed();
+    let answered = all.iter().filter(|verified| verified.is_ok()).count();
+    assert!((1..60).contains(&answered), "{answered}");
+    assert!(all[99].as_ref().is_err_and(|error| matches!(error, KeysError::Overloaded)), "{:?}", all[99]);
+    assert!(took < one * 60, "{took:?} for those in time, where all take some {:?}", one * 100);
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ impl Sessions {
         names::all_good(violations)?;
         let email = email.expect("nothing was wrong");
         let inner = &self.0;
+        inner.passwords.must_have_room()?;
         inner.attempts.check(Attempt::SignUp, None, origin).await?;
         if inner.store.user_by_email(&email).await?.is_some() {
             return Err(KeysError::EmailTaken);

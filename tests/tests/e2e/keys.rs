@@ -3,7 +3,9 @@
 mod credits;
 mod cross_tenant;
 mod enumeration;
+mod flood;
 mod kills;
+mod login_storm;
 mod revocation;
 mod rotation;
 mod story;

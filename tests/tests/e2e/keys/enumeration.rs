@@ -152,7 +152,7 @@ fn show(way: &str, times: &[Times]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn report_enumeration_answers_and_their_times_tell_who_guesses_nothing() -> TestResult {
     let _turn = turn::alone().await;
-    let count = if seconds::is_long() { 400 } else { 30 };
+    let count = if seconds::is_long() { 200 } else { 30 };
     let settings = StackSettings {
         redis: true,
         postgres: true,

@@ -64,6 +64,11 @@ async fn done(owner: &Rest, path: &str, body: &Value, status: u16) -> anyhow::Re
     Ok(None)
 }
 
+/// How many keys were made.
+fn made(told: &Mutex<Told>) -> usize {
+    told.lock().unwrap_or_else(PoisonError::into_inner).created.len()
+}
+
 /// How many rows a query over all organizations counts.
 async fn count(database: &mut PgConnection, query: &'static str) -> anyhow::Result<i64> {
     let mut all = database.begin().await?;
@@ -127,6 +132,10 @@ async fn report_kills_nothing_is_half_done_and_nothing_that_was_answered_is_lost
     }
     let mut dice = Dice::new(1);
     for _ in 0..kills {
+        // In the midst of work, however long the gateway takes to find the service again.
+        let done = made(&told);
+        eventually("work goes on after a kill", Duration::from_secs(30), async || Ok(made(&told) > done))
+            .await?;
         tokio::time::sleep(dice.time(Duration::from_millis(200))).await;
         stack.keys.kill()?;
         stack.keys.restart().await?;

@@ -45,6 +45,8 @@ impl Scene {
             postgres: true,
             replicas: 4,
             policies: POLICIES.to_owned(),
+            // After each revocation every key is asked for anew, which may take longer on a slow machine.
+            ratelimit: "[keys]\ndeadline = \"20s\"".to_owned(),
             ..StackSettings::default()
         };
         let stack = Stack::start(&settings).await?;

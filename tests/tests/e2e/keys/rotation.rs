@@ -262,7 +262,7 @@ async fn run(
 #[tokio::test(flavor = "multi_thread")]
 async fn report_rotations_under_load_double_neither_limits_nor_credits() -> TestResult {
     let _turn = turn::alone().await;
-    let (limit, rotations) = if seconds::is_long() { (5_000, 40) } else { (200, 5) };
+    let (limit, rotations) = if seconds::is_long() { (2_000, 40) } else { (200, 5) };
     let settings = StackSettings {
         redis: true,
         postgres: true,

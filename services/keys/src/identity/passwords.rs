@@ -4,7 +4,6 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -14,7 +13,7 @@ use std::{
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use zeroize::Zeroizing;
 
 use super::PasswordsConfig;
@@ -31,8 +30,7 @@ const NICENESS: i32 = 10;
 #[derive(Clone)]
 pub struct Passwords {
     queue: SyncSender<Queued>,
-    most_waiting: usize,
-    waiting: Arc<AtomicUsize>,
+    places: Arc<Semaphore>,
     max_wait: Duration,
     /// Stands for the hash of accounts that are not there, so that nobody learns by the time whether they are.
     nobodys: Arc<str>,
@@ -76,30 +74,27 @@ impl Passwords {
     pub fn start(config: &PasswordsConfig) -> Self {
         let (queue, jobs) = sync_channel(config.queue);
         let jobs = Arc::new(Mutex::new(jobs));
-        let waiting = Arc::<AtomicUsize>::default();
         for _ in 0..config.threads {
-            let (jobs, waiting) = (Arc::clone(&jobs), Arc::clone(&waiting));
-            let work = move || work(&jobs, &waiting);
+            let jobs = Arc::clone(&jobs);
+            let work = move || work(&jobs);
             thread::Builder::new()
                 .name("passwords".to_owned())
                 .spawn(work)
                 .expect("the system gives a thread");
         }
         let nobodys = hash("the password of nobody").expect("a password that can be hashed");
-        let (most_waiting, max_wait) = (config.queue, config.max_wait.get());
-        Self { queue, most_waiting, waiting, max_wait, nobodys: nobodys.into() }
+        let (places, max_wait) = (Arc::new(Semaphore::new(config.queue)), config.max_wait.get());
+        Self { queue, places, max_wait, nobodys: nobodys.into() }
     }
 
-    /// Whether one more may wait now. Who asks before anything else is turned away in a storm at no cost to anybody.
+    /// A place for somebody who will want a password hashed, to be held until then: there are as many as may wait. Who takes one before
+    /// anything else is turned away in a storm at no cost to anybody.
     ///
     /// # Errors
     ///
-    /// [`KeysError::Overloaded`] if not.
-    pub(super) fn must_have_room(&self) -> Result<(), KeysError> {
-        match self.waiting.load(Ordering::Relaxed) < self.most_waiting {
-            true => Ok(()),
-            false => Err(KeysError::Overloaded),
-        }
+    /// [`KeysError::Overloaded`] if there is none.
+    pub(super) fn place(&self) -> Result<SemaphorePermit<'_>, KeysError> {
+        self.places.try_acquire().map_err(|_| KeysError::Overloaded)
     }
 
     /// The hash of a password, a PHC string.
@@ -130,14 +125,9 @@ impl Passwords {
 
     fn send(&self, job: Job) -> Result<(), KeysError> {
         let queued = Queued { job, until: Instant::now() + self.max_wait };
-        // Before it is there, so that nobody takes it off who is not counted yet.
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.queue.try_send(queued).map_err(|error| {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            match error {
-                TrySendError::Full(_) => KeysError::Overloaded,
-                TrySendError::Disconnected(_) => gone(),
-            }
+        self.queue.try_send(queued).map_err(|error| match error {
+            TrySendError::Full(_) => KeysError::Overloaded,
+            TrySendError::Disconnected(_) => gone(),
         })
     }
 }
@@ -146,14 +136,13 @@ fn gone() -> KeysError {
     KeysError::Internal("the threads that hash passwords are gone".to_owned())
 }
 
-fn work(jobs: &Mutex<Receiver<Queued>>, waiting: &AtomicUsize) {
+fn work(jobs: &Mutex<Receiver<Queued>>) {
     if let Err(error) = be_nice() {
         tracing::warn!(%error, "passwords are hashed at the priority of everything else");
     }
     loop {
         let queued = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Queued { job, until }) = queued else { return };
-        waiting.fetch_sub(1, Ordering::Relaxed);
         let is_late = Instant::now() > until;
         // Whoever asked may have gone by now: then it is not hashed. One who is gone takes no answer.
         match job {

@@ -53,7 +53,7 @@ impl Sessions {
         };
         names::all_good(violations)?;
         let email = email.expect("nothing was wrong");
-        self.0.passwords.must_have_room()?;
+        let _place = self.0.passwords.place()?;
         let ticket = self.0.attempts.check(Attempt::LogIn, Some(&email), origin).await?;
         // If the account was changed meanwhile, its password may be another.
         let let_in = until_written(|| self.let_in(&email, &asked.password, wanted, origin, keep)).await;

@@ -50,12 +50,13 @@ impl Sessions {
         names::all_good(violations)?;
         let email = email.expect("nothing was wrong");
         let inner = &self.0;
-        inner.passwords.must_have_room()?;
+        let place = inner.passwords.place()?;
         inner.attempts.check(Attempt::SignUp, None, origin).await?;
         if inner.store.user_by_email(&email).await?.is_some() {
             return Err(KeysError::EmailTaken);
         }
         let password_hash = Some(inner.passwords.hash(&asked.password).await?);
+        drop(place);
 
         let now_us = inner.clock.now_us();
         let organization = Organization {

@@ -72,13 +72,7 @@ impl Decisions {
         let policies = self.limiter.policies();
         let begun = Instant::now();
         for subject in self.subjects.iter().cycle().take(decisions as usize) {
-            let question = Question {
-                namespace: "default",
-                attributes: &subject[..],
-                cost: 1,
-                dry_run: false,
-                idempotency_key: "",
-            };
+            let question = Question::new("default", &subject[..]);
             let limiter = self.limiter.at_once().context("the store in memory answers at once")?;
             let verdict = limiter.check(&policies, &question)?;
             ensure!(

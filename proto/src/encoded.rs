@@ -31,6 +31,11 @@ impl<M> Encoded<M> {
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Self {
         Self { bytes: bytes.into(), message: PhantomData }
     }
+
+    /// The bytes.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
 }
 
 impl<'b, M> Encoded<M, &'b [u8]> {

@@ -87,6 +87,26 @@ impl<'b> Writer<'b> {
         self.after_length(2, write);
     }
 
+    /// A [`long_message`](Self::long_message); if `write` fails, nothing.
+    ///
+    /// # Errors
+    ///
+    /// That of `write`.
+    #[inline]
+    pub fn try_long_message<E>(
+        &mut self,
+        field: u8,
+        write: impl FnOnce(&mut Writer<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let begin = self.0.len();
+        let mut written = Ok(());
+        self.long_message(field, |out| written = write(out));
+        if written.is_err() {
+            self.0.truncate(begin);
+        }
+        written
+    }
+
     /// Fields that were written before.
     #[inline]
     pub fn written(&mut self, fields: &[u8]) {
@@ -192,6 +212,29 @@ mod tests {
             Writer::new(&mut ours).generated(4, &violation);
             assert_eq!(ours, error.encode_to_vec(), "{length}");
         }
+    }
+
+    #[test]
+    fn message_that_fails_to_be_written_leaves_nothing() {
+        let (mut buffer, mut expected) = (Vec::new(), Vec::new());
+        let mut out = Writer::new(&mut buffer);
+        out.present(1, 7);
+        let failed = out.try_long_message(2, |out| {
+            out.bytes(3, b"half");
+            Err("as told")
+        });
+        assert_eq!(failed, Err("as told"));
+        assert_eq!(
+            out.try_long_message(2, |out| {
+                out.bytes(3, b"whole");
+                Ok::<_, ()>(())
+            }),
+            Ok(())
+        );
+        let mut out = Writer::new(&mut expected);
+        out.present(1, 7);
+        out.long_message(2, |out| out.bytes(3, b"whole"));
+        assert_eq!(buffer, expected);
     }
 
     #[test]

@@ -88,6 +88,7 @@ pub async fn usage(client: &mut Client, check: &CheckRequest) -> Result<Vec<Limi
     let request = GetUsageRequest {
         namespace: check.namespace.clone(),
         attributes: check.attributes.iter().map(entry).collect(),
+        ..GetUsageRequest::default()
     };
     Ok(client.get_usage(request).await?.into_inner().limits)
 }

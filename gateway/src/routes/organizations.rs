@@ -64,7 +64,11 @@ pub(crate) async fn usage(
     let scope = Scope::of_query(&id, &mut parameters, &mut violations);
     parameters.finish(&mut violations);
     violations.into_result()?;
-    let asked = GetUsageRequest { namespace: scope.namespace.clone(), attributes: scope.usage_attributes() };
+    let asked = GetUsageRequest {
+        namespace: scope.namespace.clone(),
+        attributes: scope.usage_attributes(),
+        ..GetUsageRequest::default()
+    };
     let usage = app.ratelimit.get_usage(asked, &context).await;
     let usage = usage.map_err(|status| failed(&status, &context))?;
     let now_us = app.shared.clock.now_us();
@@ -106,6 +110,7 @@ pub(crate) async fn reset(
             limit: request::text("limit", &mut fields, &mut violations).unwrap_or_default(),
             attributes: scope.reset_attributes(),
             namespace: scope.namespace,
+            ..ResetRequest::default()
         };
         unknown(&fields, "", &mut violations);
     }

@@ -1571,6 +1571,10 @@ pub struct ResetRequest {
     /// Name of the one limit to clear, as "free/minute"; empty means all that apply.
     #[prost(string, tag = "3")]
     pub limit: ::prost::alloc::string::String,
+    /// The value of an API key, whose limits are meant as well, whatever it is good for; empty for none. Its organization, plan,
+    /// environment and lineage take the place of the attributes of these names, as in CheckRequest.
+    #[prost(string, tag = "4")]
+    pub api_key: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `ResetRequest`.
 pub mod reset_request {
@@ -1599,6 +1603,10 @@ pub struct GetUsageRequest {
     /// As in CheckRequest.
     #[prost(message, repeated, tag = "2")]
     pub attributes: ::prost::alloc::vec::Vec<get_usage_request::AttributesEntry>,
+    /// The value of an API key, whose limits are meant as well, whatever it is good for; empty for none. Its organization, plan,
+    /// environment and lineage take the place of the attributes of these names, as in CheckRequest.
+    #[prost(string, tag = "3")]
+    pub api_key: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `GetUsageRequest`.
 pub mod get_usage_request {
@@ -2168,7 +2176,8 @@ pub mod rate_limit_service_client {
         /// all of them and charged to all of them, or it is charged to none.
         ///
         /// Roles: admin, tenant_admin, service. The attribute `organization`, or the API key, has to be the own one of a caller of one
-        /// organization. The namespaces `identity` and `gateway` are for Tidegate's own services and administrators of everything.
+        /// organization, and what is charged for such a caller is counted by it: a policy that counts others as well refuses the check.
+        /// The namespaces `identity` and `gateway` are for Tidegate's own services and administrators of everything.
         /// Errors: INVALID_REQUEST, COST_ABOVE_CAPACITY, IDEMPOTENCY_KEY_REUSED, UNKNOWN_PLAN,
         /// NAMESPACE_NOT_FOUND, DEADLINE_EXCEEDED. A store that cannot be reached is not an error here:
         /// the answer follows the policy's failure mode and says `degraded`.
@@ -2294,11 +2303,12 @@ pub mod rate_limit_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Clears the counters of every limit that applies to the attributes, or of one of them.
+        /// Clears the counters of every limit that applies to the attributes, or of one of them: those of policies, and as GetUsage
+        /// those of an organization and of an API key.
         ///
-        /// Roles: admin, tenant_admin. As Check.
-        /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, LIMIT_NOT_FOUND,
-        /// STORE_UNAVAILABLE. Clearing counters that do not exist succeeds.
+        /// Roles: admin, tenant_admin. As Check; of a policy that counts several organizations together only admin.
+        /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, LIMIT_NOT_FOUND, KEY_NOT_FOUND,
+        /// KEYS_NOT_CONFIGURED, KEYS_UNAVAILABLE, STORE_UNAVAILABLE. Clearing counters that do not exist succeeds.
         pub async fn reset(
             &mut self,
             request: impl tonic::IntoRequest<super::ResetRequest>,
@@ -2322,10 +2332,13 @@ pub mod rate_limit_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Lists every limit that applies to the attributes, with its use now. Charges nothing.
+        /// Lists every limit that applies to the attributes, with its use now. Charges nothing. If a keys service is set, and the attribute
+        /// `organization` is the id of one of its organizations, the monthly quota of that is among them ("organization/quota"), of
+        /// which only checks by API key take; the limits of a key itself ("key/...") are if `api_key` is given.
         ///
         /// Roles: admin, tenant_admin, service. As Check.
-        /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, STORE_UNAVAILABLE.
+        /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, KEY_NOT_FOUND, KEYS_NOT_CONFIGURED, KEYS_UNAVAILABLE,
+        /// STORE_UNAVAILABLE.
         pub async fn get_usage(
             &mut self,
             request: impl tonic::IntoRequest<super::GetUsageRequest>,
@@ -3230,7 +3243,8 @@ pub mod rate_limit_service_server {
         /// all of them and charged to all of them, or it is charged to none.
         ///
         /// Roles: admin, tenant_admin, service. The attribute `organization`, or the API key, has to be the own one of a caller of one
-        /// organization. The namespaces `identity` and `gateway` are for Tidegate's own services and administrators of everything.
+        /// organization, and what is charged for such a caller is counted by it: a policy that counts others as well refuses the check.
+        /// The namespaces `identity` and `gateway` are for Tidegate's own services and administrators of everything.
         /// Errors: INVALID_REQUEST, COST_ABOVE_CAPACITY, IDEMPOTENCY_KEY_REUSED, UNKNOWN_PLAN,
         /// NAMESPACE_NOT_FOUND, DEADLINE_EXCEEDED. A store that cannot be reached is not an error here:
         /// the answer follows the policy's failure mode and says `degraded`.
@@ -3289,19 +3303,23 @@ pub mod rate_limit_service_server {
             tonic::Response<crate::Encoded<super::PeekResponse>>,
             tonic::Status,
         >;
-        /// Clears the counters of every limit that applies to the attributes, or of one of them.
+        /// Clears the counters of every limit that applies to the attributes, or of one of them: those of policies, and as GetUsage
+        /// those of an organization and of an API key.
         ///
-        /// Roles: admin, tenant_admin. As Check.
-        /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, LIMIT_NOT_FOUND,
-        /// STORE_UNAVAILABLE. Clearing counters that do not exist succeeds.
+        /// Roles: admin, tenant_admin. As Check; of a policy that counts several organizations together only admin.
+        /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, LIMIT_NOT_FOUND, KEY_NOT_FOUND,
+        /// KEYS_NOT_CONFIGURED, KEYS_UNAVAILABLE, STORE_UNAVAILABLE. Clearing counters that do not exist succeeds.
         async fn reset(
             &self,
             request: tonic::Request<super::ResetRequest>,
         ) -> std::result::Result<tonic::Response<super::ResetResponse>, tonic::Status>;
-        /// Lists every limit that applies to the attributes, with its use now. Charges nothing.
+        /// Lists every limit that applies to the attributes, with its use now. Charges nothing. If a keys service is set, and the attribute
+        /// `organization` is the id of one of its organizations, the monthly quota of that is among them ("organization/quota"), of
+        /// which only checks by API key take; the limits of a key itself ("key/...") are if `api_key` is given.
         ///
         /// Roles: admin, tenant_admin, service. As Check.
-        /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, STORE_UNAVAILABLE.
+        /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, KEY_NOT_FOUND, KEYS_NOT_CONFIGURED, KEYS_UNAVAILABLE,
+        /// STORE_UNAVAILABLE.
         async fn get_usage(
             &self,
             request: tonic::Request<super::GetUsageRequest>,

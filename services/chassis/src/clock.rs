@@ -7,10 +7,10 @@
 use std::{
     cell::RefCell,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -23,8 +23,17 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     System,
-    Manual(Arc<AtomicU64>),
+    Manual(Arc<Hands>),
 }
+
+#[derive(Debug)]
+struct Hands {
+    now_us: AtomicU64,
+    steady_us: AtomicU64,
+}
+
+/// When the steady clock of the process was first read.
+static BEGIN: OnceLock<Instant> = OnceLock::new();
 
 impl Clock {
     /// The system's clock.
@@ -36,8 +45,9 @@ impl Clock {
     /// A clock that stands at `start_us` (Unix µs) and moves only by the returned handle.
     #[must_use]
     pub fn manual(start_us: u64) -> (Self, ManualClock) {
-        let now = Arc::new(AtomicU64::new(start_us));
-        (Self(Source::Manual(Arc::clone(&now))), ManualClock(now))
+        let hands = Hands { now_us: AtomicU64::new(start_us), steady_us: AtomicU64::new(0) };
+        let hands = Arc::new(hands);
+        (Self(Source::Manual(Arc::clone(&hands))), ManualClock(hands))
     }
 
     /// Microseconds since the Unix epoch, UTC. 0 if the system's clock stands before 1970.
@@ -45,25 +55,38 @@ impl Clock {
     pub fn now_us(&self) -> u64 {
         match &self.0 {
             Source::System => system_now_us(),
-            Source::Manual(now) => now.load(Ordering::Acquire),
+            Source::Manual(hands) => hands.now_us.load(Ordering::Acquire),
+        }
+    }
+
+    /// Microseconds since some moment of this process. They pass whatever is done to the wall clock: for ages.
+    #[must_use]
+    pub fn steady_us(&self) -> u64 {
+        match &self.0 {
+            Source::System => {
+                let passed = BEGIN.get_or_init(Instant::now).elapsed();
+                u64::try_from(passed.as_micros()).unwrap_or(u64::MAX)
+            }
+            Source::Manual(hands) => hands.steady_us.load(Ordering::Acquire),
         }
     }
 }
 
 /// Moves a [`Clock`] made by [`Clock::manual`], and all of its clones.
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<AtomicU64>);
+pub struct ManualClock(Arc<Hands>);
 
 impl ManualClock {
     /// Moves the clock forward by whole microseconds.
     pub fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
-        self.0.fetch_add(by, Ordering::AcqRel);
+        self.0.now_us.fetch_add(by, Ordering::AcqRel);
+        self.0.steady_us.fetch_add(by, Ordering::AcqRel);
     }
 
-    /// Sets the clock, backwards too, to `now_us` (Unix µs).
+    /// Sets the wall clock, backwards too, to `now_us` (Unix µs). No time passes by that.
     pub fn set_us(&self, now_us: u64) {
-        self.0.store(now_us, Ordering::Release);
+        self.0.now_us.store(now_us, Ordering::Release);
     }
 }
 
@@ -150,9 +173,16 @@ mod tests {
         let clone = clock.clone();
         assert_eq!(clock.now_us(), 5);
         hand.advance(Duration::from_millis(2));
-        assert_eq!(clone.now_us(), 2005);
+        assert_eq!((clone.now_us(), clone.steady_us()), (2005, 2000));
         hand.set_us(7);
-        assert_eq!(clone.now_us(), 7);
+        assert_eq!((clone.now_us(), clone.steady_us()), (7, 2000), "it was set, and no time has passed");
+    }
+
+    #[test]
+    fn steady_clock_of_the_system_never_steps_back() {
+        let clock = Clock::system();
+        let read: Vec<_> = (0..1000).map(|_| clock.steady_us()).collect();
+        assert!(read.is_sorted());
     }
 
     #[test]

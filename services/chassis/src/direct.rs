@@ -3,16 +3,16 @@
 //! tonic takes a call apart in a dozen steps that suit every codec, compression and interceptor; together they cost more
 //! than a rate-limit decision does. [`Direct`] stands before a generated service and answers the calls of
 //! [`DirectMethods`] itself, from the bytes of a request to the bytes of its answer; whatever else comes goes on to the
-//! generated service: other methods, compressed requests, unary requests that are not one whole message, and calls of those who
-//! may touch one organization only.
+//! generated service: other methods, compressed requests, and unary requests that are not one whole message.
 
 mod frames;
 mod replayed;
 mod stream;
 mod unary;
 
-use std::{convert::Infallible, fmt::Display, future};
+use std::{convert::Infallible, fmt::Display, future, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use hyper::body::Incoming;
 use tonic::{Status, body::Body, codegen::BoxFuture};
@@ -20,12 +20,15 @@ use tower::Service;
 
 pub use self::replayed::Replayed;
 use self::stream::Stream;
-use crate::{auth::Origin, server::Served};
+use crate::{
+    auth::{Caller, Origin},
+    server::Served,
+};
 
 static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// Methods whose answers wait for nothing: each message of a request gives one message of the answer.
+/// Methods whose answers hardly ever wait: each message of a request gives one message of the answer.
 pub trait DirectMethods: Clone + Send + Unpin + 'static {
     /// One of the methods.
     type Method: Copy + Send + Unpin + 'static;
@@ -37,21 +40,26 @@ pub trait DirectMethods: Clone + Send + Unpin + 'static {
     /// The method of a path, if its calls can be answered so.
     fn find(&self, path: &str) -> Option<(Self::Method, Shape)>;
 
-    /// Begins a turn.
-    fn turn(&self) -> Self::Turn<'_>;
+    /// Begins a turn for `caller`, who may call the method. Whose things are touched is for the method to look at.
+    fn turn(&self, caller: &Caller) -> Self::Turn<'_>;
 
     /// Answers `message` by appending the encoded answer to `answer`.
     ///
     /// # Errors
     ///
     /// The status of the call. It ends a stream once the answers before it are sent. (A panic loses those of its turn.) Or that its
-    /// answer has to wait for something, for which a stream has no way: then nothing was done, and the generated service answers.
+    /// answer has to wait for something: then nothing was done, and the generated service answers; in a stream
+    /// [`answer_later`](Self::answer_later) does.
     fn answer(
         turn: &Self::Turn<'_>,
         method: Self::Method,
         message: &[u8],
         answer: &mut Vec<u8>,
     ) -> Result<(), Unanswered>;
+
+    /// Answers a message of a stream whose answer has to wait.
+    fn answer_later(&self, caller: &Caller, method: Self::Method, message: Bytes)
+    -> BoxFuture<Bytes, Status>;
 }
 
 /// Why a message is not answered.
@@ -66,16 +74,6 @@ pub enum Unanswered {
 impl From<Status> for Unanswered {
     fn from(status: Status) -> Self {
         Self::Failed(status)
-    }
-}
-
-impl Unanswered {
-    /// Of a message that no other service can answer.
-    fn into_status(self) -> Status {
-        match self {
-            Self::Failed(status) => status,
-            Self::Waits => Status::internal("a message of a stream has to wait for its answer"),
-        }
     }
 }
 
@@ -121,35 +119,29 @@ where
     type Future = BoxFuture<Response<Body>, Infallible>;
 
     fn serve(&mut self, mut request: Request<Incoming>, origin: &Origin) -> Self::Future {
-        let is_direct = is_everywhere(origin) && is_plain(request.headers());
-        let found = if is_direct { self.methods.find(request.uri().path()) } else { None };
+        let caller = origin.caller.as_ref().filter(|_| is_plain(request.headers()));
+        let found = caller.and_then(|caller| Some((caller, self.methods.find(request.uri().path())?)));
         match found {
             None => {
                 request.extensions_mut().insert(origin.clone());
                 self.service.call(request.map(Replayed::untouched))
             }
-            Some((method, Shape::Unary)) => {
-                Box::pin(unary::answer(self.clone(), method, request, origin.clone()))
+            Some((caller, (method, Shape::Unary))) => {
+                let of = (Arc::clone(caller), origin.peer);
+                Box::pin(unary::answer(self.clone(), method, request, of))
             }
-            // A stream is not passed on in its midst, as a single request is that asks for what not everybody may.
-            Some((_, Shape::BidiStreaming))
-                if !origin.caller.as_ref().is_some_and(|caller| caller.is_internal()) =>
-            {
-                request.extensions_mut().insert(origin.clone());
-                self.service.call(request.map(Replayed::untouched))
-            }
-            Some((method, Shape::BidiStreaming)) => {
-                let answers =
-                    Stream::new(self.methods.clone(), method, request.into_body(), self.max_message_bytes);
+            Some((caller, (method, Shape::BidiStreaming))) => {
+                let answers = stream::Answers {
+                    methods: self.methods.clone(),
+                    method,
+                    caller: Arc::clone(caller),
+                    max_message_bytes: self.max_message_bytes,
+                };
+                let answers = Stream::new(answers, request.into_body());
                 Box::pin(future::ready(Ok(ok(Body::new(answers)))))
             }
         }
     }
-}
-
-/// Whether a caller may touch the things of any organization: of others the handler has to see whose things they touch.
-fn is_everywhere(origin: &Origin) -> bool {
-    origin.caller.as_ref().is_some_and(|caller| caller.organization.is_none())
 }
 
 /// Whether the messages of a request are not compressed.

@@ -7,6 +7,7 @@ mod error;
 mod ext_authz;
 pub(crate) mod fields;
 mod keyed;
+mod named;
 mod overrides;
 mod pages;
 mod parse;
@@ -34,6 +35,7 @@ use self::{
     envoy::EnvoyApi,
     error::to_status,
     ext_authz::AuthorizationApi,
+    named::Named,
     policies::Entries,
     render::Renderer,
     scope::Scope,
@@ -46,7 +48,7 @@ pub(crate) use self::{
 use crate::{
     catalog::Catalog,
     keys::Keys,
-    limiter::{CheckError, Limiter, Verdict},
+    limiter::{CheckError, Limiter, Question, Verdict},
     metrics::CheckStats,
     usage::WorkerUsage,
 };
@@ -103,6 +105,7 @@ impl RateLimitService for RateLimitApi {
             let answer = self.shared.check_by_key(&policies, &view, scope).await?;
             return Ok(Response::new(Encoded::from_bytes(answer)));
         }
+        let asked = scope.bind(asked);
         let decided = limiter.check(&policies, asked).await;
         self.shared.count(&decided, &policies, &asked);
         let verdict = decided.map_err(|error| to_status(&error))?;
@@ -137,7 +140,8 @@ impl RateLimitService for RateLimitApi {
         let asked = parse::check(&view)?;
         Scope::of(&request)?.check(&view)?;
         let policies = self.shared.limiter.policies();
-        let verdict = self.shared.limiter.peek(&policies, asked).await.map_err(|error| to_status(&error))?;
+        let verdict = self.shared.limiter.peek(&policies, asked, &[]).await;
+        let verdict = verdict.map_err(|error| to_status(&error))?;
         let mut answer = Vec::with_capacity(ANSWER_BYTES);
         Writer::new(&mut answer).long_message(1, |out| self.shared.renderer.check(&verdict, out));
         Ok(Response::new(Encoded::from_bytes(answer)))
@@ -145,16 +149,16 @@ impl RateLimitService for RateLimitApi {
 
     async fn reset(&self, request: Request<pb::ResetRequest>) -> Result<Response<pb::ResetResponse>, Status> {
         let view = parse::reset(request.get_ref());
-        let asked = parse::check(&view)?;
-        Scope::of(&request)?.check(&view)?;
+        parse::check(&view)?;
+        let scope = Scope::of(&request)?;
+        scope.check(&view)?;
+        let named = Named::of(&self.shared, &view, scope).await?;
+        let attributes = named.attributes(&view);
         let policies = self.shared.limiter.policies();
         let limit = Some(request.get_ref().limit.as_str()).filter(|name| !name.is_empty());
-        let cleared = self
-            .shared
-            .limiter
-            .reset(&policies, asked.namespace, asked.attributes, limit)
-            .await
-            .map_err(|error| to_status(&error))?;
+        let question = named.question(&view, &attributes, scope);
+        let cleared = self.shared.limiter.reset(&policies, question, limit, named.limits()).await;
+        let cleared = cleared.map_err(|error| to_status(&error))?;
         let limits = cleared.iter().map(|limit| limit.full_name.as_ref().to_owned()).collect();
         Ok(Response::new(pb::ResetResponse { limits }))
     }
@@ -164,11 +168,15 @@ impl RateLimitService for RateLimitApi {
         request: Request<pb::GetUsageRequest>,
     ) -> Result<Response<pb::GetUsageResponse>, Status> {
         let view = parse::usage(request.get_ref());
-        let asked = parse::check(&view)?;
-        Scope::of(&request)?.check(&view)?;
+        parse::check(&view)?;
+        let scope = Scope::of(&request)?;
+        scope.check(&view)?;
+        let named = Named::of(&self.shared, &view, scope).await?;
+        let attributes = named.attributes(&view);
         let policies = self.shared.limiter.policies();
-        let verdict = self.shared.limiter.peek(&policies, asked).await.map_err(|error| to_status(&error))?;
-        Ok(Response::new(self.shared.renderer.usage(&verdict)))
+        let question = Question { attributes: &attributes[..], ..parse::asked(&view) };
+        let verdict = self.shared.limiter.peek(&policies, question, named.limits()).await;
+        Ok(Response::new(self.shared.renderer.usage(&verdict.map_err(|error| to_status(&error))?)))
     }
 
     async fn list_top_keys(
@@ -192,11 +200,12 @@ impl RateLimitService for RateLimitApi {
         request: Request<pb::AcquireLeaseRequest>,
     ) -> Result<Response<Encoded<pb::AcquireLeaseResponse>>, Status> {
         let (view, ttl_us) = parse::acquire(request.get_ref())?;
-        Scope::of(&request)?.check(&view)?;
+        let scope = Scope::of(&request)?;
+        scope.check(&view)?;
         let limiter = &self.shared.limiter;
-        let policies = limiter.policies();
-        let decided = limiter.acquire(&policies, parse::asked(&view), ttl_us).await;
-        self.shared.count(&decided, &policies, &parse::asked(&view));
+        let (policies, asked) = (limiter.policies(), scope.bind(parse::asked(&view)));
+        let decided = limiter.acquire(&policies, asked, ttl_us).await;
+        self.shared.count(&decided, &policies, &asked);
         let verdict = decided.map_err(|error| to_status(&error))?;
         let mut answer = Vec::with_capacity(ANSWER_BYTES);
         Writer::new(&mut answer).long_message(1, |out| self.shared.renderer.check(&verdict, out));

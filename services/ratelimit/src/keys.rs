@@ -13,6 +13,7 @@ mod feed;
 mod floors;
 mod lookup;
 mod metrics;
+mod quota;
 mod record;
 mod report;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use hashbrown::HashMap;
@@ -35,7 +37,7 @@ use tidegate_chassis::{
     metrics::Metrics,
 };
 use tidegate_credentials::{KeyShape, key_shape};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::config::{KeysConfig, KeysTlsConfig};
@@ -49,6 +51,9 @@ pub(crate) use self::{
     record::Record,
 };
 use crate::domain::Fence;
+
+/// While the feed is silent a denial by what is remembered of a key is compared with the counter store this often.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// Told the id of each service token that was revoked.
 pub(crate) type OnRevoked = Arc<dyn Fn(&str) + Send + Sync>;
@@ -65,6 +70,18 @@ pub(crate) enum Found {
     /// Nobody's.
     Nobody,
 }
+
+/// What is remembered of a value that nothing can be done with.
+#[derive(Clone, Copy)]
+struct Blank {
+    /// By the steady clock.
+    until_us: u64,
+    what: Result<Nobody, KeysError>,
+}
+
+/// Whose such a value is.
+#[derive(Clone, Copy)]
+struct Nobody;
 
 /// Where the values and clocks of the keys come from.
 pub(crate) struct Sources {
@@ -83,10 +100,10 @@ struct Inner {
     /// A value is known by its hash under this secret, so that nobody can choose two that meet, and none is kept.
     secret: (u64, u64),
     known: Cache<Arc<Record>>,
-    /// Until when a value is taken for nobody's, in Unix microseconds.
-    unknown: Cache<u64>,
+    /// Values that are no key, or of which cannot be read what they are.
+    unknown: Cache<Blank>,
     floors: Floors,
-    /// When the feed last said something, in Unix microseconds.
+    /// When the feed last said something, by the steady clock; 0 for never.
     heard_us: AtomicU64,
     /// Counts what makes answers that are under way not worth remembering.
     epoch: AtomicU64,
@@ -95,6 +112,8 @@ struct Inner {
     /// By value, and as of which floors they began.
     flights: Mutex<HashMap<(u128, u64), Flight>>,
     credits: Credits,
+    /// Look-ups that may be under way for who looks at limits or clears them.
+    views: Semaphore,
     used: Used,
     runtime: Handle,
     replicas: u32,
@@ -125,7 +144,7 @@ impl Keys {
         let keys = Self(Arc::new(Inner {
             client: Client::new(config, tokens)?,
             secret: (random.u64(), random.u64()),
-            known: Cache::new(config.max_keys),
+            known: Cache::weighing(config.max_keys, |record: &Arc<Record>| record.weight()),
             unknown: Cache::new(config.max_unknown),
             floors: Floors::default(),
             heard_us: AtomicU64::new(0),
@@ -133,6 +152,7 @@ impl Keys {
             raised: AtomicU64::new(0),
             flights: Mutex::default(),
             credits: Credits::new(config.max_keys, config.max_lookups),
+            views: Semaphore::new(config.max_lookups),
             used: Used::new(config.max_used, metrics.unreported.clone()),
             runtime: Handle::current(),
             replicas,
@@ -146,11 +166,11 @@ impl Keys {
         Ok(Some(keys))
     }
 
-    /// Whose a key is, if that is known here and now.
+    /// Whose a key is, or that it cannot be told, if that is known here and now.
     #[inline]
-    pub(crate) fn at_once(&self, value: &str) -> Option<Found> {
+    pub(crate) fn at_once(&self, value: &str) -> Option<Result<Found, KeysError>> {
         match key_shape(value) {
-            KeyShape::BadChecksum | KeyShape::Impossible => Some(Found::Nobody),
+            KeyShape::BadChecksum | KeyShape::Impossible => Some(Ok(Found::Nobody)),
             KeyShape::Ours | KeyShape::Foreign => self.0.remembered(self.fingerprint(value)),
         }
     }
@@ -163,7 +183,7 @@ impl Keys {
     /// It is not known here, and the keys service cannot be asked.
     pub(crate) async fn find(&self, value: &str) -> Result<Found, KeysError> {
         match self.at_once(value) {
-            Some(found) => Ok(found),
+            Some(found) => found,
             None => self.look_up(value, self.fingerprint(value)).await,
         }
     }
@@ -179,8 +199,18 @@ impl Keys {
 
     /// Believes nothing any more that is remembered of the organization by a lower generation.
     pub(crate) fn fence(&self, fence: Fence) {
-        self.0.floors.raise(fence, self.0.clock.now_us());
+        self.0.floors.raise(fence, self.0.clock.steady_us());
         self.0.raised.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether what is remembered of a key denies a check without a word of the counter store. Nobody is admitted by that, so it may be a
+    /// moment late: a dead key must cost the store nothing, or whoever has one could load it. While the feed is heard it tells when the key is
+    /// good again. Without it one check of a key each [`ASKED_EVERY`] asks.
+    pub(crate) fn denies_by(&self, record: &Record) -> bool {
+        let now_us = self.0.clock.steady_us();
+        let heard_us = self.0.heard_us.load(Ordering::Acquire);
+        let is_heard = heard_us > 0 && now_us.saturating_sub(heard_us) <= micros(feed::SILENCE);
+        is_heard || !record.is_to_be_compared(now_us, micros(ASKED_EVERY))
     }
 
     /// Counts that a key was used, and how that ended.
@@ -199,15 +229,15 @@ impl Keys {
 impl Inner {
     /// What is remembered, and may still be believed.
     #[inline]
-    fn remembered(&self, fingerprint: u128) -> Option<Found> {
-        let now_us = self.clock.now_us();
+    fn remembered(&self, fingerprint: u128) -> Option<Result<Found, KeysError>> {
+        let now_us = self.clock.steady_us();
         if let Some(record) = self.known.get(fingerprint)
             && self.is_believed(&record, now_us)
         {
-            return Some(Found::Key(record));
+            return Some(Ok(Found::Key(record)));
         }
-        let until_us = self.unknown.get(fingerprint)?;
-        (now_us < until_us).then_some(Found::Nobody)
+        let Blank { until_us, what } = self.unknown.get(fingerprint)?;
+        (now_us < until_us).then(|| what.map(|Nobody| Found::Nobody))
     }
 
     fn is_believed(&self, record: &Record, now_us: u64) -> bool {
@@ -231,6 +261,6 @@ impl Inner {
     }
 }
 
-fn micros(duration: std::time::Duration) -> u64 {
+fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -33,7 +33,7 @@ pub use self::{
     key_limit::{ByKey, KeyLimit},
     lease_token::LeaseToken,
     leases::LeaseGrant,
-    question::Question,
+    question::{Question, Touches},
     request_limit::RequestLimit,
     told::Told,
     upgrades::{Upgrade, Upgrades},
@@ -170,7 +170,7 @@ impl Limiter {
         let mut asked = Asked::new(&question);
         self.find(policies, &question, &mut asked)?;
         if let Some(key) = key {
-            self.add_limits(key, &question, &mut asked.matches)?;
+            self.add_limits(key.limits, &question, &mut asked.matches)?;
         }
         let mut check = self.store_check(&asked, &question);
         check.fence = key.map(|key| key.fence);
@@ -230,7 +230,7 @@ impl Limiter {
         }
     }
 
-    /// What [`check`](Self::check) would answer now; nothing is charged.
+    /// What [`check`](Self::check) would answer now, with these limits beside the policies; nothing is charged.
     ///
     /// # Errors
     ///
@@ -239,12 +239,14 @@ impl Limiter {
         &self,
         policies: &'p PolicySet,
         question: Question<'_, A>,
+        beside: &'p [KeyLimit],
     ) -> Result<Verdict<'p>, CheckError>
     where
         A: Attributes + ?Sized + Sync,
     {
         let mut asked = Asked::new(&question);
         self.find(policies, &question, &mut asked)?;
+        self.add_limits(beside, &question, &mut asked.matches)?;
         let check = self.store_check(&asked, &Question { dry_run: true, ..question });
         if check.cells.is_empty() {
             return Ok(Verdict::unlimited(self.clock.now_us()));
@@ -254,24 +256,24 @@ impl Limiter {
         Ok(self.after_loss(verdict, limited(&asked.matches).zip(&check.cells)))
     }
 
-    /// Clears every limit that applies, or the one named `limit`. Answers what was cleared.
+    /// Clears every limit that applies, and these beside the policies, or the one named `limit`. Answers what was cleared.
     ///
     /// # Errors
     ///
-    /// `NamespaceNotFound`, `UnknownPlan`, `LimitNotFound` if `limit` names none that applies, `Store`.
+    /// `NamespaceNotFound`, `UnknownPlan`, `NotOwn`, `LimitNotFound` if `limit` names none that applies, `Store`.
     pub async fn reset<'p, A>(
         &self,
         policies: &'p PolicySet,
-        namespace: &str,
-        attributes: &A,
+        question: Question<'_, A>,
         limit: Option<&str>,
+        beside: &'p [KeyLimit],
     ) -> Result<Vec<&'p BundleLimit>, CheckError>
     where
         A: Attributes + ?Sized + Sync,
     {
-        let question = Question { namespace, attributes, cost: 1, dry_run: true, idempotency_key: "" };
         let mut asked = Asked::new(&question);
         self.find(policies, &question, &mut asked)?;
+        self.add_limits(beside, &question, &mut asked.matches)?;
         let mut cells = Vec::new();
         let mut cleared = Vec::new();
         for found in limited(&asked.matches) {

@@ -24,8 +24,7 @@ fn limiter(policies: PolicySet) -> Limiter {
 }
 
 fn decide(limiter: &Limiter, policies: &PolicySet, attributes: &[(&str, &str)]) -> bool {
-    let question =
-        Question { namespace: "default", attributes, cost: 1, dry_run: false, idempotency_key: "" };
+    let question = Question::new("default", attributes);
     limiter.at_once().expect("memory answers at once").check(policies, &question).expect("decided").allowed
 }
 

@@ -3,32 +3,44 @@
 use std::{
     fmt::Display,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
+use futures_util::{
+    StreamExt,
+    future::{Either, Ready, ready},
+    stream::FuturesOrdered,
+};
 use http::HeaderMap;
 use http_body::{Body, Frame};
-use tonic::Status;
+use tonic::{Status, codegen::BoxFuture};
 
 use super::{
     ANSWERS_PER_TURN, DirectMethods, Unanswered,
     frames::{Received, cut, frame, message},
     lost, ok_trailers,
 };
-use crate::error;
+use crate::{auth::Caller, error};
 
 /// Bytes of answers after which a turn ends. So much, beside one more answer, may wait for room in the window of a peer that takes
 /// nothing; what fits its windows waits besides.
 const TURN_BYTES: usize = 32 << 10;
 
+/// Messages that may be taken up behind one whose answer has to wait, it included. The next is taken up when an answer has gone.
+const MOST_OWED: usize = 256;
+
 /// The answers to a stream of messages. Those of one turn leave as one frame.
 ///
 /// Nothing is read while the peer does not take what was answered: then this is not polled.
 pub(super) struct Stream<M: DirectMethods, B> {
-    methods: M,
-    method: M::Method,
+    answers: Answers<M>,
     request: Request<B>,
+    /// Answers owed, in their order, while the first of them waits; empty most of the time.
+    owed: FuturesOrdered<Owed>,
+    /// How the request ended, once it has, and answers before it are owed.
+    ended: Option<Option<Status>>,
     /// How long the frame before was, in bytes: most are alike.
     answer_bytes: usize,
     /// Whether the last turn had the most answers, so that others have theirs now.
@@ -37,6 +49,17 @@ pub(super) struct Stream<M: DirectMethods, B> {
     trailers: Option<HeaderMap>,
     is_ended: bool,
 }
+
+/// How messages are answered.
+pub(super) struct Answers<M: DirectMethods> {
+    pub(super) methods: M,
+    pub(super) method: M::Method,
+    pub(super) caller: Arc<Caller>,
+    pub(super) max_message_bytes: usize,
+}
+
+/// An answer that was given behind one that waits, or that waits itself.
+type Owed = Either<Ready<Result<Bytes, Status>>, BoxFuture<Bytes, Status>>;
 
 struct Request<B> {
     /// Absent once it has ended, or is not read to its end.
@@ -52,10 +75,20 @@ where
     M: DirectMethods,
     B: Body<Data = Bytes, Error: Display> + Unpin,
 {
-    pub(super) fn new(methods: M, method: M::Method, body: B, max_message_bytes: usize) -> Self {
+    pub(super) fn new(answers: Answers<M>, body: B) -> Self {
+        let max_message_bytes = answers.max_message_bytes;
         let request =
             Request { body: Some(body), received: Received::default(), answered: 0, max_message_bytes };
-        Self { methods, method, request, answer_bytes: 0, must_yield: false, trailers: None, is_ended: false }
+        Self {
+            answers,
+            request,
+            owed: FuturesOrdered::new(),
+            ended: None,
+            answer_bytes: 0,
+            must_yield: false,
+            trailers: None,
+            is_ended: false,
+        }
     }
 
     /// Answers what has come, and appends the answers to `answers`.
@@ -64,16 +97,62 @@ where
     ///
     /// Once the request has ended: with which status it is answered.
     fn take_turn(&mut self, context: &mut Context<'_>, answers: &mut Vec<u8>) -> Result<(), Option<Status>> {
-        let Self { methods, method, request, answer_bytes, .. } = self;
+        let Self { answers: of, request, owed, ended, answer_bytes, .. } = self;
         let mut turn = None;
         for _ in 0..ANSWERS_PER_TURN {
-            let Some(message) = request.poll_message(context)? else { return Ok(()) };
+            let is_behind = !owed.is_empty();
+            if is_behind {
+                match owed.poll_next_unpin(context) {
+                    Poll::Ready(Some(answer)) => {
+                        let answer = answer?;
+                        frame(answers, |buffer| {
+                            buffer.extend_from_slice(&answer);
+                            Ok::<_, Status>(())
+                        })?;
+                        if answers.len() >= TURN_BYTES {
+                            break;
+                        }
+                        continue;
+                    }
+                    Poll::Ready(None) | Poll::Pending if owed.len() >= MOST_OWED || ended.is_some() => {
+                        return Ok(());
+                    }
+                    Poll::Ready(None) | Poll::Pending => {}
+                }
+            } else if let Some(ended) = ended.take() {
+                return Err(ended);
+            }
+            let message = match request.poll_message(context) {
+                Ok(Some(message)) => message,
+                Ok(None) => return Ok(()),
+                Err(end) if is_behind => {
+                    *ended = Some(end);
+                    return Ok(());
+                }
+                Err(end) => return Err(end),
+            };
             let turn = turn.get_or_insert_with(|| {
                 answers.reserve(*answer_bytes);
-                methods.turn()
+                of.methods.turn(&of.caller)
             });
-            frame(answers, |answer| M::answer(turn, *method, message, answer))
-                .map_err(Unanswered::into_status)?;
+            let mut apart = Vec::new();
+            let answered = match is_behind {
+                true => M::answer(turn, of.method, message, &mut apart),
+                false => frame(answers, |answer| M::answer(turn, of.method, message, answer)),
+            };
+            match answered {
+                Ok(()) if is_behind => owed.push_back(Either::Left(ready(Ok(apart.into())))),
+                Ok(()) => {}
+                Err(Unanswered::Waits) => {
+                    let message = Bytes::copy_from_slice(message);
+                    owed.push_back(Either::Right(of.methods.answer_later(&of.caller, of.method, message)));
+                }
+                Err(Unanswered::Failed(status)) if is_behind => {
+                    *ended = Some(Some(status));
+                    request.body = None;
+                }
+                Err(Unanswered::Failed(status)) => return Err(Some(status)),
+            }
             if answers.len() >= TURN_BYTES {
                 break;
             }

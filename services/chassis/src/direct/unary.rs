@@ -2,7 +2,9 @@
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -19,7 +21,7 @@ use super::{
     frames::{PREFIX, Received, frame, message},
     lost, ok, ok_trailers,
 };
-use crate::auth::Origin;
+use crate::auth::{Caller, Origin};
 
 /// Room for most answers; others take more.
 const ANSWER_BYTES: usize = 256;
@@ -29,7 +31,7 @@ pub(super) async fn answer<M, S>(
     direct: Direct<M, S>,
     method: M::Method,
     mut request: Request<Incoming>,
-    origin: Origin,
+    (caller, peer): (Arc<Caller>, IpAddr),
 ) -> Result<Response<Body>, Infallible>
 where
     M: DirectMethods,
@@ -63,14 +65,15 @@ where
     if is_whole {
         let mut answer = Vec::with_capacity(ANSWER_BYTES);
         let message = &received.bytes()[PREFIX..];
-        let answered = frame(&mut answer, |answer| M::answer(&methods.turn(), method, message, answer));
+        let answered =
+            frame(&mut answer, |answer| M::answer(&methods.turn(&caller), method, message, answer));
         match answered {
             Ok(()) => return Ok(ok(Body::new(Answer { message: answer.into(), is_ended: false }))),
             Err(Unanswered::Failed(status)) => return Ok(status.into_http()),
             Err(Unanswered::Waits) => {}
         }
     }
-    request.extensions_mut().insert(origin);
+    request.extensions_mut().insert(Origin { caller: Some(caller), peer });
     service.call(request.map(|rest| Replayed::new(received.into_bytes(), rest))).await
 }
 

@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use arc_swap::Guard;
-use tidegate_chassis::direct::{ANSWERS_PER_TURN, DirectMethods, Shape, Unanswered};
+use bytes::Bytes;
+use tidegate_chassis::{
+    auth::Caller,
+    direct::{ANSWERS_PER_TURN, DirectMethods, Shape, Unanswered},
+};
 use tidegate_proto::{
     Encoded, Writer,
     envoy::service::ratelimit::v3::rate_limit_service_server as of_envoy,
     ratelimit::v1::{self as pb, rate_limit_service_server::SERVICE_NAME},
     view::{CheckView, StreamCheckView},
 };
-use tonic::Status;
+use tonic::{Status, codegen::BoxFuture};
 
 use super::{
-    ANSWER_BYTES, RESULT, RESULTS, RateLimitApi, Shared, keyed, parse, refused, scope, stream, to_status,
+    ANSWER_BYTES, RESULT, RESULTS, RateLimitApi, Shared, parse, refused, scope::Scope, stream, to_status,
 };
 use crate::{domain::PolicySet, limiter::AtOnce};
 
@@ -30,6 +34,8 @@ pub(crate) struct Turn<'a> {
     pub(super) shared: &'a Shared,
     pub(super) limiter: AtOnce<'a>,
     pub(super) policies: Guard<Arc<PolicySet>>,
+    /// What the caller may touch.
+    pub(super) scope: Scope,
 }
 
 impl DirectMethods for RateLimitApi {
@@ -42,8 +48,7 @@ impl DirectMethods for RateLimitApi {
         let found = match path.strip_prefix(SERVICE_NAME) {
             Some("/Check") => (Method::Check, Shape::Unary),
             Some("/CheckBatch") => (Method::CheckBatch, Shape::Unary),
-            // A stream cannot be left in its midst, and a key may have to be looked up.
-            Some("/CheckStream") if self.shared.keys.is_none() => (Method::CheckStream, Shape::BidiStreaming),
+            Some("/CheckStream") => (Method::CheckStream, Shape::BidiStreaming),
             None if path.strip_prefix(of_envoy::SERVICE_NAME)? == "/ShouldRateLimit" => {
                 (Method::ShouldRateLimit, Shape::Unary)
             }
@@ -53,10 +58,11 @@ impl DirectMethods for RateLimitApi {
     }
 
     #[inline]
-    fn turn(&self) -> Turn<'_> {
+    fn turn(&self, caller: &Caller) -> Turn<'_> {
         let limiter = &self.shared.limiter;
         let at_once = limiter.at_once().expect("a method is found only if the limiter answers at once");
-        Turn { shared: &self.shared, limiter: at_once, policies: limiter.policies() }
+        let scope = Scope::of_caller(caller);
+        Turn { shared: &self.shared, limiter: at_once, policies: limiter.policies(), scope }
     }
 
     #[inline]
@@ -70,8 +76,21 @@ impl DirectMethods for RateLimitApi {
         match method {
             Method::Check => turn.check(&Encoded::borrowed(message), &mut out),
             Method::CheckBatch => turn.check_batch(&Encoded::borrowed(message), &mut out),
-            Method::CheckStream => Ok(turn.check_streamed(&Encoded::borrowed(message), &mut out)?),
+            Method::CheckStream => turn.check_streamed(&Encoded::borrowed(message), &mut out),
             Method::ShouldRateLimit => turn.should_rate_limit(&Encoded::borrowed(message), &mut out),
+        }
+    }
+
+    fn answer_later(&self, caller: &Caller, method: Method, message: Bytes) -> BoxFuture<Bytes, Status> {
+        match method {
+            Method::CheckStream => {
+                let (shared, scope) = (Arc::clone(&self.shared), Scope::of_caller(caller));
+                let answer = stream::answer(shared, scope, Encoded::from_bytes(message));
+                Box::pin(async move { Ok(answer.await.into_bytes()) })
+            }
+            Method::Check | Method::CheckBatch | Method::ShouldRateLimit => {
+                unreachable!("a method of one message is left to the generated service")
+            }
         }
     }
 }
@@ -86,13 +105,12 @@ impl Turn<'_> {
         let mut view = CheckView::default();
         request.read(&mut view)?;
         let asked = parse::check(&view)?;
-        if scope::is_reserved(view.namespace) {
-            return Err(Unanswered::Waits);
-        }
+        self.scope.check(&view)?;
         if !view.api_key.is_empty() {
             let prepared = self.prepare(&view)?.ok_or(Unanswered::Waits)?;
             return Ok(self.check_by_key(&view, prepared, out)?);
         }
+        let asked = self.scope.bind(asked);
         let decided = self.limiter.check(&self.policies, &asked);
         self.shared.count(&decided, &self.policies, &asked);
         let verdict = decided.map_err(|error| to_status(&error))?;
@@ -106,9 +124,7 @@ impl Turn<'_> {
         out: &mut Writer<'_>,
     ) -> Result<(), Unanswered> {
         let checks = parse::batch(request)?;
-        if checks.iter().any(|view| scope::is_reserved(view.namespace)) {
-            return Err(Unanswered::Waits);
-        }
+        checks.iter().try_for_each(|view| self.scope.check(view))?;
         let mut keys = Vec::new();
         if checks.iter().any(|view| !view.api_key.is_empty()) {
             // Before anything is charged.
@@ -125,15 +141,10 @@ impl Turn<'_> {
             }
             if !view.api_key.is_empty() {
                 let prepared = keys.next().expect("one was prepared for each key");
-                let mut answer = Vec::with_capacity(ANSWER_BYTES);
-                let answered = self.check_by_key(view, prepared, &mut Writer::new(&mut answer));
-                let answer = answered.map(|()| answer);
-                out.long_message(RESULTS, |out| {
-                    keyed::outcome(answer.as_deref(), RESULT, out);
-                });
+                out.long_message(RESULTS, |out| self.outcome_by_key(view, prepared, RESULT, out));
                 continue;
             }
-            let asked = parse::asked(view);
+            let asked = self.scope.bind(parse::asked(view));
             let decided = limiter.check(&self.policies, &asked);
             self.shared.count(&decided, &self.policies, &asked);
             self.shared.batch_result(&decided, out);
@@ -146,18 +157,31 @@ impl Turn<'_> {
         &self,
         request: &Encoded<pb::CheckStreamRequest, &[u8]>,
         out: &mut Writer<'_>,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Unanswered> {
         let mut view = StreamCheckView::default();
         request.read(&mut view)?;
         out.number(stream::ID, view.id);
-        match parse::streamed(&view) {
-            Ok(asked) => {
-                let decided = self.limiter.check(&self.policies, &asked);
-                self.shared.count(&decided, &self.policies, &asked);
-                self.shared.outcome(&decided, stream::RESULT, out);
+        let asked = match stream::asked(&view, self.scope) {
+            Ok((asked, None)) => asked,
+            Ok((_, Some(check))) => {
+                match self.prepare(check) {
+                    Ok(Some(prepared)) => self.outcome_by_key(check, prepared, stream::RESULT, out),
+                    Ok(None) => return Err(Unanswered::Waits),
+                    Err(status) => refused(&status, stream::RESULT, out),
+                }
+                return Ok(());
             }
-            Err(status) => refused(&status, stream::RESULT, out),
-        }
+            Err(status) => {
+                refused(&status, stream::RESULT, out);
+                return Ok(());
+            }
+        };
+        let decided = self.limiter.check(&self.policies, &asked);
+        self.shared.count(&decided, &self.policies, &asked);
+        self.shared.outcome(&decided, stream::RESULT, out);
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

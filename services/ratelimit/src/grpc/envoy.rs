@@ -15,11 +15,7 @@ use tidegate_proto::{
 use tonic::{Request, Response, Status};
 
 use self::question::Question;
-use super::{
-    ANSWER_BYTES, RateLimitApi, Shared,
-    direct::Turn,
-    scope::{Scope, is_reserved},
-};
+use super::{ANSWER_BYTES, RateLimitApi, Shared, direct::Turn, scope::Scope};
 use crate::{
     domain::{Derived, Period, PolicySet},
     limiter::{Descriptor, Verdict},
@@ -75,9 +71,8 @@ impl Turn<'_> {
     ) -> Result<(), Unanswered> {
         let mut view = RateLimitView::default();
         request.read(&mut view)?;
-        if is_reserved(view.domain) {
-            return Err(Unanswered::Waits);
-        }
+        self.scope.everything()?;
+        self.scope.namespace(view.domain)?;
         let policies: &PolicySet = &self.policies;
         let question = Question::read(&view, &self.shared.limiter, policies)?;
         let descriptors = question.descriptors();

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tidegate_chassis::error::{ERROR_DOMAIN, Violations, status};
+use tidegate_chassis::{
+    auth::AuthError,
+    error::{ERROR_DOMAIN, Violations, status},
+};
 use tidegate_proto::ratelimit::v1 as pb;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -32,6 +35,7 @@ pub(super) fn to_status(error: &CheckError) -> Status {
         CheckError::CostAboveCapacity { .. } => {
             with_field(Code::InvalidArgument, "COST_ABOVE_CAPACITY", message, "cost".to_owned())
         }
+        CheckError::NotOwn(_) => AuthError::OtherOrganization.to_status(),
         CheckError::IdempotencyKeyReused => {
             with_field(Code::InvalidArgument, "IDEMPOTENCY_KEY_REUSED", message, "idempotency_key".to_owned())
         }
@@ -62,6 +66,7 @@ pub(super) fn keys_status(error: KeysError) -> Status {
     let message = error.to_string();
     match error {
         KeysError::NotConfigured => status(Code::FailedPrecondition, "KEYS_NOT_CONFIGURED", message, None),
+        KeysError::NotFound => status(Code::NotFound, "KEY_NOT_FOUND", message, None),
         KeysError::Unavailable | KeysError::Busy | KeysError::Changing => {
             status(Code::Unavailable, "KEYS_UNAVAILABLE", message, Some(STORE_RETRY))
         }

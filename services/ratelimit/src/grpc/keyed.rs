@@ -17,7 +17,7 @@ use super::{
 use crate::{
     domain::PolicySet,
     keys::{Found, Keys, KeysError, Paid, Payment, Record},
-    limiter::{CheckError, Question, Verdict},
+    limiter::{CheckError, Question, Touches, Verdict},
 };
 
 /// How often a check is prepared whose organization changes in the meantime.
@@ -83,6 +83,20 @@ impl<'v> Used<'v> {
         Self { asked: parse::asked(view), client_ip: view.client_ip.parse().ok(), required_scopes, scope }
     }
 
+    /// What is asked by this key, of these attributes.
+    fn question<'a>(&self, record: &Record, attributes: &'a [(&'a str, &'a str)]) -> Asked<'a>
+    where
+        'v: 'a,
+    {
+        let asked = Question { attributes, ..self.asked };
+        match self.scope {
+            Scope::Of(_) if !asked.dry_run => {
+                Question { touches: Touches::OfKey(record.organization), ..asked }
+            }
+            Scope::Internal | Scope::All | Scope::Of(_) => asked,
+        }
+    }
+
     /// What the key is good for. That of another tenant is nobody's.
     fn standing(&self, record: &Record, now_us: u64) -> Standing {
         if self.scope.organization(record.organization).is_err() {
@@ -93,7 +107,7 @@ impl<'v> Used<'v> {
 }
 
 impl Shared {
-    fn keys(&self) -> Result<&Keys, Status> {
+    pub(super) fn keys(&self) -> Result<&Keys, Status> {
         self.keys.as_ref().ok_or_else(|| keys_status(KeysError::NotConfigured))
     }
 
@@ -129,16 +143,17 @@ impl Shared {
                 _ => Err(Refusal::Standing(standing)),
             };
             match paid {
-                // Another word may have been spoken since.
+                // Another word may have been spoken since. Whose a key is never changes.
                 Err(refusal) => {
-                    if !self.limiter.is_stale(record.fence()).await {
+                    let is_certain = refusal.is_of_nobody() || keys.denies_by(&record);
+                    if is_certain || !self.limiter.is_stale(record.fence()).await {
                         self.deny(&used, &refusal, Some(&record), policies, &mut out);
                         return Ok(answer);
                     }
                 }
                 Ok(mut paid) => {
                     let attributes = record.attributes(used.asked.attributes);
-                    let question = Question { attributes: &attributes[..], ..used.asked };
+                    let question = used.question(&record, &attributes);
                     if let Some(paid) = &mut paid
                         && is_repeatable(&question)
                     {
@@ -219,15 +234,17 @@ impl Turn<'_> {
     pub(super) fn prepare(&self, view: &CheckView<'_>) -> Result<Option<Prepared>, Status> {
         let keys = self.shared.keys()?;
         let record = match keys.at_once(view.api_key) {
-            Some(Found::Key(record)) => record,
-            Some(Found::Nobody) => return Ok(Some(Prepared::Nobodys)),
+            Some(found) => match found.map_err(keys_status)? {
+                Found::Key(record) => record,
+                Found::Nobody => return Ok(Some(Prepared::Nobodys)),
+            },
             None => return Ok(None),
         };
         let paid = if record.credits.is_none() {
             Ok(None)
         } else {
-            let used = Used::of(view, Scope::All);
-            match used.standing(&record, self.shared.limiter.now_us()) {
+            let used = Used::of(view, self.scope);
+            match used.standing(&record, self.limiter.at_us()) {
                 Standing::Accepted => match keys.pay_at_once(&record, used.asked.cost) {
                     Some(payment) => paid(payment),
                     None => return Ok(None),
@@ -238,19 +255,33 @@ impl Turn<'_> {
         Ok(Some(Prepared::Key(record, paid)))
     }
 
-    /// As [`Shared::check_by_key`], at once. Callers of one tenant do not come here.
+    /// Decides one check of many at once, and writes what came of it, as [`outcome`].
+    pub(super) fn outcome_by_key(
+        &self,
+        view: &CheckView<'_>,
+        prepared: Prepared,
+        result: u8,
+        out: &mut Writer<'_>,
+    ) {
+        let written = out.try_long_message(result, |out| self.check_by_key(view, prepared, out));
+        if let Err(status) = written {
+            refused(&status, result, out);
+        }
+    }
+
+    /// As [`Shared::check_by_key`], at once.
     pub(super) fn check_by_key(
         &self,
         view: &CheckView<'_>,
         prepared: Prepared,
         out: &mut Writer<'_>,
     ) -> Result<(), Status> {
-        let (shared, policies, used) = (self.shared, &*self.policies, Used::of(view, Scope::All));
+        let (shared, policies, used) = (self.shared, &*self.policies, Used::of(view, self.scope));
         let Prepared::Key(record, paid) = prepared else {
             shared.deny(&used, &Refusal::Standing(Standing::KeyNotFound), None, policies, out);
             return Ok(());
         };
-        let standing = used.standing(&record, shared.limiter.now_us());
+        let standing = used.standing(&record, self.limiter.at_us());
         let paid = match standing {
             Standing::Accepted => paid,
             _ => Err(Refusal::Standing(standing)),
@@ -263,7 +294,7 @@ impl Turn<'_> {
             }
         };
         let attributes = record.attributes(used.asked.attributes);
-        let question = Question { attributes: &attributes[..], ..used.asked };
+        let question = used.question(&record, &attributes);
         let decided = self.limiter.check_by(policies, &question, Some(record.terms()));
         let remaining = settle(paid, &decided, &question);
         shared.answer_by_key(&decided, &record, remaining, policies, &question, out)

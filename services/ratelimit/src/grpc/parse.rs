@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::error::invalid;
 use crate::{
     domain::{Concurrency, Fence, MAX_TOKENS},
-    limiter::{LeaseToken, Question},
+    limiter::{LeaseToken, Question, Touches},
 };
 
 const MAX_BATCH: usize = 1_000;
@@ -75,12 +75,14 @@ pub(super) fn peek(request: &pb::PeekRequest) -> CheckView<'_> {
 
 pub(super) fn reset(request: &pb::ResetRequest) -> CheckView<'_> {
     let attributes = request.attributes.iter().map(|entry| (&*entry.key, &*entry.value));
-    CheckView { namespace: &request.namespace, attributes: attributes.collect(), ..CheckView::default() }
+    let (namespace, api_key) = (&*request.namespace, &*request.api_key);
+    CheckView { namespace, attributes: attributes.collect(), api_key, ..CheckView::default() }
 }
 
 pub(super) fn usage(request: &pb::GetUsageRequest) -> CheckView<'_> {
     let attributes = request.attributes.iter().map(|entry| (&*entry.key, &*entry.value));
-    CheckView { namespace: &request.namespace, attributes: attributes.collect(), ..CheckView::default() }
+    let (namespace, api_key) = (&*request.namespace, &*request.api_key);
+    CheckView { namespace, attributes: attributes.collect(), api_key, ..CheckView::default() }
 }
 
 /// What is asked by who wants a lease, and how long it is to last, in microseconds.
@@ -148,6 +150,7 @@ pub(super) fn asked<'v>(view: &'v CheckView<'_>) -> Asked<'v> {
         cost: view.cost.unwrap_or(1),
         dry_run: view.dry_run,
         idempotency_key: view.idempotency_key,
+        touches: Touches::All,
     }
 }
 

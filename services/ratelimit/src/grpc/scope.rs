@@ -1,16 +1,18 @@
 //! What callers of one organization may touch: its own.
 
-use tidegate_chassis::auth::{AuthError, caller};
+use tidegate_chassis::auth::{AuthError, Caller, caller};
 use tidegate_proto::{ratelimit::v1 as pb, view::CheckView};
 use tonic::{Request, Status};
 use uuid::Uuid;
+
+use crate::limiter::{Question, Touches};
 
 /// Namespaces of the limits that Tidegate's own services count by: attempts to log in, and callers without a key. Whoever could
 /// charge them could lock any account or address out; whoever could clear them could guess passwords without end.
 const RESERVED: [&str; 2] = ["identity", "gateway"];
 
 /// The attribute of a check that names its organization.
-const ORGANIZATION: &str = "organization";
+pub(super) const ORGANIZATION: &str = "organization";
 
 /// What a caller may touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +32,17 @@ impl Scope {
     ///
     /// UNAUTHENTICATED if nobody is named.
     pub(super) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
-        let caller = caller(request)?;
-        Ok(match caller.organization {
+        caller(request).map(Self::of_caller)
+    }
+
+    /// That of this caller.
+    #[inline]
+    pub(super) fn of_caller(caller: &Caller) -> Self {
+        match caller.organization {
             Some(own) => Self::Of(own),
             None if caller.is_internal() => Self::Internal,
             None => Self::All,
-        })
+        }
     }
 
     /// Whether a namespace may be counted in.
@@ -43,6 +50,7 @@ impl Scope {
     /// # Errors
     ///
     /// PERMISSION_DENIED: it is reserved.
+    #[inline]
     pub(super) fn namespace(self, namespace: &str) -> Result<(), Status> {
         match (self, RESERVED.iter().find(|reserved| **reserved == namespace)) {
             (Self::All | Self::Of(_), Some(reserved)) => {
@@ -70,12 +78,22 @@ impl Scope {
     /// # Errors
     ///
     /// PERMISSION_DENIED.
+    #[inline]
     pub(super) fn check(self, view: &CheckView<'_>) -> Result<(), Status> {
         self.namespace(view.namespace)?;
         let Self::Of(own) = self else { return Ok(()) };
         let mut named = view.attributes.iter().filter(|(name, _)| *name == ORGANIZATION).peekable();
         let is_named = named.peek().is_some() || !view.api_key.is_empty();
         if is_named && named.all(|(_, value)| is(own, value)) { Ok(()) } else { Err(another()) }
+    }
+
+    /// The counters that a question may charge or clear: for who is bound to an organization, its own.
+    #[inline]
+    pub(super) fn bind<A: ?Sized>(self, asked: Question<'_, A>) -> Question<'_, A> {
+        match self {
+            Self::Of(own) if !asked.dry_run => Question { touches: Touches::Of(own), ..asked },
+            Self::Internal | Self::All | Self::Of(_) => asked,
+        }
     }
 
     /// Whether an organization may be touched.
@@ -132,12 +150,6 @@ impl Scope {
             Self::Of(own) => key.any(|(name, pattern)| name == ORGANIZATION && is(own, pattern)),
         }
     }
-}
-
-/// Whether who asks has to be known before a namespace is counted in.
-#[inline]
-pub(super) fn is_reserved(namespace: &str) -> bool {
-    RESERVED.contains(&namespace)
 }
 
 /// As attributes write it: in lower case with hyphens. Other writings would be counted as another.

@@ -76,7 +76,7 @@ impl Shared {
             if !view.api_key.is_empty() {
                 return Answered::ByKey(self.check_by_key(&policies, view, scope).await);
             }
-            let asked = parse::asked(view);
+            let asked = scope.bind(parse::asked(view));
             let decided = self.limiter.check(&policies, asked).await;
             // Here, and so also if the caller gives up before all are decided.
             self.count(&decided, &policies, &asked);

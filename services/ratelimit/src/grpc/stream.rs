@@ -8,10 +8,19 @@ use std::{
 
 use futures_util::{Stream, stream::FuturesOrdered};
 use tidegate_chassis::direct::ANSWERS_PER_TURN;
-use tidegate_proto::{Encoded, Writer, ratelimit::v1 as pb};
+use tidegate_proto::{
+    Encoded, Writer,
+    ratelimit::v1 as pb,
+    view::{CheckView, StreamCheckView},
+};
 use tonic::{Status, Streaming};
 
-use super::{ANSWER_BYTES, Shared, keyed, parse, refused, scope::Scope};
+use super::{
+    ANSWER_BYTES, Shared, keyed,
+    parse::{self, Asked},
+    refused,
+    scope::Scope,
+};
 
 /// Checks of one stream under way at once; the next is read when one has been answered, so a caller
 /// that sends without reading is held back by flow control.
@@ -110,26 +119,41 @@ impl Answers {
     }
 }
 
+/// The question that one check of a stream asks, of a caller who may touch so much; and the check, if it names an API key.
+///
+/// # Errors
+///
+/// What the check is answered.
+#[inline]
+pub(super) fn asked<'v, 'd>(
+    view: &'v StreamCheckView<'d>,
+    scope: Scope,
+) -> Result<(Asked<'v>, Option<&'v CheckView<'d>>), Status> {
+    let asked = scope.bind(parse::streamed(view)?);
+    let Some(check) = &view.check else { return Ok((asked, None)) };
+    scope.check(check)?;
+    Ok((asked, (!check.api_key.is_empty()).then_some(check)))
+}
+
 /// Decides one check. `request` is one that decodes.
-async fn answer(shared: Arc<Shared>, scope: Scope, request: Request) -> Response {
+pub(super) async fn answer(shared: Arc<Shared>, scope: Scope, request: Request) -> Response {
     let view = request.view().expect("what was read once is read again");
     let mut response = Vec::with_capacity(ANSWER_BYTES);
     let mut out = Writer::new(&mut response);
     out.number(ID, view.id);
-    let may_ask = |asked| view.check.as_ref().map_or(Ok(()), |check| scope.check(check)).map(|()| asked);
-    match (parse::streamed(&view).and_then(may_ask), &view.check) {
-        (Ok(_), Some(check)) if !check.api_key.is_empty() => {
+    match asked(&view, scope) {
+        Ok((_, Some(check))) => {
             let policies = shared.limiter.policies();
             let answer = shared.check_by_key(&policies, check, scope).await;
             keyed::outcome(answer.as_deref(), RESULT, &mut out);
         }
-        (Ok(asked), _) => {
+        Ok((asked, None)) => {
             let policies = shared.limiter.policies();
             let decided = shared.limiter.check(&policies, asked).await;
             shared.count(&decided, &policies, &asked);
             shared.outcome(&decided, RESULT, &mut out);
         }
-        (Err(status), _) => refused(&status, RESULT, &mut out),
+        Err(status) => refused(&status, RESULT, &mut out),
     }
     Encoded::from_bytes(response)
 }

@@ -86,7 +86,7 @@ pub(super) fn api_with_keys(
     api_of(policies::builtin(1), &Clock::system(), counters, None, keys).0
 }
 
-fn api_of(
+pub(super) fn api_of(
     policies: PolicySet,
     clock: &Clock,
     counters: impl FnOnce(Arc<MemoryStore>) -> Counters,
@@ -147,18 +147,28 @@ pub(super) fn canonical<M: prost::Message + Default>(encoded: &Encoded<M>) -> M 
 
 /// A request of somebody who may touch everything.
 pub(super) fn asked<T>(message: T) -> Request<T> {
-    let (role, subject) = (Role::Service, "a backend".to_owned());
-    let caller = Caller { role, subject, organization: None, email: None, how: How::Anonymous };
+    by(backend(), message)
+}
+
+/// A request of this caller.
+pub(super) fn by<T>(caller: Caller, message: T) -> Request<T> {
     let mut request = Request::new(message);
     let peer = Ipv4Addr::LOCALHOST.into();
     request.extensions_mut().insert(Origin { caller: Some(Arc::new(caller)), peer });
     request
 }
 
+/// Somebody who may touch everything.
+pub(super) fn backend() -> Caller {
+    let (role, subject) = (Role::Service, "a backend".to_owned());
+    Caller { role, subject, organization: None, email: None, how: How::Anonymous }
+}
+
 /// The answer of a method that does not wait for the store.
 fn direct<Q: prost::Message, A>(api: &RateLimitApi, method: direct::Method, request: &Q) -> Encoded<A> {
     let mut answer = Vec::new();
-    RateLimitApi::answer(&api.turn(), method, &request.encode_to_vec(), &mut answer).expect("answered");
+    RateLimitApi::answer(&api.turn(&backend()), method, &request.encode_to_vec(), &mut answer)
+        .expect("answered");
     Encoded::from_bytes(answer)
 }
 

@@ -15,17 +15,27 @@ pub(super) struct Cache<V> {
 impl<V: Clone> Cache<V> {
     /// An empty one with room for about so many.
     pub(super) fn new(most: usize) -> Self {
+        Self::weighing(most, |_| 1)
+    }
+
+    /// An empty one with room for values that weigh about so much together.
+    pub(super) fn weighing(most: usize, weigh: fn(&V) -> usize) -> Self {
         let share = most.div_ceil(PARTS).max(2);
-        Self { parts: (0..PARTS).map(|_| Mutex::new(Recent::new(share))).collect() }
+        Self { parts: (0..PARTS).map(|_| Mutex::new(Recent::weighing(share, weigh))).collect() }
     }
 
     #[inline]
     pub(super) fn get(&self, fingerprint: u128) -> Option<V> {
-        self.part(fingerprint).get(&fingerprint).cloned()
+        self.part(fingerprint).get(&fingerprint)
     }
 
-    pub(super) fn put(&self, fingerprint: u128, value: V) {
-        self.part(fingerprint).put(fingerprint, value);
+    /// Remembers a value if it `is_current` at the moment at which it is there for others. What makes values outdated and
+    /// then [clears](Self::clear) thereby leaves none of them, whenever they were asked for.
+    pub(super) fn put_if(&self, fingerprint: u128, value: V, is_current: impl FnOnce() -> bool) {
+        let mut part = self.part(fingerprint);
+        if is_current() {
+            part.put(fingerprint, value);
+        }
     }
 
     /// The value of a fingerprint: the one that is there, or the one that is made.
@@ -33,7 +43,7 @@ impl<V: Clone> Cache<V> {
     pub(super) fn get_or_put(&self, fingerprint: u128, make: impl FnOnce() -> V) -> V {
         let mut part = self.part(fingerprint);
         if let Some(value) = part.get(&fingerprint) {
-            return value.clone();
+            return value;
         }
         let value = make();
         part.put(fingerprint, value.clone());

@@ -12,7 +12,7 @@ use super::{Keys, OnRevoked};
 use crate::domain::Fence;
 
 /// There is a message every second; after so long without one the feed is taken for lost.
-const SILENCE: Duration = Duration::from_secs(3);
+pub(super) const SILENCE: Duration = Duration::from_secs(3);
 /// Pauses between attempts: the first, doubled each time, up to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -78,7 +78,8 @@ impl Follower {
             tracing::info!(revision = message.revision, "the keys service tells of changes");
         }
         self.seen = Some(message.revision);
-        inner.heard_us.store(inner.clock.now_us(), Ordering::Release);
+        // Not 0, which is never.
+        inner.heard_us.store(inner.clock.steady_us().max(1), Ordering::Release);
     }
 
     fn change(&self, change: &KeyChange) {

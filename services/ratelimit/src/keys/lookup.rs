@@ -1,6 +1,9 @@
 //! Asking the keys service whose a key is: once for all who want to know, and not by too many at a time.
 
-use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
+use std::{
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt,
@@ -11,7 +14,10 @@ use tidegate_credentials::{KeyHash, key_hash};
 use tidegate_proto::keys::v1::ResolveKeyRequest;
 use tokio::time::timeout;
 
-use super::{Found, Inner, Keys, Record, micros};
+use super::{Blank, Found, Inner, Keys, Nobody, Record, micros};
+
+/// For so long a key is not asked for again of which cannot be read what was said of it.
+const UNREADABLE_FOR: Duration = Duration::from_secs(1);
 
 /// A look-up that is under way, for all who wait for it.
 pub(super) type Flight = Shared<BoxFuture<'static, Result<Found, KeysError>>>;
@@ -25,6 +31,9 @@ pub(crate) enum KeysError {
     /// The keys service does not answer, or answers what cannot be read.
     #[error("the API key is not known here, and the keys service cannot be asked")]
     Unavailable,
+    /// Nobody has it, or nobody of whom the caller may know.
+    #[error("nobody has the API key")]
+    NotFound,
     /// Too many are being asked for.
     #[error("the API key is not known here, and too many keys are being asked for")]
     Busy,
@@ -104,23 +113,24 @@ impl Inner {
             .map_err(|_| failed("it took too long".to_owned()))?
             .map_err(|status| failed(status.to_string()))?
             .into_inner();
-        let now_us = self.clock.now_us();
-        let is_worth_remembering = self.epoch.load(Ordering::Acquire) == epoch;
-        let Some(key) = answer.key else {
+        let now_us = self.clock.steady_us();
+        let is_current = || self.epoch.load(Ordering::Acquire) == epoch;
+        let blank = |what, lasting| {
             self.known.remove(fingerprint);
-            if is_worth_remembering {
-                self.unknown.put(fingerprint, now_us.saturating_add(micros(self.config.unknown_ttl.get())));
-            }
+            let until_us = now_us.saturating_add(micros(lasting));
+            self.unknown.put_if(fingerprint, Blank { until_us, what }, is_current);
+        };
+        let Some(key) = answer.key else {
+            blank(Ok(Nobody), self.config.unknown_ttl.get());
             return Ok(Found::Nobody);
         };
         let record = Record::read(key, &self.floors, self.replicas, now_us).map_err(|what| {
             tracing::error!(what, "the keys service said of a key what cannot be read; its checks fail");
+            blank(Err(KeysError::Unavailable), UNREADABLE_FOR);
             failed(what)
         })?;
         let record = Arc::new(record);
-        if is_worth_remembering {
-            self.known.put(fingerprint, Arc::clone(&record));
-        }
+        self.known.put_if(fingerprint, Arc::clone(&record), is_current);
         Ok(Found::Key(record))
     }
 

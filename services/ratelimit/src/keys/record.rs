@@ -1,6 +1,12 @@
 //! What a check needs to know of a key.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use ipnet::IpNet;
 use tidegate_credentials::{Environment, ScopeExpression, Standing, Use, standing};
@@ -39,9 +45,17 @@ pub(crate) struct Record {
     scopes: Box<[String]>,
     generation: u64,
     floor: Arc<Floor>,
-    /// When the keys service said so, in Unix microseconds.
+    /// When the keys service said so, by the steady clock.
     pub(super) resolved_us: u64,
+    /// When the counter store was last asked whether it is so still, by the steady clock.
+    compared_us: AtomicU64,
 }
+
+/// So many bytes count as one key of the cache; a key that takes more counts for several.
+const UNIT: usize = 2_048;
+
+/// What a limit of a key takes, about.
+const LIMIT_BYTES: usize = 1_024;
 
 /// Names of the attributes that a key gives to a check.
 const ATTRIBUTES: [&str; 4] = ["organization", "plan", "api_key", "environment"];
@@ -50,7 +64,7 @@ const ATTRIBUTES: [&str; 4] = ["organization", "plan", "api_key", "environment"]
 const IDENTITY: u8 = 10;
 
 impl Record {
-    /// Reads what the keys service said at `now_us`. `replicas` is how many replicas share a limit when each has to count by itself.
+    /// Reads what the keys service said at `now_us`, by the steady clock. `replicas` is how many replicas share a limit when each has to count by itself.
     ///
     /// # Errors
     ///
@@ -104,6 +118,7 @@ impl Record {
             generation,
             floor: floors.of(organization, now_us),
             resolved_us: now_us,
+            compared_us: AtomicU64::new(now_us),
         })
     }
 
@@ -111,6 +126,29 @@ impl Record {
     #[inline]
     pub(crate) fn is_of_now(&self) -> bool {
         self.floor.admits(self.generation)
+    }
+
+    /// Whether it is this check's turn to ask the counter store whether it is so still: once each `every_us`.
+    pub(super) fn is_to_be_compared(&self, now_us: u64, every_us: u64) -> bool {
+        let compared_us = self.compared_us.load(Ordering::Relaxed);
+        now_us.saturating_sub(compared_us) >= every_us
+            && self
+                .compared_us
+                .compare_exchange(compared_us, now_us, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// What it takes of the room of a cache.
+    pub(super) fn weight(&self) -> usize {
+        let values = self.attributes.iter().map(|(_, value)| value.len()).sum::<usize>();
+        let scopes = self.scopes.iter().map(|scope| size_of::<String>() + scope.len()).sum::<usize>();
+        let bytes = size_of::<Self>()
+            + self.identity.len()
+            + values
+            + scopes
+            + size_of_val(&*self.allowed_cidrs)
+            + self.limits.len() * LIMIT_BYTES;
+        bytes.div_ceil(UNIT)
     }
 
     /// What the key is good for.
@@ -153,7 +191,6 @@ impl Record {
 
 /// The limits of the key, each counted for itself so that one can be added without another being forgotten, and the quota.
 fn limits(key: &ApiKey, of: &Organization, replicas: u32) -> Result<Box<[KeyLimit]>, String> {
-    let faults = |faults: Vec<_>| format!("a limit of the key cannot be used: {faults:?}");
     let own = key.limits.iter().map(|limit| {
         let period = Period::Micros(limit.period_s.saturating_mul(1_000_000));
         let spec = LimitSpec {
@@ -164,19 +201,30 @@ fn limits(key: &ApiKey, of: &Organization, replicas: u32) -> Result<Box<[KeyLimi
             burst: None,
         };
         KeyLimit::new("key", "api_key", spec, replicas)
+            .map_err(|faults| format!("a limit of the key cannot be used: {faults:?}"))
     });
-    let quota = (of.monthly_quota > 0).then(|| {
-        let spec = LimitSpec {
-            name: "quota".to_owned(),
-            algorithm: Algorithm::FixedWindow,
-            // More than can be counted is no reason to refuse the key.
-            limit: of.monthly_quota.min(MAX_TOKENS),
-            period: Period::Month,
-            burst: None,
-        };
-        KeyLimit::new("organization", "organization", spec, replicas)
-    });
-    own.chain(quota).collect::<Result<_, _>>().map_err(faults)
+    own.chain(quota(of, replicas).transpose()).collect()
+}
+
+/// The monthly quota of an organization, if it has one.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(super) fn quota(of: &Organization, replicas: u32) -> Result<Option<KeyLimit>, String> {
+    if of.monthly_quota == 0 {
+        return Ok(None);
+    }
+    let spec = LimitSpec {
+        name: "quota".to_owned(),
+        algorithm: Algorithm::FixedWindow,
+        // More than can be counted is no reason to refuse the key.
+        limit: of.monthly_quota.min(MAX_TOKENS),
+        period: Period::Month,
+        burst: None,
+    };
+    let quota = KeyLimit::new("organization", "organization", spec, replicas);
+    quota.map(Some).map_err(|faults| format!("the quota cannot be used: {faults:?}"))
 }
 
 fn identity(key: &ApiKey, of: &Organization, environment: Environment) -> Box<[u8]> {

@@ -1,12 +1,12 @@
 //! Telling the keys service how keys were used.
 //!
-//! A report has an id under which it counts once, and is sent again until it has arrived. What a process that is killed had counted since its
+//! A report has an id under which it counts once, and is sent again until it has arrived. One that is too much is halved. What a process that is killed had counted since its
 //! last report is lost: that of `keys.report_every`, and all that waited while the keys service was away.
 
 use std::time::Duration;
 
 use tidegate_chassis::clock::uuid_v7;
-use tidegate_proto::keys::v1::ReportKeyUsageRequest;
+use tidegate_proto::keys::v1::{KeyUsageEntry, ReportKeyUsageRequest};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Tells until `stop`, and then once more.
 pub(super) async fn keep_reporting(keys: Keys, stop: CancellationToken) {
-    let mut reporter = Reporter { keys, waiting: None };
+    let mut reporter = Reporter { keys, waiting: Vec::new() };
     loop {
         let is_stopped =
             stop.run_until_cancelled(sleep(reporter.keys.0.config.report_every.get())).await.is_none();
@@ -33,41 +33,97 @@ pub(super) async fn keep_reporting(keys: Keys, stop: CancellationToken) {
 
 struct Reporter {
     keys: Keys,
-    /// A report that may not have arrived.
-    waiting: Option<ReportKeyUsageRequest>,
+    /// Reports that may not have arrived, and halves of one that was too much; the last is the next.
+    waiting: Vec<ReportKeyUsageRequest>,
+}
+
+/// What becomes of a report that was not taken.
+enum Refused {
+    /// It may have arrived.
+    Again,
+    /// It was too much, or came at a bad time. It has not arrived.
+    TooMuch { is_worth_waiting: bool },
+    /// However often it is sent, that is the answer.
+    Never,
 }
 
 impl Reporter {
     /// Sends one report, if there is anything to tell. Answers whether there may be more.
     async fn report(&mut self) -> bool {
         let inner = &self.keys.0;
-        let report = match self.waiting.take() {
+        let report = match self.waiting.pop() {
             Some(report) => report,
-            None => {
-                let entries = inner.used.take(MOST);
-                if entries.is_empty() {
-                    return false;
-                }
-                let report_id = uuid_v7(inner.clock.now_us(), &inner.random).to_string();
-                ReportKeyUsageRequest { report_id, entries }
-            }
+            None => match inner.used.take(MOST) {
+                entries if entries.is_empty() => return false,
+                entries => self.named(entries),
+            },
         };
         let mut client = inner.client.get();
         let sent = timeout(DEADLINE, client.report_key_usage(report.clone())).await;
-        let failure = match sent {
+        let (refused, what) = match sent {
             Ok(Ok(_)) => return true,
-            // However often it is sent, that is the answer, and nothing that comes later would be told.
-            Ok(Err(status)) if matches!(status.code(), Code::InvalidArgument | Code::OutOfRange) => {
-                let lost: u64 = report.entries.iter().map(|entry| entry.count).sum();
-                tracing::warn!(lost, %status, "the keys service does not take a report of how keys were used; it is dropped");
-                inner.metrics.unreported.inc_by(lost);
-                return true;
-            }
-            Ok(Err(status)) => status.to_string(),
-            Err(_) => "it took too long".to_owned(),
+            Ok(Err(status)) => (refused(status.code()), status.to_string()),
+            Err(_) => (Refused::Again, "it took too long".to_owned()),
         };
-        tracing::debug!(failure, "the keys service was not told how keys were used; it will be again");
-        self.waiting = Some(report);
-        false
+        match refused {
+            Refused::Again => {
+                tracing::debug!(what, "the keys service was not told how keys were used; it will be again");
+                self.waiting.push(report);
+                false
+            }
+            Refused::TooMuch { is_worth_waiting } if report.entries.len() > 1 => {
+                tracing::debug!(what, "a report of how keys were used is too much; it is halved");
+                let mut entries = report.entries;
+                let rest = entries.split_off(entries.len() / 2);
+                // Under names of their own: what has not arrived counts under none.
+                let halves = [self.named(rest), self.named(entries)];
+                self.waiting.extend(halves);
+                !is_worth_waiting
+            }
+            Refused::TooMuch { is_worth_waiting: true } => {
+                self.waiting.push(report);
+                false
+            }
+            Refused::TooMuch { is_worth_waiting: false } | Refused::Never => {
+                let lost: u64 = report.entries.iter().map(|entry| entry.count).sum();
+                tracing::warn!(
+                    lost,
+                    what,
+                    "the keys service does not take a report of how keys were used; it is dropped"
+                );
+                self.keys.0.metrics.unreported.inc_by(lost);
+                true
+            }
+        }
+    }
+
+    /// A report of its own.
+    fn named(&self, entries: Vec<KeyUsageEntry>) -> ReportKeyUsageRequest {
+        let inner = &self.keys.0;
+        let report_id = uuid_v7(inner.clock.now_us(), &inner.random).to_string();
+        ReportKeyUsageRequest { report_id, entries }
+    }
+}
+
+fn refused(code: Code) -> Refused {
+    match code {
+        Code::ResourceExhausted => Refused::TooMuch { is_worth_waiting: true },
+        // A message that is too long.
+        Code::OutOfRange => Refused::TooMuch { is_worth_waiting: false },
+        Code::InvalidArgument => Refused::Never,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => Refused::Again,
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn keys(config: &KeysConfig, clock: Clock) -> (Keys, DropGuard) {
 }
 
 /// The same, once the feed has said something.
-async fn fed(config: &KeysConfig, clock: Clock) -> (Keys, DropGuard) {
+pub(crate) async fn fed(config: &KeysConfig, clock: Clock) -> (Keys, DropGuard) {
     let (keys, guard) = keys(config, clock);
     let is_heard = async || (keys.0.heard_us.load(Ordering::Acquire) > 0).then_some(());
     eventually("the feed is heard", is_heard).await;
@@ -56,7 +56,7 @@ async fn key_is_looked_up_once_and_then_known() {
     assert!(keys.at_once(&value(1)).is_none());
     assert!(is_key(&keys.find(&value(1)).await.unwrap(), 1));
     for _ in 0..10 {
-        assert!(is_key(&keys.at_once(&value(1)).unwrap(), 1));
+        assert!(is_key(&keys.at_once(&value(1)).unwrap().unwrap(), 1));
     }
     assert_eq!(server.lookups(), 1);
 }
@@ -68,7 +68,7 @@ async fn value_that_cannot_be_a_key_is_nobodys_without_a_look_up() {
     let good = value(1);
     let last = if good.ends_with('0') { "1" } else { "0" };
     for bad in [format!("{}{last}", &good[..good.len() - 1]), "x".repeat(513)] {
-        assert!(matches!(keys.at_once(&bad), Some(Found::Nobody)), "{bad}");
+        assert!(matches!(keys.at_once(&bad), Some(Ok(Found::Nobody))), "{bad}");
     }
     assert_eq!(server.lookups(), 0);
 }
@@ -143,10 +143,10 @@ async fn flood_of_values_that_nobody_has_pushes_out_no_key_and_is_bounded() {
     for number in 0..3_000 {
         let nobodys = format!("imported-{number}");
         assert!(matches!(keys.find(&nobodys).await.unwrap(), Found::Nobody));
-        assert!(matches!(keys.at_once(&nobodys), Some(Found::Nobody)), "remembered");
+        assert!(matches!(keys.at_once(&nobodys), Some(Ok(Found::Nobody))), "remembered");
     }
     assert!(keys.0.unknown.len() <= 1_100, "{}", keys.0.unknown.len());
-    assert!(is_key(&keys.at_once(&value(1)).unwrap(), 1));
+    assert!(is_key(&keys.at_once(&value(1)).unwrap().unwrap(), 1));
     assert!(keys.0.flights.lock().unwrap().is_empty());
 }
 
@@ -202,7 +202,7 @@ async fn value_that_is_nobodys_is_asked_for_again_when_keys_were_imported() {
 }
 
 #[tokio::test]
-async fn without_the_feed_keys_are_believed_for_a_bounded_time() {
+async fn without_the_feed_keys_are_believed_for_a_bounded_time_whatever_the_wall_clock_does() {
     let server = KeysServer::start().await;
     server.set(&value(1), resolved(1, 7));
     let (clock, time) = Clock::manual(1_800_000_000_000_000);
@@ -210,13 +210,78 @@ async fn without_the_feed_keys_are_believed_for_a_bounded_time() {
     keys.find(&value(1)).await.unwrap();
     server.state.is_silent.store(true, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let start_us = clock.now_us();
-    time.set_us(start_us + 29_000_000);
+    time.advance(Duration::from_secs(29));
+    // Somebody sets it back by an hour.
+    time.set_us(clock.now_us() - 3_600_000_000);
     assert!(keys.at_once(&value(1)).is_some());
-    time.set_us(start_us + 31_000_000);
+    time.advance(Duration::from_secs(2));
     assert!(keys.at_once(&value(1)).is_none());
     keys.find(&value(1)).await.unwrap();
     assert!(keys.at_once(&value(1)).is_some(), "it was said now");
+}
+
+#[tokio::test]
+async fn look_up_that_began_before_everything_was_forgotten_is_not_remembered() {
+    let server = KeysServer::start().await;
+    server.set(&value(1), resolved(1, 7));
+    let (keys, _guard) = fed(&server.config(), Clock::system()).await;
+    for number in [1, 2] {
+        server.state.holds.store(true, Ordering::SeqCst);
+        let before = server.lookups();
+        let asking = tokio::spawn({
+            let keys = keys.clone();
+            async move { keys.find(&value(number)).await }
+        });
+        eventually("it is asked for", async || (server.lookups() > before).then_some(())).await;
+        keys.0.reset();
+        server.state.holds.store(false, Ordering::SeqCst);
+        server.state.released.notify_one();
+        asking.await.unwrap().unwrap();
+        assert!(keys.at_once(&value(number)).is_none(), "{number}");
+    }
+}
+
+#[tokio::test]
+async fn key_that_cannot_be_read_is_not_asked_for_by_each_check() {
+    let server = KeysServer::start().await;
+    let mut unreadable = resolved(1, 7);
+    unreadable.key.as_mut().unwrap().allowed_cidrs = vec!["everywhere".to_owned()];
+    server.set(&value(1), unreadable);
+    let (clock, time) = Clock::manual(1_800_000_000_000_000);
+    let (keys, _guard) = fed(&server.config(), clock).await;
+    for _ in 0..100 {
+        assert_eq!(keys.find(&value(1)).await.unwrap_err(), KeysError::Unavailable);
+    }
+    assert_eq!(server.lookups(), 1);
+    server.set(&value(1), resolved(1, 7));
+    time.advance(Duration::from_secs(1));
+    assert!(is_key(&keys.find(&value(1)).await.unwrap(), 1));
+}
+
+#[tokio::test]
+async fn keys_that_take_much_memory_take_the_place_of_several() {
+    let server = KeysServer::start().await;
+    let mut heavy = resolved(1, 7);
+    heavy.key.as_mut().unwrap().metadata = (0..40)
+        .map(|number| tidegate_proto::keys::v1::api_key::MetadataEntry {
+            key: format!("key-{number}"),
+            value: "x".repeat(500),
+        })
+        .collect();
+    let floors = Floors::default();
+    let weight = |key| Record::read(key, &floors, 1, 0).unwrap().weight();
+    assert_eq!(weight(resolved(1, 7)), 1);
+    let heavy_weight = weight(heavy.clone());
+    assert!((10..=12).contains(&heavy_weight), "{heavy_weight}");
+    let (keys, _guard) = fed(&KeysConfig { max_keys: 1_280, ..server.config() }, Clock::system()).await;
+    for number in 0..300 {
+        let mut heavy = heavy.clone();
+        heavy.key.as_mut().unwrap().id = id(number);
+        server.set(&value(number), heavy);
+        keys.find(&value(number)).await.unwrap();
+    }
+    let most = 1_280 / heavy_weight;
+    assert!(keys.0.known.len() <= most.max(2 * 64), "{} are remembered", keys.0.known.len());
 }
 
 #[tokio::test]
@@ -247,4 +312,32 @@ async fn use_is_told_again_under_the_same_id_until_it_has_arrived() {
         (first.count, first.day.as_str(), first.last_used_at_ms),
         (2, "2026-11-29", 1_795_910_401_000)
     );
+}
+
+#[tokio::test]
+async fn report_that_is_too_much_is_halved_and_nothing_of_it_is_lost() {
+    let server = KeysServer::start().await;
+    for number in 0..10 {
+        server.set(&value(number), resolved(number, 7));
+    }
+    server.state.most_reported.store(3, Ordering::SeqCst);
+    let (keys, _guard) = fed(&server.config(), Clock::system()).await;
+    for number in 0..10 {
+        let Found::Key(record) = keys.find(&value(number)).await.unwrap() else { panic!("somebody's") };
+        keys.used(&record, "ok", 1_795_910_400_000_000);
+    }
+    let taken = eventually("all is told", async || {
+        let reports = server.state.reports.lock().unwrap();
+        let taken: Vec<_> = reports.iter().filter(|report| report.entries.len() <= 3).cloned().collect();
+        (taken.iter().map(|report| report.entries.len()).sum::<usize>() == 10).then_some(taken)
+    });
+    let taken = taken.await;
+    let mut keys: Vec<_> = taken.iter().flat_map(|report| &report.entries).map(|e| &e.api_key_id).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 10, "each once");
+    let mut ids: Vec<_> = taken.iter().map(|report| &report.report_id).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), taken.len(), "each report has an id of its own");
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{CheckError, Limiter, Matches, Question};
+use uuid::Uuid;
+
+use super::{CheckError, Limiter, Matches, Question, Touches};
 use crate::domain::{Attributes, Derived, Enforcement, PolicySet};
 
 /// What applies to a question, and by which attributes its subjects are told apart.
@@ -18,6 +20,10 @@ impl<'a, A: Attributes + ?Sized> Asked<'_, 'a, A> {
         Self { matches: Matches::new(), attributes: Derived::new(question.attributes, &[]) }
     }
 }
+
+/// The attributes that say whose something is: an organization, and the lineage of an API key.
+const ORGANIZATION: &str = "organization";
+const API_KEY: &str = "api_key";
 
 impl Limiter {
     /// Finds what applies. It is filled in where it lies, since it is large.
@@ -45,6 +51,9 @@ impl Limiter {
             return Ok(());
         }
         namespace.matching(attributes, question.cost, matches)?;
+        if question.touches != Touches::All {
+            only_own(question.touches, matches, attributes)?;
+        }
         for found in matches.iter().filter(|found| found.policy.enforcement == Enforcement::Enforce) {
             let bundle = found.bundle;
             if question.cost > bundle.min_capacity {
@@ -57,4 +66,25 @@ impl Limiter {
         }
         Ok(())
     }
+}
+
+/// Refuses what counts several organizations together, or another one: whoever may charge it can shut others out, and whoever may
+/// clear it can let them in.
+///
+/// # Errors
+///
+/// `NotOwn`.
+fn only_own(touches: Touches, matches: &Matches<'_>, attributes: &impl Attributes) -> Result<(), CheckError> {
+    let (own, by_key) = match touches {
+        Touches::All => return Ok(()),
+        Touches::Of(own) => (own, false),
+        Touches::OfKey(own) => (own, true),
+    };
+    let mut buffer = Uuid::encode_buffer();
+    let own: &str = own.hyphenated().encode_lower(&mut buffer);
+    let is_own = attributes.find(ORGANIZATION) == Some(own);
+    let counts_own = |name: &str| name == ORGANIZATION || by_key && name == API_KEY;
+    let mut policies = matches.iter().map(|found| found.policy);
+    let other = policies.find(|policy| !(is_own && policy.key_by.iter().any(|name| counts_own(name))));
+    other.map_or(Ok(()), |policy| Err(CheckError::NotOwn(Arc::clone(&policy.name))))
 }

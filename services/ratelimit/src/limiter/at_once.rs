@@ -15,6 +15,12 @@ pub struct AtOnce<'l> {
 }
 
 impl AtOnce<'_> {
+    /// At which moment, in Unix microseconds.
+    #[inline]
+    pub fn at_us(self) -> u64 {
+        self.now_us
+    }
+
     /// The same, at this moment.
     #[must_use]
     pub fn now(self) -> Self {
@@ -56,7 +62,7 @@ impl AtOnce<'_> {
         let mut asked = Asked::new(question);
         self.limiter.find(policies, question, &mut asked)?;
         if let Some(key) = key {
-            self.limiter.add_limits(key, question, &mut asked.matches)?;
+            self.limiter.add_limits(key.limits, question, &mut asked.matches)?;
         }
         let mut check = self.limiter.store_check(&asked, question);
         self.limiter.take_lease(&asked.matches, &mut check, None)?;

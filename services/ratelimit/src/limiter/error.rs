@@ -23,6 +23,9 @@ pub enum CheckError {
         /// The most it admits at once.
         capacity: u64,
     },
+    /// A policy that applies counts others than the organization of the caller as well.
+    #[error("policy {0:?} applies, which counts others than the caller's organization as well")]
+    NotOwn(Arc<str>),
     /// The idempotency key was used for another check.
     #[error("the idempotency key was used before, with other attributes or another cost")]
     IdempotencyKeyReused,

@@ -69,21 +69,21 @@ impl KeyLimit {
 }
 
 impl Limiter {
-    /// Adds the limits of a key to those that apply.
+    /// Adds limits that come with a key to those that apply.
     ///
     /// # Errors
     ///
     /// `CostAboveCapacity`.
     pub(super) fn add_limits<'p, A: ?Sized>(
         &self,
-        key: ByKey<'p>,
+        limits: &'p [KeyLimit],
         question: &Question<'_, A>,
         matches: &mut Matches<'p>,
     ) -> Result<(), CheckError> {
         if !self.settings.enabled {
             return Ok(());
         }
-        for limit in key.limits {
+        for limit in limits {
             let found = limit.found();
             if question.cost > found.bundle.min_capacity {
                 return Err(CheckError::CostAboveCapacity {

@@ -10,38 +10,56 @@ use hashbrown::HashMap;
 /// is young again. So of the keys asked for last at least half as many are there as there is room for, and nothing is ever searched through.
 #[derive(Debug)]
 pub(crate) struct Recent<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+    young: Generation<K, V>,
+    old: Generation<K, V>,
     half: usize,
+    weigh: fn(&V) -> usize,
 }
 
-impl<K: Eq + Hash, V> Recent<K, V> {
+#[derive(Debug)]
+struct Generation<K, V> {
+    values: HashMap<K, V>,
+    weight: usize,
+}
+
+impl<K: Eq + Hash, V: Clone> Recent<K, V> {
     /// An empty one with room for `most` keys, at least 2.
     pub(crate) fn new(most: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), half: most / 2 }
+        Self::weighing(most, |_| 1)
+    }
+
+    /// An empty one with room for values that weigh `most` together, or for two that weigh more than half of it.
+    pub(crate) fn weighing(most: usize, weigh: fn(&V) -> usize) -> Self {
+        Self { young: Generation::new(), old: Generation::new(), half: most / 2, weigh }
     }
 
     /// The value of a key, if it is remembered.
-    pub(crate) fn get<Q>(&mut self, key: &Q) -> Option<&V>
+    #[inline]
+    pub(crate) fn get<Q>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        if let Some((key, value)) = self.old.remove_entry(key) {
-            self.put(key, value);
+        if let Some(value) = self.young.values.get(key) {
+            return Some(value.clone());
         }
-        self.young.get(key)
+        let (key, value) = self.old.values.remove_entry(key)?;
+        self.old.weight -= (self.weigh)(&value);
+        self.put(key, value.clone());
+        Some(value)
     }
 
     /// Remembers the value of a key, in place of another of the same.
     pub(crate) fn put(&mut self, key: K, value: V) {
-        if self.young.len() >= self.half && !self.young.contains_key(&key) {
+        self.remove(&key);
+        let weight = (self.weigh)(&value);
+        if self.young.weight > 0 && self.young.weight + weight > self.half {
             // What grew once need not grow again.
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
         }
-        self.old.remove(&key);
-        self.young.insert(key, value);
+        self.young.weight += weight;
+        self.young.values.insert(key, value);
     }
 
     /// Forgets a key.
@@ -50,8 +68,11 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        self.young.remove(key);
-        self.old.remove(key);
+        for generation in [&mut self.young, &mut self.old] {
+            if let Some(value) = generation.values.remove(key) {
+                generation.weight -= (self.weigh)(&value);
+            }
+        }
     }
 
     /// Forgets every key.
@@ -60,10 +81,27 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.old.clear();
     }
 
+    /// The value of a key, which is not asked for by that.
+    #[cfg(test)]
+    fn peek(&self, key: &K) -> Option<V> {
+        self.young.values.get(key).or_else(|| self.old.values.get(key)).cloned()
+    }
+
     /// Number of keys.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.young.len() + self.old.len()
+        self.young.values.len() + self.old.values.len()
+    }
+}
+
+impl<K, V> Generation<K, V> {
+    fn new() -> Self {
+        Self { values: HashMap::new(), weight: 0 }
+    }
+
+    fn clear(&mut self) {
+        self.values.clear();
+        self.weight = 0;
     }
 }
 
@@ -78,17 +116,36 @@ mod tests {
             recent.put(key, key * 10);
             assert!(recent.len() <= 8);
             for late in key.saturating_sub(3)..=key {
-                assert_eq!(recent.get(&late), Some(&(late * 10)));
+                assert_eq!(recent.get(&late), Some(late * 10));
             }
-            assert_eq!(recent.get(&0), Some(&0), "asked for each time");
+            assert_eq!(recent.get(&0), Some(0), "asked for each time");
         }
         assert_eq!(recent.get(&50), None);
         recent.put(99, 1);
-        assert_eq!(recent.get(&99), Some(&1), "the value put last");
+        assert_eq!(recent.get(&99), Some(1), "the value put last");
         recent.remove(&99);
         assert_eq!(recent.get(&99), None);
-        assert_eq!(recent.get(&98), Some(&980));
+        assert_eq!(recent.get(&98), Some(980));
         recent.clear();
         assert_eq!(recent.len(), 0);
+    }
+    #[test]
+    fn heavy_values_take_the_room_of_several() {
+        let mut recent = Recent::weighing(8, |weight: &usize| *weight);
+        for key in 0..100 {
+            recent.put(key, 1 + key % 4);
+            let weight: usize = (0..=key).filter_map(|key| recent.peek(&key)).sum();
+            assert!((1..=8).contains(&weight), "{weight}");
+            assert_eq!(recent.get(&key), Some(1 + key % 4));
+        }
+        recent.put(7, 50);
+        assert_eq!(recent.get(&7), Some(50), "one that fits nowhere is there until the next");
+        recent.put(8, 1);
+        recent.put(9, 4);
+        assert_eq!((recent.get(&8), recent.get(&9), recent.len()), (Some(1), Some(4), 2));
+        recent.put(9, 2);
+        recent.remove(&8);
+        recent.remove(&9);
+        assert_eq!((recent.young.weight, recent.old.weight), (0, 0));
     }
 }

@@ -100,7 +100,7 @@ impl RequestLimits {
     ) -> Result<Arc<RequestLimit>, Vec<LimitError>> {
         let asked = written(namespace, keys, name, tokens);
         if let Some(known) = self.kept().get(&*asked) {
-            return Ok(Arc::clone(known));
+            return Ok(known);
         }
         let limit = Arc::new(RequestLimit::new(namespace, keys, name, tokens, period)?);
         if asked.len() <= MAX_WRITTEN {

@@ -120,7 +120,7 @@ fn question<'a>(
     namespace: &'a str,
     attributes: &'a [(&'static str, String)],
 ) -> Question<'a, [(&'static str, String)]> {
-    Question { namespace, attributes, cost: 1, dry_run: false, idempotency_key: "" }
+    Question::new(namespace, attributes)
 }
 
 fn user() -> [(&'static str, String); 1] {
@@ -251,10 +251,10 @@ async fn peek_and_reset_do_not_guess_without_the_store() {
     let policies = limiter.policies();
     let attributes = user();
     assert!(matches!(
-        limiter.peek(&policies, question("local", &attributes)).await,
+        limiter.peek(&policies, question("local", &attributes), &[]).await,
         Err(CheckError::Store(_))
     ));
-    let reset = limiter.reset(&policies, "local", &attributes[..], None).await;
+    let reset = limiter.reset(&policies, question("local", &attributes), None, &[]).await;
     assert!(matches!(reset, Err(CheckError::Store(_))));
 }
 
@@ -319,7 +319,7 @@ async fn check_peek_and_reset_mean_the_same_subject() {
         let pair = |user: &str, path: &str| [("user", user.to_owned()), ("path", path.to_owned())];
         let subjects = [pair("ab", "c"), pair("a", "bc"), pair("abc", "d")];
         let left = async |subject: &[(&'static str, String)]| {
-            let verdict = limiter.peek(&policies, question("pairs", subject)).await.expect("answered");
+            let verdict = limiter.peek(&policies, question("pairs", subject), &[]).await.expect("answered");
             verdict.limits[0].outcome.remaining
         };
         for (charges, subject) in (1_u64..).zip(&subjects) {
@@ -329,7 +329,7 @@ async fn check_peek_and_reset_mean_the_same_subject() {
             }
             assert_eq!(left(subject).await, 10 - charges);
         }
-        limiter.reset(&policies, "pairs", &subjects[1][..], None).await.expect("answered");
+        limiter.reset(&policies, question("pairs", &subjects[1]), None, &[]).await.expect("answered");
         assert_eq!(
             (left(&subjects[0]).await, left(&subjects[1]).await, left(&subjects[2]).await),
             (9, 10, 7)

@@ -58,7 +58,7 @@ impl Told {
     /// Whether the subject with this fingerprint was told of so lately that it is not to be told of again.
     pub fn was_told(&self, fingerprint: u128, now_us: u64) -> bool {
         let mut until_us = self.until_us.lock().unwrap_or_else(PoisonError::into_inner);
-        until_us.get(&fingerprint).is_some_and(|until_us| now_us < *until_us)
+        until_us.get(&fingerprint).is_some_and(|until_us| now_us < until_us)
     }
 
     /// Takes note that the subject with this fingerprint was told of now.

@@ -67,7 +67,7 @@ impl Replica {
         attributes: &[(&str, &str)],
     ) -> (bool, Met) {
         let policies = self.limiter.policies();
-        let question = Question { namespace, attributes, cost: 1, dry_run: false, idempotency_key: "" };
+        let question = Question::new(namespace, attributes);
         let limiter = self.limiter.at_once().expect("memory answers at once");
         let verdict = limiter.check(&policies, &question).expect("decided");
         (verdict.allowed, worker.record(&verdict, || Derived::new(attributes, &[])))

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::direct::tests::{Echo, echoes};
+use crate::direct::tests::{Echo, LATER, anybody, echoes};
 
 /// Whether it was woken.
 #[derive(Default)]
@@ -66,7 +66,11 @@ fn stream<B>(body: B) -> Stream<Echo, B>
 where
     B: Body<Data = Bytes, Error: Display> + Unpin,
 {
-    Stream::new(Echo::default(), (), body, 1 << 20)
+    Stream::new(echo(&Echo::default()), body)
+}
+
+fn echo(methods: &Echo) -> Answers<Echo> {
+    Answers { methods: methods.clone(), method: (), caller: anybody(), max_message_bytes: 1 << 20 }
 }
 
 #[test]
@@ -123,6 +127,88 @@ fn request_that_breaks_off_is_cancelled_after_the_answers_owed() {
             let status = Status::from_header_map(&trailers).expect("a status");
             assert_eq!(status.code(), tonic::Code::Cancelled);
             assert!(status.message().contains("the connection was lost"), "{status:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Those messages, each in its frame.
+fn said(said: &[&[u8]]) -> Bytes {
+    let mut messages = Vec::new();
+    for said in said {
+        let message = frame(&mut messages, |buffer| {
+            buffer.extend_from_slice(said);
+            Ok::<_, Status>(())
+        });
+        message.unwrap();
+    }
+    messages.into()
+}
+
+/// The messages that one poll answered, and whether each had waited.
+fn heard<B>(stream: &mut Stream<Echo, B>) -> Vec<(String, bool)>
+where
+    B: Body<Data = Bytes, Error: Display> + Unpin,
+{
+    match poll(stream).0 {
+        Poll::Ready(Some(Ok(frame))) => {
+            let answers = frame.into_data().expect("answers");
+            let heard = echoes(&answers).into_iter();
+            heard.map(|(turn, said)| (String::from_utf8(said.to_vec()).unwrap(), turn == LATER)).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn answers_behind_one_that_waits_are_ready_when_it_is_and_keep_their_order() {
+    let methods = Echo::default();
+    let body = Full::new(said(&[b"one", b"wait a", b"two", b"wait b", b"three"]));
+    let mut stream = Stream::new(echo(&methods), body);
+    let of = |said: &str, waited| (said.to_owned(), waited);
+    assert_eq!(heard(&mut stream), [of("one", false)]);
+    assert!(poll(&mut stream).0.is_pending());
+    methods.released.add_permits(1);
+    assert_eq!(heard(&mut stream), [of("wait a", true), of("two", false)]);
+    let (polled, woken) = poll(&mut stream);
+    assert!(polled.is_pending() && !woken, "{polled:?}");
+    methods.released.add_permits(1);
+    assert_eq!(heard(&mut stream), [of("wait b", true), of("three", false)]);
+    assert!(matches!(poll(&mut stream).0, Poll::Ready(Some(Ok(frame))) if frame.is_trailers()));
+}
+
+#[test]
+fn messages_are_taken_up_behind_one_that_waits_up_to_a_bound() {
+    let methods = Echo::default();
+    let mut all: Vec<&[u8]> = vec![b"wait"];
+    all.resize(2 * MOST_OWED, b"more");
+    let mut stream = Stream::new(echo(&methods), Full::new(said(&all)));
+    // A turn each, in between of which others have theirs.
+    for _ in 0..2 * MOST_OWED {
+        assert!(poll(&mut stream).0.is_pending());
+    }
+    assert_eq!(stream.owed.len(), MOST_OWED);
+    methods.released.add_permits(1);
+    let mut answers = 0;
+    while answers < all.len() {
+        if let (Poll::Ready(Some(Ok(frame))), _) = poll(&mut stream) {
+            answers += echoes(&frame.into_data().expect("answers")).len();
+        }
+    }
+    assert!(stream.owed.is_empty());
+}
+
+#[test]
+fn fault_behind_an_answer_that_waits_ends_the_stream_after_it() {
+    let methods = Echo::default();
+    let mut stream = Stream::new(echo(&methods), Full::new(said(&[b"wait", b"one", b"refuse", b"two"])));
+    assert!(poll(&mut stream).0.is_pending());
+    methods.released.add_permits(1);
+    assert_eq!(heard(&mut stream), [("wait".to_owned(), true), ("one".to_owned(), false)]);
+    match poll(&mut stream).0 {
+        Poll::Ready(Some(Ok(frame))) => {
+            let status = Status::from_header_map(&frame.into_trailers().expect("trailers")).unwrap();
+            assert_eq!(status.code(), tonic::Code::NotFound);
         }
         other => panic!("{other:?}"),
     }

@@ -1,4 +1,4 @@
-use std::{fs, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
@@ -180,11 +180,13 @@ async fn method_for_anybody_takes_bad_credentials_for_none() {
 }
 
 #[tokio::test]
-async fn direct_methods_are_refused_like_others_and_pass_on_those_of_one_organization() {
+async fn direct_methods_are_refused_like_others_and_told_who_calls() {
     let auth = settings(Anonymous::Nobody);
     let (clock, _time) = Clock::manual(NOW_S * 1_000_000);
     let access = open(SERVICES).into_iter().map(|(path, _)| (path, Access::Roles(&[Role::Service])));
-    let make = |gate: &super::fixture::Gate| Direct::new(Echo::default(), told(gate), 4_096);
+    let echo = Echo::default();
+    let organizations = Arc::clone(&echo.organizations);
+    let make = move |gate: &super::fixture::Gate| Direct::new(echo.clone(), told(gate), 4_096);
     let server = start_believing(&auth, clock, Vec::leak(access.collect()), |_| {}, make).await;
     let client = server.client().await;
     assert_eq!(refused(&client.check("who").await).1, "CREDENTIALS_MISSING");
@@ -192,7 +194,8 @@ async fn direct_methods_are_refused_like_others_and_pass_on_those_of_one_organiz
     let answer = show(&client, &token(Role::Service, None)).await;
     assert_eq!(echoes(&answer.messages), [(0, &*check("who"))], "{UNARY} is answered directly");
     let answer = show(&client, &token(Role::Service, Some(7))).await;
-    assert_eq!(answer.status.code(), Code::Aborted, "by the generated service, which knows the caller");
+    assert_eq!(echoes(&answer.messages), [(1, &*check("who"))], "those of one organization too");
+    assert_eq!(*organizations.lock().unwrap(), [None, Some(Uuid::from_u128(7))]);
 }
 
 #[tokio::test]

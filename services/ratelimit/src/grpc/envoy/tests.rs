@@ -11,7 +11,7 @@ use tonic_types::StatusExt;
 
 use super::{answer::units, question::MAX_DESCRIPTORS, *};
 use crate::{
-    grpc::tests::{api, asked, canonical},
+    grpc::tests::{api, asked, backend, canonical},
     limiter::Counters,
 };
 

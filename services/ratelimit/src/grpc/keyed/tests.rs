@@ -1,4 +1,5 @@
 mod credits;
+mod denied;
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -22,10 +23,11 @@ use uuid::Uuid;
 use super::super::{
     RateLimitApi,
     direct::Method,
-    tests::{api_with_keys, asked},
+    tests::{api_with_keys, asked, backend},
 };
 use crate::{
     keys::tests::{
+        fed,
         fixture::{KeysServer, eventually, id, resolved, value},
         keys,
     },
@@ -236,7 +238,7 @@ async fn many_checks_of_a_batch_are_answered_each_by_its_key_or_without() {
     let request = pb::CheckBatchRequest { checks };
     let direct = |answer: &mut Vec<u8>| {
         let message = Encoded::from(&request).as_bytes().to_vec();
-        RateLimitApi::answer(&api.turn(), Method::CheckBatch, &message, answer)
+        RateLimitApi::answer(&api.turn(&backend()), Method::CheckBatch, &message, answer)
     };
     assert!(matches!(direct(&mut Vec::new()), Err(Unanswered::Waits)), "keys have to be looked up");
     let whole = |answer: pb::CheckBatchResponse| {
@@ -311,13 +313,18 @@ async fn revocation_that_one_replica_is_told_is_seen_by_the_next_check_of_anothe
         assert!(told.fence_organization(asked(fence)).await.unwrap().into_inner().shared);
         let denied = check(&other, &by_key(&value)).await;
         assert_eq!((denied.allowed, denied.code()), (false, Code::KeyRevoked));
-        // And back: what denies is not believed for longer.
+        // And back: the one that was told knows at once, the other when the feed tells it.
         server.change(&value, |key| {
             key.generation = 3;
             key.key.as_mut().unwrap().revoked_at_ms = 0;
         });
         let fence = pb::FenceOrganizationRequest { organization_id: id(7 + number), generation: 3 };
         told.fence_organization(asked(fence)).await.unwrap();
-        assert!(check(&other, &by_key(&value)).await.allowed);
+        assert!(check(&told, &by_key(&value)).await.allowed);
+        let change =
+            keys_pb::KeyChange { organization_id: id(7 + number), generation: 3, ..Default::default() };
+        server.tell(change);
+        let is_told = async || check(&other, &by_key(&value)).await.allowed.then_some(());
+        eventually("the feed has told", is_told).await;
     }
 }

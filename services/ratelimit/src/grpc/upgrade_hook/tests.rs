@@ -146,7 +146,7 @@ impl Fixture {
 
     /// Whether a check was admitted.
     async fn check(&self, namespace: &str, attributes: &[(&str, &str)], dry_run: bool) -> bool {
-        let question = Question { namespace, attributes, cost: 1, dry_run, idempotency_key: "" };
+        let question = Question { dry_run, ..Question::new(namespace, attributes) };
         self.limiter.check(&self.limiter.policies(), question).await.expect("decided").allowed
     }
 
@@ -283,9 +283,8 @@ async fn nothing_is_told_of_what_is_no_denial_or_wants_no_other_plan() {
     }
     assert!(!fixture.check("shop", &ann, true).await, "a dry run");
     let policies = fixture.limiter.policies();
-    let question =
-        Question { namespace: "shop", attributes: &ann[..], cost: 1, dry_run: false, idempotency_key: "" };
-    assert!(!fixture.limiter.peek(&policies, question).await.expect("decided").allowed);
+    let question = Question::new("shop", &ann[..]);
+    assert!(!fixture.limiter.peek(&policies, question, &[]).await.expect("decided").allowed);
     // Denied by the other policy, while the one in shadow is exceeded.
     for _ in 0..4 {
         fixture.check("shadow", &[("user", "ann")], false).await;

@@ -44,6 +44,9 @@ pub(crate) struct State {
     pub(crate) refuses_reports: AtomicBool,
     pub(crate) ledger: Ledger,
     pub(crate) finds_reports_wrong: AtomicBool,
+    /// Reports with more entries are too much; 0 for none.
+    pub(crate) most_reported: AtomicUsize,
+    pub(crate) organizations: Mutex<HashMap<String, pb::Organization>>,
 }
 
 impl KeysServer {
@@ -61,6 +64,8 @@ impl KeysServer {
             refuses_reports: AtomicBool::new(false),
             ledger: Ledger::default(),
             finds_reports_wrong: AtomicBool::new(false),
+            most_reported: AtomicUsize::new(0),
+            organizations: Mutex::default(),
         });
         let service = KeysServiceServer::new(Told(Arc::clone(&state)));
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
@@ -211,7 +216,12 @@ impl KeysService for Told {
         &self,
         request: Request<pb::ReportKeyUsageRequest>,
     ) -> Result<Response<pb::ReportKeyUsageResponse>, Status> {
+        let entries = request.get_ref().entries.len();
         self.0.reports.lock().unwrap().push(request.into_inner());
+        let most = self.0.most_reported.load(Ordering::SeqCst);
+        if most > 0 && entries > most {
+            return Err(Status::resource_exhausted("as told"));
+        }
         if self.0.finds_reports_wrong.load(Ordering::SeqCst) {
             return Err(Status::invalid_argument("as told"));
         }
@@ -228,9 +238,20 @@ impl KeysService for Told {
         self.0.ledger.reserve(request.into_inner()).map(Response::new)
     }
 
+    async fn get_organization(
+        &self,
+        request: Request<pb::GetOrganizationRequest>,
+    ) -> Result<Response<pb::GetOrganizationResponse>, Status> {
+        if self.0.holds.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("as told"));
+        }
+        let of = self.0.organizations.lock().unwrap().get(&request.get_ref().organization_id).cloned();
+        let organization = of.ok_or_else(|| Status::not_found("as told"))?;
+        Ok(Response::new(pb::GetOrganizationResponse { organization: Some(organization) }))
+    }
+
     not_called! {
         create_organization(CreateOrganizationRequest) -> CreateOrganizationResponse;
-        get_organization(GetOrganizationRequest) -> GetOrganizationResponse;
         list_organizations(ListOrganizationsRequest) -> ListOrganizationsResponse;
         update_organization(UpdateOrganizationRequest) -> UpdateOrganizationResponse;
         list_members(ListMembersRequest) -> ListMembersResponse;

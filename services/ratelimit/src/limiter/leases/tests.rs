@@ -81,7 +81,7 @@ fn question<'a>(
     namespace: &'a str,
     attributes: &'a [(&'a str, &'a str)],
 ) -> Question<'a, [(&'a str, &'a str)]> {
-    Question { namespace, attributes, cost: 1, dry_run: false, idempotency_key: "" }
+    Question::new(namespace, attributes)
 }
 
 /// Takes a lease: whether it was admitted, and the lease.
@@ -151,7 +151,7 @@ async fn a_check_takes_a_lease_and_one_that_looks_takes_none() {
     let limiter = in_memory();
     let user = [("user", "ada")];
     let policies = limiter.policies();
-    let looked = limiter.peek(&policies, question("jobs", &user)).await.expect("decided");
+    let looked = limiter.peek(&policies, question("jobs", &user), &[]).await.expect("decided");
     let dry = limiter.check(&policies, Question { dry_run: true, ..question("jobs", &user) }).await;
     let dry = dry.expect("decided");
     assert!(looked.lease.is_none() && dry.lease.is_none());

@@ -31,11 +31,14 @@ fn web() -> Limiter {
     limiter_by(POLICIES, Counters::Memory(memory()), 1)
 }
 
+fn question<'a>(attributes: &'a [(&'static str, &'a str)]) -> Question<'a, [(&'static str, &'a str)]> {
+    Question::new("web", attributes)
+}
+
 /// Names of the limits that the check met with what is left of each, and whether it was allowed.
 async fn check(limiter: &Limiter, attributes: &[(&'static str, &str)]) -> (bool, Vec<(String, u64)>) {
-    let question = Question { namespace: "web", attributes, cost: 1, dry_run: false, idempotency_key: "" };
     let policies = limiter.policies();
-    let verdict = limiter.check(&policies, question).await.expect("decided");
+    let verdict = limiter.check(&policies, question(attributes)).await.expect("decided");
     let limits = verdict.limits.iter();
     (verdict.allowed, limits.map(|l| (l.limit.full_name.to_string(), l.outcome.remaining)).collect())
 }
@@ -137,7 +140,7 @@ async fn reset_finds_the_subject_by_what_is_derived() {
     }
     assert!(!check(&limiter, &attributes).await.0);
     let policies = limiter.policies();
-    let cleared = limiter.reset(&policies, "web", &attributes[..], None).await.expect("cleared");
+    let cleared = limiter.reset(&policies, question(&attributes), None, &[]).await.expect("cleared");
     assert_eq!(cleared.len(), 1);
     assert!(check(&limiter, &attributes).await.0);
 }
@@ -147,8 +150,7 @@ async fn a_retry_is_known_by_what_the_caller_gave() {
     let limiter = web();
     let policies = limiter.policies();
     let check = async |attributes: &[(&str, &str)]| {
-        let question =
-            Question { namespace: "web", attributes, cost: 1, dry_run: false, idempotency_key: "once" };
+        let question = Question { idempotency_key: "once", ..Question::new("web", attributes) };
         limiter.check(&policies, question).await.map(|verdict| verdict.replayed)
     };
     let attributes = [("peer", "192.0.2.1"), ("api_key", "k1")];

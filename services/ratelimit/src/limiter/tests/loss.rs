@@ -79,7 +79,7 @@ async fn strict_policies_do_not_trust_a_redis_that_has_forgotten() {
     let limiter = limiter_on(&server);
     let attributes = [("user", "ann".to_owned())];
     let policies = limiter.policies();
-    let verdict = limiter.peek(&policies, question("closed", &attributes)).await.expect("decided");
+    let verdict = limiter.peek(&policies, question("closed", &attributes), &[]).await.expect("decided");
     assert!(!verdict.degraded);
     assert_eq!(verdict.limits[0].outcome.remaining, 9, "what was denied was not charged");
 }

@@ -106,7 +106,7 @@ async fn looks_resets_retries_and_too_dear_checks_go_by_the_overridden_limit() {
     let policies = limiter.policies();
     let retried = || Question { idempotency_key: "1", cost: 12, ..asked() };
     assert!(limiter.check(&policies, retried()).await.expect("decided").allowed);
-    let looked = limiter.peek(&policies, asked()).await.expect("decided");
+    let looked = limiter.peek(&policies, asked(), &[]).await.expect("decided");
     assert_eq!((looked.limits[0].limit.limit.limit, looked.limits[0].outcome.remaining), (15, 3));
 
     put_in_force(&limiter, [to("window", "a*", 13)]);
@@ -116,9 +116,9 @@ async fn looks_resets_retries_and_too_dear_checks_go_by_the_overridden_limit() {
     let too_dear = limiter.check(&policies, Question { cost: 14, ..asked() }).await.expect_err("refused");
     assert!(matches!(too_dear, CheckError::CostAboveCapacity { capacity: 13, .. }), "{too_dear}");
 
-    let cleared = limiter.reset(&policies, "shop", &attributes[..], Some("each/window")).await;
+    let cleared = limiter.reset(&policies, question("shop", &attributes), Some("each/window"), &[]).await;
     assert_eq!(cleared.expect("cleared")[0].limit.limit, 13);
-    assert_eq!(limiter.peek(&policies, asked()).await.expect("decided").limits[0].outcome.remaining, 13);
+    assert_eq!(limiter.peek(&policies, asked(), &[]).await.expect("decided").limits[0].outcome.remaining, 13);
 }
 
 #[tokio::test]

@@ -173,7 +173,7 @@ fn directly(api: &RateLimitApi, request: &RateLimitRequest) -> Answer {
         .find("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit")
         .expect("counters are in memory");
     let mut answer = Vec::new();
-    let answered = RateLimitApi::answer(&api.turn(), method, &request.encode_to_vec(), &mut answer);
+    let answered = RateLimitApi::answer(&api.turn(&backend()), method, &request.encode_to_vec(), &mut answer);
     answered.map(|()| answer).map_err(|unanswered| match unanswered {
         Unanswered::Failed(status) => told(&status),
         Unanswered::Waits => panic!("descriptors wait for nothing"),

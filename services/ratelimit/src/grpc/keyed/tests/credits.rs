@@ -85,7 +85,7 @@ async fn check_is_answered_at_once_if_enough_is_held_and_a_batch_that_waits_take
         let request = pb::CheckBatchRequest { checks: vec![by_key(&value(1)); size] };
         let mut answer = Vec::new();
         let message = Encoded::from(&request).as_bytes().to_vec();
-        let answered = RateLimitApi::answer(&api.turn(), Method::CheckBatch, &message, &mut answer);
+        let answered = RateLimitApi::answer(&api.turn(&backend()), Method::CheckBatch, &message, &mut answer);
         answered.map(|()| <pb::CheckBatchResponse as prost::Message>::decode(&answer[..]).unwrap())
     };
     // The first word of the feed makes all be forgotten that was known before.

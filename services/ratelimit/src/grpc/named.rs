@@ -1,0 +1,86 @@
+//! Limits beside those of policies, for who looks at them or clears them: those of the API key or the organization that is named.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tidegate_proto::view::CheckView;
+use tonic::Status;
+use uuid::Uuid;
+
+use super::{
+    Shared,
+    error::keys_status,
+    parse::{self, Asked},
+    scope::{ORGANIZATION, Scope},
+};
+use crate::{
+    keys::{Found, KeysError, Record},
+    limiter::{KeyLimit, Question, Touches},
+};
+
+/// Who is named.
+pub(super) enum Named {
+    /// An API key, whatever it is good for.
+    Key(Arc<Record>),
+    /// An organization, or nobody: its quota, if there is one.
+    Organization(Box<[KeyLimit]>),
+}
+
+impl Named {
+    /// Finds who is named by a view whose fields have been found valid, for a caller who may touch so much.
+    ///
+    /// # Errors
+    ///
+    /// Nobody of whom the caller may know has the key, or the keys service cannot be asked.
+    pub(super) async fn of(shared: &Shared, view: &CheckView<'_>, scope: Scope) -> Result<Self, Status> {
+        if !view.api_key.is_empty() {
+            let record = match shared.keys()?.find(view.api_key).await.map_err(keys_status)? {
+                Found::Key(record) if scope.organization(record.organization).is_ok() => record,
+                Found::Key(_) | Found::Nobody => return Err(keys_status(KeysError::NotFound)),
+            };
+            return Ok(Self::Key(record));
+        }
+        // The last of a name counts.
+        let organization = view.attributes.iter().rev().find(|(name, _)| *name == ORGANIZATION);
+        let organization = organization.and_then(|(_, value)| Uuid::try_parse(value).ok());
+        let (Some(keys), Some(organization)) = (&shared.keys, organization) else {
+            return Ok(Self::Organization([].into()));
+        };
+        let quota = keys.quota(organization).await.map_err(keys_status)?;
+        Ok(Self::Organization(quota.into_iter().collect()))
+    }
+
+    /// The attributes of the view, but for those that the key gives.
+    pub(super) fn attributes<'v>(&'v self, view: &'v CheckView<'_>) -> SmallVec<[(&'v str, &'v str); 12]> {
+        match self {
+            Self::Key(record) => record.attributes(&view.attributes),
+            Self::Organization(_) => view.attributes.iter().copied().collect(),
+        }
+    }
+
+    /// Limits beside those of policies.
+    pub(super) fn limits(&self) -> &[KeyLimit] {
+        match self {
+            Self::Key(record) => record.terms().limits,
+            Self::Organization(quota) => quota,
+        }
+    }
+
+    /// Which counters are to be cleared.
+    pub(super) fn question<'a>(
+        &self,
+        view: &'a CheckView<'_>,
+        attributes: &'a [(&'a str, &'a str)],
+        scope: Scope,
+    ) -> Asked<'a> {
+        let touches = match (scope, self) {
+            (Scope::Internal | Scope::All, _) => Touches::All,
+            (Scope::Of(own), Self::Key(_)) => Touches::OfKey(own),
+            (Scope::Of(own), Self::Organization(_)) => Touches::Of(own),
+        };
+        Question { attributes, touches, ..parse::asked(view) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,12 @@ pub(crate) const OPEN: [&str; 8] = [
 ];
 /// Asked by proxies, for each request that they are about to pass on.
 pub(crate) const FORWARD_AUTH: &str = "/v1/forward-auth";
+/// The same for proxies that put the path of the original request behind it. A template takes no empty path, so there are two.
+pub(crate) const FORWARD_AUTH_ROOT: &str = "/v1/forward-auth/";
+/// See [`FORWARD_AUTH_ROOT`].
+pub(crate) const FORWARD_AUTH_BELOW: &str = "/v1/forward-auth/{*path}";
+/// All of these.
+pub(crate) const OF_PROXIES: [&str; 3] = [FORWARD_AUTH, FORWARD_AUTH_ROOT, FORWARD_AUTH_BELOW];
 /// Everything below it needs credentials, but for those above.
 const GUARDED: &str = "/v1/";
 
@@ -51,7 +57,7 @@ pub(crate) fn judge(
     if WATCHED.contains(&route) {
         return Admission::Free(Speaker::Nobody);
     }
-    if route == FORWARD_AUTH {
+    if OF_PROXIES.contains(&route) {
         return of_proxy(context, forward_auth);
     }
     if !route.starts_with(GUARDED) || OPEN.contains(&route) {

@@ -13,7 +13,7 @@ use tidegate_chassis::{
 use tower_http::cors::CorsLayer;
 
 use crate::{
-    access::FORWARD_AUTH,
+    access::OF_PROXIES,
     anonymous,
     config::{Config, CorsConfig, Origin, UpstreamsConfig},
     metrics::GatewayMetrics,
@@ -125,9 +125,12 @@ impl App {
         let router = guarded.with_state(self.clone());
         match cors(&self.shared.config.cors) {
             // CORS answers every OPTIONS by itself. What a proxy asks is about a request of somebody else, whatever its method.
-            Some(cors) => Router::new()
-                .route(FORWARD_AUTH, any_service(router.clone()))
-                .fallback_service(router.layer(cors)),
+            Some(cors) => {
+                let of_proxies = OF_PROXIES.iter().fold(Router::new(), |routes, path| {
+                    routes.route(path, any_service(router.clone()))
+                });
+                of_proxies.fallback_service(router.layer(cors))
+            }
             None => router,
         }
     }

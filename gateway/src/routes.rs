@@ -31,6 +31,7 @@ use axum::{
     body::Body,
     extract::{Request, State},
     response::{IntoResponse, Response},
+    routing::any,
 };
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -46,6 +47,7 @@ use utoipa_axum::{
 };
 
 use crate::{
+    access,
     app::App,
     body::{BodyLimits, read_json},
     edge::RequestContext,
@@ -59,6 +61,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(check::check))
         .routes(routes!(check::check_batch))
         .routes(forward_auth())
+        .route(access::FORWARD_AUTH_ROOT, any(forward_auth::ask))
+        .route(access::FORWARD_AUTH_BELOW, any(forward_auth::ask))
         .routes(routes!(leases::acquire))
         .routes(routes!(leases::renew))
         .routes(routes!(leases::release))

@@ -6,6 +6,7 @@
 
 pub mod api_key;
 pub mod backend;
+pub mod caddy;
 pub mod certificates;
 pub mod checker;
 pub mod dice;

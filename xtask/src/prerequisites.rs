@@ -19,7 +19,7 @@ pub(crate) struct Need {
 }
 
 /// Of `cargo xtask test`.
-pub(crate) const OF_THE_TESTS: [Need; 6] = [
+pub(crate) const OF_THE_TESTS: [Need; 7] = [
     Need {
         what: "redis-server",
         packages: &["redis-server"],
@@ -31,6 +31,12 @@ pub(crate) const OF_THE_TESTS: [Need; 6] = [
         packages: &["nginx"],
         otherwise: "https://nginx.org/en/docs/install.html, in PATH",
         present: || succeeds("nginx", &["-v"]) || succeeds("/usr/sbin/nginx", &["-v"]),
+    },
+    Need {
+        what: "Caddy",
+        packages: &["caddy"],
+        otherwise: "https://caddyserver.com/docs/install, in PATH",
+        present: || succeeds("caddy", &["version"]),
     },
     Need {
         what: "PostgreSQL",

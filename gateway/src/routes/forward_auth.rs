@@ -42,11 +42,20 @@ const PLAN: HeaderName = HeaderName::from_static("x-tidegate-plan");
 const SCOPES: HeaderName = HeaderName::from_static("x-tidegate-scopes");
 const ENVIRONMENT: HeaderName = HeaderName::from_static("x-tidegate-environment");
 
+/// What the settings of a proxy say of the check, as parameters.
+const IN_QUERY: [&str; 3] = ["namespace", "required_scopes", "cost"];
+/// The same where the query is that of the original request.
+const IN_HEADERS: [&str; 3] = ["x-tidegate-namespace", "x-tidegate-required-scopes", "x-tidegate-cost"];
+
 /// May this request go on?
 ///
 /// For `auth_request` of nginx, `forward_auth` of Caddy and `ForwardAuth` of Traefik, by any method. The API key is that of the
 /// original request, in `X-API-Key` or `Authorization: Bearer`. The address of the caller is what the proxy names; the attributes
 /// of the check are `method`, `host` and `path` of the original request, and `ip`.
+///
+/// For `ext_authz` of Envoy over HTTP, any path below this one is served as well: what follows is the path of the original
+/// request, whose method and host are then those of this one. The query is its too, so the parameters are the headers
+/// `X-Tidegate-Namespace`, `X-Tidegate-Required-Scopes` and `X-Tidegate-Cost`.
 #[utoipa::path(
     get,
     path = "/v1/forward-auth",
@@ -87,17 +96,16 @@ pub(crate) async fn ask(
     mut context: RequestContext,
     request: Request,
 ) -> Result<Response, Box<Problem>> {
-    let headers = request.headers();
+    let (parts, _body) = request.into_parts();
+    let headers = &parts.headers;
     let mut violations = Violations::default();
-    let mut parameters = Parameters::of(request.uri(), &mut violations);
-    let mut check = CheckRequest {
-        namespace: parameters.text("namespace", &mut violations).unwrap_or_default(),
-        required_scopes: parameters.text("required_scopes", &mut violations).unwrap_or_default(),
-        cost: parameters.number("cost", &mut violations),
-        ..CheckRequest::default()
+    let of_target = Original::of_target(&parts);
+    let (parameters, names) = match of_target {
+        Some(_) => (Parameters::of_headers(headers, &IN_HEADERS), IN_HEADERS),
+        None => (Parameters::of(&parts.uri, &mut violations), IN_QUERY),
     };
-    parameters.finish(&mut violations);
-    let original = Original::of(headers, &mut violations);
+    let mut check = asked(parameters, names, &mut violations);
+    let original = of_target.unwrap_or_else(|| Original::of(headers, &mut violations));
     violations.into_result()?;
     api_key(headers)?.clone_into(&mut check.api_key);
     let caller = caller(&app, &context, headers);
@@ -118,6 +126,18 @@ pub(crate) async fn ask(
     }
     rate_limit::write_headers(response.headers_mut(), &decision, now_us);
     Ok(response)
+}
+
+fn asked(mut parameters: Parameters, names: [&str; 3], violations: &mut Violations) -> CheckRequest {
+    let [namespace, required_scopes, cost] = names;
+    let check = CheckRequest {
+        namespace: parameters.text(namespace, violations).unwrap_or_default(),
+        required_scopes: parameters.text(required_scopes, violations).unwrap_or_default(),
+        cost: parameters.number(cost, violations),
+        ..CheckRequest::default()
+    };
+    parameters.finish(violations);
+    check
 }
 
 /// The API key of the original request. A backend may use `Authorization` for its own purposes, so `X-API-Key` goes first.

@@ -1,7 +1,7 @@
 //! Reading query parameters, so that everything wrong with them is found at once.
 
 use axum::extract::Query;
-use http::Uri;
+use http::{HeaderMap, Uri};
 
 use crate::problem::Violations;
 
@@ -24,6 +24,16 @@ impl Parameters {
                 Vec::new()
             }
         })
+    }
+
+    /// Those that stand in headers of these names instead.
+    pub(super) fn of_headers(headers: &HeaderMap, names: &[&str]) -> Self {
+        let lines = |name: &&str| {
+            let name = (*name).to_owned();
+            let values = headers.get_all(&name).iter();
+            values.map(move |value| (name.clone(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        };
+        Self(names.iter().flat_map(lines).collect())
     }
 
     /// The value of a parameter, if it is there.

@@ -1,5 +1,6 @@
-//! What stands before a backend: Envoy, nginx, or the layer of the Rust client. Each tells the same story of a key.
+//! What stands before a backend: Envoy, nginx, Caddy, or the layer of the Rust client. Each tells the same story of a key.
 
+mod caddy;
 mod envoy;
 mod nginx;
 mod tower_layer;

@@ -1,8 +1,8 @@
 //! The request that a proxy is about to pass on, as it tells of it.
 
-use http::HeaderMap;
+use http::{HeaderMap, header, request::Parts};
 
-use crate::problem::Violations;
+use crate::{access::FORWARD_AUTH, problem::Violations};
 
 /// Headers by which proxies tell it: nginx as its manual writes it, ingress controllers on it, Traefik and Caddy, Envoy.
 const URIS: [&str; 4] = ["x-original-uri", "x-original-url", "x-forwarded-uri", "x-envoy-original-path"];
@@ -21,6 +21,19 @@ pub(super) struct Original {
 }
 
 impl Original {
+    /// The request itself, if its path is that of the call with the original one behind it, as Envoy asks: by the method and
+    /// with the host of the original request. What headers say of it does not count then, since such a proxy writes none.
+    pub(super) fn of_target(parts: &Parts) -> Option<Self> {
+        let path = parts.uri.path().strip_prefix(FORWARD_AUTH).filter(|path| path.starts_with('/'))?;
+        let named = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = parts.uri.authority().map(http::uri::Authority::as_str).or_else(named);
+        Some(Self {
+            method: Some(parts.method.to_string()),
+            host: host.map(str::to_ascii_lowercase),
+            path: Some(path.to_owned()),
+        })
+    }
+
     /// Reads the headers of all proxies. A proxy writes its own and passes on what its caller wrote of the others, so two
     /// that do not say the same are refused rather than chosen from.
     pub(super) fn of(headers: &HeaderMap, violations: &mut Violations) -> Self {
@@ -104,6 +117,28 @@ mod tests {
         #[case] fields: &[&str],
     ) {
         assert_eq!(read(lines).1, fields);
+    }
+
+    #[rstest]
+    #[case::root("/v1/forward-auth/", "shop.example:8443", Some("/"))]
+    #[case::as_it_was_sent("/v1/forward-auth//a%2Fb/../c?namespace=x", "Shop.example:8443", Some("//a%2Fb/../c"))]
+    #[case::http_2("https://Shop.example:8443/v1/forward-auth/a", "", Some("/a"))]
+    #[case::the_call_itself("/v1/forward-auth?a=/b", "shop.example:8443", None)]
+    #[case::longer_word("/v1/forward-auths/a", "shop.example:8443", None)]
+    fn the_path_behind_that_of_the_call_is_the_original_one(
+        #[case] target: &str,
+        #[case] host: &str,
+        #[case] path: Option<&str>,
+    ) {
+        let mut request = http::Request::builder().method("PURGE").uri(target).header("x-original-uri", "/other");
+        if !host.is_empty() {
+            request = request.header(header::HOST, host);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let told = |text: &str| Some(text.to_owned());
+        let expected =
+            path.map(|path| Original { method: told("PURGE"), host: told("shop.example:8443"), path: told(path) });
+        assert_eq!(Original::of_target(&parts), expected);
     }
 
     #[rstest]

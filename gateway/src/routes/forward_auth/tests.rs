@@ -142,6 +142,52 @@ async fn any_method_will_do() {
     }
 }
 
+#[rstest]
+#[case::below("PUT", "/v1/forward-auth/invoices/7?namespace=other&cost=0", "/invoices/7")]
+#[case::root("PROPFIND", "/v1/forward-auth/?cost=none", "/")]
+#[case::doubled("OPTIONS", "/v1/forward-auth//a%2Fb", "//a%2Fb")]
+#[tokio::test]
+async fn below_it_the_request_itself_is_the_original_one(
+    #[case] method: &str,
+    #[case] target: &str,
+    #[case] path: &str,
+) {
+    let told = [
+        ("x-api-key", KEY),
+        ("x-original-uri", "/forged"),
+        ("x-tidegate-namespace", "shop"),
+        ("x-tidegate-required-scopes", "a:read"),
+        ("x-tidegate-cost", "3"),
+        ("x-forwarded-for", "203.0.113.7"),
+    ];
+    let mut request = request(method, target, "");
+    request.headers_mut().insert("host", HeaderValue::from_static("Shop.example"));
+    let request = told.into_iter().fold(request, |request, (name, value)| with_header(request, name, value));
+    let cors = "[cors]\norigins = [\"https://console.example.com\"]";
+    let Asked { answer, seen } = asked(LOCAL, request, cors).await;
+    assert_eq!(answer.status.as_u16(), 200, "{answer:?}");
+    let (check, _) = &seen[0];
+    let attributes: Vec<_> = check.attributes.iter().map(|of| (&*of.key, &*of.value)).collect();
+    let expected = [("method", method), ("host", "shop.example"), ("path", path), ("ip", "203.0.113.7")];
+    assert_eq!(attributes, expected);
+    assert_eq!((&*check.namespace, &*check.required_scopes, check.cost), ("shop", "a:read", Some(3)));
+}
+
+#[tokio::test]
+async fn below_it_others_may_not_ask_either() {
+    for path in ["/v1/forward-auth/", "/v1/forward-auth/health/live"] {
+        let Asked { answer, .. } = asked(REMOTE, request("GET", path, ""), "[anonymous]\nenabled = false").await;
+        assert_eq!((answer.status.as_u16(), &answer.json["error"]), (403, &json!("permission_denied")), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn headers_of_the_proxy_that_cannot_be_read_are_named() {
+    let wrong = with_header(request("GET", "/v1/forward-auth/a", ""), "x-tidegate-cost", "many");
+    let Asked { answer, .. } = asked(LOCAL, wrong, "").await;
+    assert_eq!((answer.status.as_u16(), &answer.json["violations"][0]["field"]), (400, &json!("x-tidegate-cost")));
+}
+
 #[tokio::test]
 async fn a_proxy_that_names_nobody_leaves_the_caller_unknown() {
     let mut request = by_nginx(KEY);

@@ -89,8 +89,8 @@ fn every_reason_of_the_service_has_a_status_and_a_word(
     assert_eq!((in_batch.status, in_batch.error), (problem.status, problem.error));
 }
 
-#[test]
-fn every_reason_that_the_proto_files_list_is_known() {
+/// Every reason of the tables in the proto files.
+fn listed() -> Vec<&'static str> {
     const LISTS: [&str; 3] = [
         include_str!("../../../proto/tidegate/keys/v1/auth.proto"),
         include_str!("../../../proto/tidegate/ratelimit/v1/ratelimit.proto"),
@@ -98,17 +98,41 @@ fn every_reason_that_the_proto_files_list_is_known() {
     ];
     let is_constant =
         |word: &&str| word.len() > 3 && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-    let mut listed = 0;
-    for line in LISTS.iter().flat_map(|list| list.lines()) {
+    let reason = |line: &'static str| {
         let mut words = line.strip_prefix("//   ").unwrap_or_default().split_ascii_whitespace();
-        let (Some(name), Some(_code)) = (words.next().filter(is_constant), words.next().filter(is_constant))
-        else {
-            continue;
-        };
+        let (name, _code) = (words.next().filter(is_constant)?, words.next().filter(is_constant)?);
+        Some(name)
+    };
+    let listed: Vec<_> = LISTS.iter().flat_map(|list| list.lines()).filter_map(reason).collect();
+    assert!(listed.len() > 30, "only {} reasons were found", listed.len());
+    listed
+}
+
+#[test]
+fn every_reason_that_the_proto_files_list_is_known() {
+    for name in listed() {
         assert!(reason::meaning(name).is_some(), "{name} has no status");
-        listed += 1;
     }
-    assert!(listed > 30, "only {listed} reasons were found");
+}
+
+#[test]
+fn no_reason_makes_a_server_error_tell_what_goes_on_inside() {
+    let field = Violation { field: "keys.url".to_owned(), description: "is not set".to_owned() };
+    let mut server_errors = 0;
+    for reason in listed().into_iter().chain(["POOL_EXHAUSTED"]) {
+        for code in (0..=16).map(Code::from_i32) {
+            let problem =
+                upstream::translate(code, Some(reason), "redis://10.0.0.1 keys.url", vec![field.clone()]);
+            if !problem.status.is_server_error() {
+                continue;
+            }
+            server_errors += 1;
+            assert!(!problem.detail.contains("10.0.0.1"), "{code:?} {reason}: {}", problem.detail);
+            assert!(!problem.error.contains("pool"), "{code:?}: {}", problem.error);
+            assert_eq!(problem.violations, [], "{code:?} {reason}");
+        }
+    }
+    assert!(server_errors > 100, "{server_errors}");
 }
 
 #[test]

@@ -10,6 +10,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{BEARER, Problem, Violation, reason};
 
+const LATE: &str = "The service behind this call did not answer in time";
+
 /// Translates the status of a failed call. The words of a caller's own error are passed on; those
 /// of a server's are logged by the caller of this function and replaced here.
 #[must_use]
@@ -35,20 +37,29 @@ pub(crate) fn from_check_error(error: &CheckError) -> Problem {
     translate(code, Some(&error.reason), &error.message, violations.collect())
 }
 
-fn translate(code: Code, reason: Option<&str>, message: &str, violations: Vec<Violation>) -> Problem {
+pub(super) fn translate(
+    code: Code,
+    reason: Option<&str>,
+    message: &str,
+    violations: Vec<Violation>,
+) -> Problem {
     let (http_status, word, own_detail) = meaning(code);
     let (http_status, word) = match reason.filter(|reason| !reason.is_empty()) {
         None => (http_status, Cow::Borrowed(word)),
         Some(reason) => match reason::meaning(reason) {
             Some((http_status, word)) => (http_status, Cow::Borrowed(word)),
-            // Of a service that is newer than this gateway.
+            // Of a service that is newer than this gateway. What went wrong in it is not for the caller, not even by name.
+            None if http_status.is_server_error() => (http_status, Cow::Borrowed(word)),
             None => (http_status, Cow::Owned(reason.to_ascii_lowercase())),
         },
     };
-    let detail = match own_detail {
-        Some(detail) if http_status.is_server_error() => Cow::Borrowed(detail),
-        _ if message.is_empty() => Cow::Borrowed("The request was refused"),
-        _ => Cow::Owned(message.to_owned()),
+    let detail = if http_status.is_server_error() {
+        // The code of a caller's own error has no words for one that is not, as the reason says.
+        Cow::Borrowed(own_detail.unwrap_or_else(|| detail_of(http_status)))
+    } else if message.is_empty() {
+        Cow::Borrowed("The request was refused")
+    } else {
+        Cow::Owned(message.to_owned())
     };
     let mut problem = Problem::new(http_status, word, detail);
     if http_status == StatusCode::UNAUTHORIZED {
@@ -60,11 +71,19 @@ fn translate(code: Code, reason: Option<&str>, message: &str, violations: Vec<Vi
     problem
 }
 
+/// The words of a server error, where its code has none.
+fn detail_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => "What this call needs is not available here",
+        StatusCode::GATEWAY_TIMEOUT => LATE,
+        _ => super::INTERNAL_DETAIL,
+    }
+}
+
 /// HTTP status, machine word and, where the status' own words are not for the caller, the detail.
 fn meaning(code: Code) -> (StatusCode, &'static str, Option<&'static str>) {
     const INTERNAL: Option<&str> = Some(super::INTERNAL_DETAIL);
     const UNREACHABLE: Option<&str> = Some("The service behind this call cannot be reached; try again");
-    const LATE: Option<&str> = Some("The service behind this call did not answer in time");
     const BUSY: Option<&str> = Some("The service behind this call is overloaded; try again");
     match code {
         // A status that says OK where an error was expected is a defect of ours.
@@ -85,7 +104,9 @@ fn meaning(code: Code) -> (StatusCode, &'static str, Option<&'static str>) {
         Code::ResourceExhausted => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", BUSY),
         Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable", UNREACHABLE),
         // tonic answers CANCELLED when the client's own timer ends a call.
-        Code::DeadlineExceeded | Code::Cancelled => (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", LATE),
+        Code::DeadlineExceeded | Code::Cancelled => {
+            (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", Some(LATE))
+        }
     }
 }
 

@@ -31,8 +31,6 @@ pub(crate) const FORWARD_AUTH: &str = "/v1/forward-auth";
 pub(crate) const FORWARD_AUTH_ROOT: &str = "/v1/forward-auth/";
 /// See [`FORWARD_AUTH_ROOT`].
 pub(crate) const FORWARD_AUTH_BELOW: &str = "/v1/forward-auth/{*path}";
-/// All of these.
-pub(crate) const OF_PROXIES: [&str; 3] = [FORWARD_AUTH, FORWARD_AUTH_ROOT, FORWARD_AUTH_BELOW];
 /// Everything below it needs credentials, but for those above.
 const GUARDED: &str = "/v1/";
 
@@ -43,6 +41,11 @@ pub(crate) enum Admission {
     Free(Speaker),
     /// It is counted by its address; within the limit it goes on, or is refused.
     Counted(Result<Speaker, Box<Problem>>),
+}
+
+/// Whether this is the path, or the template of a route, by which proxies ask.
+pub(crate) fn is_of_proxy(path: &str) -> bool {
+    path.strip_prefix(FORWARD_AUTH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Judges a request for `route`, a template. Without a keys service there is no identity, and the guarded routes are open on
@@ -57,7 +60,7 @@ pub(crate) fn judge(
     if WATCHED.contains(&route) {
         return Admission::Free(Speaker::Nobody);
     }
-    if OF_PROXIES.contains(&route) {
+    if is_of_proxy(route) {
         return of_proxy(context, forward_auth);
     }
     if !route.starts_with(GUARDED) || OPEN.contains(&route) {

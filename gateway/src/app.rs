@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use axum::{Router, middleware, routing::any_service};
+use axum::{Router, extract::Request, middleware};
 use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, header};
 use tidegate_chassis::{
@@ -10,15 +10,16 @@ use tidegate_chassis::{
     clock::{Clock, Random},
     config::HumanDuration,
 };
+use tower::{ServiceExt, service_fn};
 use tower_http::cors::CorsLayer;
 
 use crate::{
-    access::OF_PROXIES,
-    anonymous,
+    access, anonymous,
     config::{Config, CorsConfig, Origin, UpstreamsConfig},
     metrics::GatewayMetrics,
     problem::Problem,
     readiness::Readiness,
+    reputation::Reputation,
     routes,
     upstream::{Behind, Endpoints, Pool, RateLimit, Upstream},
 };
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub openapi: Bytes,
     /// By which the gateway proves itself to services; none without `auth.internal_secret`.
     pub tokens: Option<InternalTokens>,
+    /// Which callers showed what is good.
+    pub reputation: Arc<Reputation>,
 }
 
 /// How the services behind are reached.
@@ -57,7 +60,9 @@ impl Shared {
     pub(crate) fn new(config: Config, clock: Clock, random: Random, metrics: Arc<GatewayMetrics>) -> Self {
         let tokens = config.auth.tokens(clock.clone());
         let openapi = Bytes::from(routes::openapi());
-        Self { config, clock, random, metrics, readiness: Readiness::default(), openapi, tokens }
+        let reputation = Arc::new(Reputation::new(clock.clone()));
+        let readiness = Readiness::default();
+        Self { config, clock, random, metrics, readiness, openapi, tokens, reputation }
     }
 }
 
@@ -94,7 +99,7 @@ impl App {
         let upstreams = &shared.config.upstreams;
         let open = async |endpoints: &Endpoints, deadline: HumanDuration| {
             let pool = Pool::open(endpoints.clone(), shared.random.clone()).await;
-            Upstream::new(pool, deadline.get(), shared.tokens.clone(), Arc::clone(&shared.metrics))
+            Upstream::new(pool, deadline.get(), &shared)
         };
         let ratelimit = RateLimit::new(open(&endpoints.ratelimit, upstreams.deadline).await);
         let keys = match &endpoints.keys {
@@ -126,10 +131,12 @@ impl App {
         match cors(&self.shared.config.cors) {
             // CORS answers every OPTIONS by itself. What a proxy asks is about a request of somebody else, whatever its method.
             Some(cors) => {
-                let of_proxies = OF_PROXIES.iter().fold(Router::new(), |routes, path| {
-                    routes.route(path, any_service(router.clone()))
-                });
-                of_proxies.fallback_service(router.layer(cors))
+                let with_cors = router.clone().layer(cors);
+                Router::new().fallback_service(service_fn(move |request: Request| {
+                    let is_of_proxy = access::is_of_proxy(request.uri().path());
+                    let router = if is_of_proxy { &router } else { &with_cors };
+                    router.clone().oneshot(request)
+                }))
             }
             None => router,
         }

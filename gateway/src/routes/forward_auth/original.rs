@@ -121,7 +121,11 @@ mod tests {
 
     #[rstest]
     #[case::root("/v1/forward-auth/", "shop.example:8443", Some("/"))]
-    #[case::as_it_was_sent("/v1/forward-auth//a%2Fb/../c?namespace=x", "Shop.example:8443", Some("//a%2Fb/../c"))]
+    #[case::as_it_was_sent(
+        "/v1/forward-auth//a%2Fb/../c?namespace=x",
+        "Shop.example:8443",
+        Some("//a%2Fb/../c")
+    )]
     #[case::http_2("https://Shop.example:8443/v1/forward-auth/a", "", Some("/a"))]
     #[case::the_call_itself("/v1/forward-auth?a=/b", "shop.example:8443", None)]
     #[case::longer_word("/v1/forward-auths/a", "shop.example:8443", None)]
@@ -130,14 +134,18 @@ mod tests {
         #[case] host: &str,
         #[case] path: Option<&str>,
     ) {
-        let mut request = http::Request::builder().method("PURGE").uri(target).header("x-original-uri", "/other");
+        let mut request =
+            http::Request::builder().method("PURGE").uri(target).header("x-original-uri", "/other");
         if !host.is_empty() {
             request = request.header(header::HOST, host);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let told = |text: &str| Some(text.to_owned());
-        let expected =
-            path.map(|path| Original { method: told("PURGE"), host: told("shop.example:8443"), path: told(path) });
+        let expected = path.map(|path| Original {
+            method: told("PURGE"),
+            host: told("shop.example:8443"),
+            path: told(path),
+        });
         assert_eq!(Original::of_target(&parts), expected);
     }
 

@@ -111,7 +111,8 @@ async fn policies_see_method_and_path_of_what_envoy_asks_the_gateway_about() -> 
     let (stack, backend) = (Stack::start(&settings).await?, Echo::start().await?);
     let envoy = asking_the_gateway(&stack, &backend).await?;
     let (owner, _) = stack.tenant("ada@example.com", "Analytical Engines").await?;
-    let key = owner.post("/v1/auth/api-keys", &json!({"name": "one", "scopes": ["invoices:read"]}), 201).await?;
+    let key =
+        owner.post("/v1/auth/api-keys", &json!({"name": "one", "scopes": ["invoices:read"]}), 201).await?;
     let key = text(&key, "/key_value")?;
     let mut seen = Vec::new();
     for (method, path) in [

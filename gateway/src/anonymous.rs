@@ -1,12 +1,12 @@
 //! What stands before every route: the limit for callers without credentials, by address, decided by the rate-limit service.
-//! Which callers those are, `access` says.
+//! Which callers those are, `access` says; a caller with credentials that no service accepts turns out to be one afterwards.
 
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tidegate_proto::ratelimit::v1::{CheckRequest, check_request::AttributesEntry};
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Namespace of the policies that limit the gateway's own callers.
-const NAMESPACE: &str = "gateway";
+pub(crate) const NAMESPACE: &str = "gateway";
 /// The `route` of a path that there is not.
 const UNMATCHED: &str = "unmatched";
 /// Stands before every route, unknown paths included.
@@ -44,9 +44,19 @@ async fn admit(
     next: Next,
 ) -> Response {
     let shared = &app.shared;
-    let admission =
+    let mut admission =
         access::judge(route, context, request.headers(), app.keys.is_some(), &shared.config.forward_auth);
-    let (speaker, limit_headers) = match admission {
+    let shown = match &admission {
+        Admission::Free(Speaker::Caller(shown)) => Some(shown.clone()),
+        Admission::Free(Speaker::Nobody | Speaker::Gateway) | Admission::Counted(_) => None,
+    };
+    let address = context.client.key();
+    let doubtful = shown.as_ref().filter(|shown| shared.reputation.is_doubtful(&address, shown.as_bytes()));
+    if let Some(shown) = doubtful {
+        admission = Admission::Counted(Ok(Speaker::Caller(shown.clone())));
+    }
+    let is_counted = matches!(admission, Admission::Counted(_));
+    let (speaker, mut limit_headers) = match admission {
         Admission::Free(speaker) => (Ok(speaker), HeaderMap::new()),
         Admission::Counted(speaker) => match limit(app, route, context).await {
             Ok(headers) => (speaker, headers),
@@ -60,22 +70,36 @@ async fn admit(
         }
         Err(problem) => problem.into_response(),
     };
+    let is_accepted = |shown: HeaderValue| shared.reputation.is_accepted(shown.as_bytes());
+    // What fails for a server's fault says nothing of the caller.
+    let may_be_good = response.status().is_server_error() || shown.is_none_or(is_accepted);
+    if !is_counted && !may_be_good {
+        match limit(app, route, context).await {
+            Ok(headers) => limit_headers = headers,
+            Err(denied) => return denied.into_response(),
+        }
+    }
     add_missing(&mut response, limit_headers);
     response
 }
 
 /// The headers of the limit, or the denial. Fails open: an outage of the limits must not take
 /// everything else with it.
-async fn limit(app: &App, route: &str, context: &RequestContext) -> Result<HeaderMap, Box<Problem>> {
+pub(crate) async fn limit(
+    app: &App,
+    route: &str,
+    context: &RequestContext,
+) -> Result<HeaderMap, Box<Problem>> {
     let mut headers = HeaderMap::new();
     let config = &app.shared.config.anonymous;
     if !config.enabled {
         return Ok(headers);
     }
+    let address = context.client.key();
     let attribute = |key: &str, value: String| AttributesEntry { key: key.to_owned(), value };
     let check = CheckRequest {
         namespace: NAMESPACE.to_owned(),
-        attributes: vec![attribute("ip", context.client.key()), attribute("route", route.to_owned())],
+        attributes: vec![attribute("ip", address.clone()), attribute("route", route.to_owned())],
         ..CheckRequest::default()
     };
     let context = context.speaking(Speaker::Gateway);
@@ -89,6 +113,7 @@ async fn limit(app: &App, route: &str, context: &RequestContext) -> Result<Heade
         }
         Ok(decision) => {
             app.shared.metrics.anonymous(AnonymousOutcome::Denied);
+            app.shared.reputation.exhaust(&address, decision.retry_after_ms);
             Err(Box::new(rate_limit::denied(&decision, now_us)))
         }
         Err(status) => {

@@ -115,6 +115,12 @@ impl RequestContext {
         Self { speaker, ..self.clone() }
     }
 
+    /// The same, by a caller whom the other end names.
+    #[must_use]
+    pub(crate) fn called_by(&self, client: ClientAddress) -> Self {
+        Self { client, ..self.clone() }
+    }
+
     /// The id, ASCII.
     #[must_use]
     pub(crate) fn request_id(&self) -> &str {

@@ -16,6 +16,7 @@ mod metrics;
 mod problem;
 mod rate_limit;
 mod readiness;
+mod reputation;
 mod routes;
 mod server;
 mod service;

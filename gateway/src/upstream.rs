@@ -23,7 +23,7 @@ pub(crate) use self::{
     ratelimit::RateLimit,
     stub::{AuthClient, Behind, KeysClient, RateLimitClient, Stub},
 };
-use crate::{edge::RequestContext, metrics::GatewayMetrics};
+use crate::{app::Shared, edge::RequestContext, metrics::GatewayMetrics, reputation::Reputation};
 
 /// One service. Belongs to the runtime it was opened on, where its connections live.
 #[derive(Debug)]
@@ -32,20 +32,17 @@ pub(crate) struct Upstream {
     deadline: Duration,
     tokens: Option<InternalTokens>,
     metrics: Arc<GatewayMetrics>,
+    reputation: Arc<Reputation>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl Upstream {
-    /// Calls the members of `pool`, each call within `deadline`; by `tokens` the gateway proves itself where it speaks for itself.
+    /// Calls the members of `pool`, each call within `deadline`, and otherwise with what all workers share.
     #[must_use]
-    pub(crate) fn new(
-        pool: Pool,
-        deadline: Duration,
-        tokens: Option<InternalTokens>,
-        metrics: Arc<GatewayMetrics>,
-    ) -> Self {
-        Self { pool, deadline, tokens, metrics }
+    pub(crate) fn new(pool: Pool, deadline: Duration, shared: &Shared) -> Self {
+        let (metrics, reputation) = (Arc::clone(&shared.metrics), Arc::clone(&shared.reputation));
+        Self { pool, deadline, tokens: shared.tokens.clone(), metrics, reputation }
     }
 
     /// One call, by what `send` does with a client.
@@ -134,7 +131,11 @@ impl Upstream {
         metadata::write(request.metadata_mut(), context, self.tokens.as_ref());
         let _in_flight = member.enter();
         let client = C::on(member.channel());
-        let failure = match tokio::time::timeout_at(deadline, send(client, request)).await {
+        let answer = tokio::time::timeout_at(deadline, send(client, request)).await;
+        if let Ok(answer) = &answer {
+            self.reputation.learn(&context.speaker, answer.as_ref().map(drop));
+        }
+        let failure = match answer {
             Ok(Ok(response)) => return Ok(response.into_inner()),
             Ok(Err(status)) => Failure::of(status),
             Err(_elapsed) => Failure::late(),

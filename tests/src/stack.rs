@@ -127,7 +127,10 @@ impl Stack {
         }
 
         let mut gateway = services::base()?;
-        let own = format!("{auth}[upstreams]\nratelimit = {urls:?}\nkeys = [\"{keys_url}\"]\n");
+        let own = format!(
+            "{auth}[upstreams]\nratelimit = {urls:?}\nkeys = [\"{keys_url}\"]\n\
+             [forward_auth]\ntrusted = [\"127.0.0.1\"]\n"
+        );
         services::merge(&mut gateway, own.parse()?);
         let more = settings.gateway.parse().context("the settings of the gateway are not TOML")?;
         services::merge(&mut gateway, more);

@@ -12,6 +12,7 @@ use tidegate_chassis::{
     config::{ConfigError, HumanDuration, Secret, Source, load, nested_defaults},
     server::ServerConfig,
 };
+use tidegate_gateway::Cidr;
 
 use super::demo::{OPERATOR, Secrets};
 
@@ -75,6 +76,11 @@ impl UpConfig {
         // Where the binary keeps its database is not where this process does.
         if config.keys.database.url == default_keys_database()? {
             config.keys.database.url = Secret::default();
+        }
+        // Where the gateway stands alone nobody is listed. Here it is tried out, by proxies on this machine.
+        let trusted = &mut config.gateway.forward_auth.trusted;
+        if trusted.is_empty() {
+            trusted.extend(Cidr::LOOPBACK);
         }
         Ok(config)
     }

@@ -1,8 +1,11 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::{HeaderValue, StatusCode};
 use rstest::rstest;
 use serde_json::json;
+use tidegate_chassis::error;
 use tidegate_proto::ratelimit::v1::CheckResponse;
-use tonic::Status;
+use tonic::{Code, Status};
 use utoipa::openapi::OpenApi;
 
 use super::*;
@@ -226,4 +229,52 @@ async fn without_a_keys_service_calls_about_identity_are_a_503() {
         let answer = ask(&edge, peer, request).await;
         assert_eq!((answer.status.as_u16(), &answer.json["error"]), (503, &json!("keys_not_configured")));
     }
+}
+
+/// Ten calls a minute without credentials; and no token but one is good.
+fn refuse_junk(check: &CheckRequest) -> Result<CheckResponse, Status> {
+    static COUNTED: AtomicUsize = AtomicUsize::new(0);
+    match &*check.namespace {
+        NAMESPACE if COUNTED.fetch_add(1, Ordering::Relaxed) >= 10 => Ok(denied()),
+        NAMESPACE | "good" => Ok(admitted(7)),
+        _ => Err(error::status(Code::Unauthenticated, "CREDENTIALS_INVALID", "not good", None)),
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_no_service_accepts_are_counted_by_address_and_those_accepted_are_not() {
+    let upstream = Upstream::start(refuse_junk);
+    let (edge, _keys) = with_keys(&upstream).await;
+    let status = async |method: &str, path: &str, token: &str, namespace: &str| {
+        let body = format!("{{\"namespace\":\"{namespace}\"}}");
+        let request =
+            with_header(request(method, path, &body), "authorization", &format!("Bearer a.b.{token}"));
+        ask(&edge, REMOTE, request).await.status.as_u16()
+    };
+    assert_eq!(status("POST", "/v1/check", "good", "good").await, 200);
+    for n in 0..9 {
+        // Whether it gets as far as a service or not.
+        let (method, path, expected) =
+            [("POST", "/v1/check", 401), ("DELETE", "/v1/check", 405), ("POST", "/v1/check?no", 400)][n % 3];
+        assert_eq!(status(method, path, &format!("junk{n}"), "junk").await, expected, "{n}");
+    }
+    let counted = with_header(request("POST", "/v1/check", "{}"), "authorization", "Bearer a.b.last");
+    assert_eq!(ask(&edge, REMOTE, counted).await.header("x-ratelimit-remaining"), "7");
+    assert_eq!(status("POST", "/v1/check", "junk10", "junk").await, 429);
+    let asked = upstream.seen().len();
+    assert_eq!(status("POST", "/v1/check", "junk11", "junk").await, 429);
+    assert_eq!(upstream.seen().len(), asked + 1, "it goes no further than the limit");
+    assert_eq!(status("POST", "/v1/check", "good", "good").await, 200, "it was accepted before");
+}
+
+#[tokio::test]
+async fn an_outage_is_not_held_against_the_caller() {
+    let gone = |_: &CheckRequest| Err(Status::unavailable("gone"));
+    let upstream = Upstream::start(gone);
+    let (edge, _keys) = with_keys(&upstream).await;
+    assert_eq!(
+        ask(&edge, REMOTE, by_operator("POST", "/v1/check", "{}")).await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert!(upstream.seen().iter().all(|(check, _)| check.namespace != NAMESPACE), "{:?}", upstream.seen());
 }

@@ -1,9 +1,9 @@
 //! Types of settings: parsed once, valid ever after.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::{HeaderValue, Uri};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 /// `http://host:port` or `https://host:port`; a name stands for all of its addresses.
@@ -60,6 +60,12 @@ impl From<UpstreamUrl> for String {
 pub struct Cidr(IpNet);
 
 impl Cidr {
+    /// This machine.
+    pub const LOOPBACK: [Self; 2] = [
+        Self(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8))),
+        Self(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128))),
+    ];
+
     /// Whether `ip` lies in it. An IPv4-mapped IPv6 address lies in no range of IPv4.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {

@@ -3,6 +3,7 @@
 //! The proxy needs no credentials of its own. It is believed for its address (`forward_auth.trusted`), and the check is made in
 //! the gateway's name.
 
+mod counted;
 mod original;
 
 #[cfg(test)]
@@ -18,7 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tidegate_proto::ratelimit::v1::{CheckRequest, KeyIdentity, check_request::AttributesEntry};
 use tonic::{Code, Status};
 
-use self::original::Original;
+use self::{counted::Counted, original::Original};
 use super::{
     check::{answer::knows_key, broken},
     failed,
@@ -26,7 +27,7 @@ use super::{
     query::Parameters,
 };
 use crate::{
-    access,
+    access, anonymous,
     app::App,
     config::ProxiesConfig,
     edge::{ClientAddress, RequestContext},
@@ -93,7 +94,7 @@ const IN_HEADERS: [&str; 3] = ["x-tidegate-namespace", "x-tidegate-required-scop
 )]
 pub(crate) async fn ask(
     State(app): State<App>,
-    mut context: RequestContext,
+    context: RequestContext,
     request: Request,
 ) -> Result<Response, Box<Problem>> {
     let (parts, _body) = request.into_parts();
@@ -106,26 +107,41 @@ pub(crate) async fn ask(
     };
     let mut check = asked(parameters, names, &mut violations);
     let original = of_target.unwrap_or_else(|| Original::of(headers, &mut violations));
+    refuse_own(&check.namespace, names[0], &mut violations);
     violations.into_result()?;
-    api_key(headers)?.clone_into(&mut check.api_key);
     let caller = caller(&app, &context, headers);
+    let mut counted = Counted { app: &app, context: caller.map(|caller| context.called_by(caller)) };
+    let key = match api_key(headers) {
+        Ok(key) => key,
+        Err(problem) => return Err(counted.refused(problem).await),
+    };
+    counted.admit(key).await?;
+    key.clone_into(&mut check.api_key);
     check.client_ip = caller.map(|caller| caller.ip.to_string()).unwrap_or_default();
     check.attributes = attributes(&original, caller);
-    context.client = caller.unwrap_or(context.client);
+    let context = context.called_by(caller.unwrap_or(context.client));
     let deadline = app.shared.config.upstreams.deadline.get();
     let decision = app.ratelimit.check(check, &context, deadline).await;
     let decision = decision.map_err(|status| undecided(&status, &context))?;
     knows_key(true, &decision).map_err(|error| broken(&error, &context))?;
     let now_us = app.shared.clock.now_us();
     if !decision.allowed {
-        return Err(Box::new(rate_limit::denied(&decision, now_us)));
+        return Err(counted.judged(key, rate_limit::denied(&decision, now_us)).await);
     }
+    app.shared.reputation.accept(key.as_bytes());
     let mut response = Response::default();
     if let Some(key) = &decision.key {
         write_identity(response.headers_mut(), key);
     }
     rate_limit::write_headers(response.headers_mut(), &decision, now_us);
     Ok(response)
+}
+
+/// The gateway's own limits are no proxy's to spend.
+fn refuse_own(namespace: &str, field: &str, violations: &mut Violations) {
+    if namespace == anonymous::NAMESPACE {
+        violations.add(field, "is that of the gateway's own limits");
+    }
 }
 
 fn asked(mut parameters: Parameters, names: [&str; 3], violations: &mut Violations) -> CheckRequest {

@@ -26,9 +26,8 @@ async fn service(urls: &[String], more: &str) -> RateLimit {
     let mut config: Config = config_with(fixture::NOBODY, more);
     config.upstreams.ratelimit = urls.iter().map(|url| url.clone().try_into().unwrap()).collect();
     let endpoints = Endpoints::new(&config.upstreams.ratelimit, &config.upstreams).unwrap();
-    let metrics = GatewayMetrics::register(&tidegate_chassis::metrics::Metrics::new());
     let pool = Pool::open(endpoints, Random::seeded(1)).await;
-    RateLimit::new(super::Upstream::new(pool, DEADLINE, None, metrics))
+    RateLimit::new(super::Upstream::new(pool, DEADLINE, &fixture::shared(config)))
 }
 
 fn context() -> RequestContext {

@@ -1,5 +1,7 @@
 //! Whole calls against a small gRPC server in the place of the rate-limit service.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rstest::rstest;
 use serde_json::json;
 use tidegate_chassis::error::status;
@@ -12,6 +14,8 @@ use crate::fixture::{
 };
 
 const KEY: &str = "tk_live_right";
+/// Of those on this machine.
+const TRUSTED: &str = "[forward_auth]\ntrusted = [\"127.0.0.0/8\"]\n[anonymous]\ndeadline = \"5s\"\n";
 
 fn identity() -> KeyIdentity {
     KeyIdentity {
@@ -50,7 +54,8 @@ struct Asked {
 async fn asked(peer: &str, request: Request, toml: &str) -> Asked {
     let upstream = Upstream::start(decide);
     let keys = Keys::start(|_| Ok(Vec::new()));
-    let edge = fixture::edge(config_with_keys(&upstream.url(), &keys, toml)).await;
+    let trusted = if toml.contains("[forward_auth]") { "" } else { TRUSTED };
+    let edge = fixture::edge(config_with_keys(&upstream.url(), &keys, &format!("{trusted}{toml}"))).await;
     let answer = ask(&edge, peer, request).await;
     Asked { answer, seen: upstream.seen() }
 }
@@ -126,7 +131,8 @@ async fn the_key_is_that_of_the_original_request(
     let request = request("GET", "/v1/forward-auth", "");
     let request = lines.iter().fold(request, |request, (name, value)| with_header(request, name, value));
     let Asked { answer, seen } = asked(LOCAL, request, "").await;
-    assert_eq!(seen.first().map(|(check, _)| &*check.api_key), key);
+    let keys: Vec<_> = seen.iter().map(|(check, _)| &*check.api_key).collect();
+    assert_eq!(keys, key.into_iter().collect::<Vec<_>>());
     if key.is_none() {
         assert_eq!((answer.status.as_u16(), answer.header("www-authenticate")), (401, "Bearer"));
         assert_eq!(answer.json["error"], json!("unauthenticated"));
@@ -176,8 +182,12 @@ async fn below_it_the_request_itself_is_the_original_one(
 #[tokio::test]
 async fn below_it_others_may_not_ask_either() {
     for path in ["/v1/forward-auth/", "/v1/forward-auth/health/live"] {
-        let Asked { answer, .. } = asked(REMOTE, request("GET", path, ""), "[anonymous]\nenabled = false").await;
-        assert_eq!((answer.status.as_u16(), &answer.json["error"]), (403, &json!("permission_denied")), "{path}");
+        let Asked { answer, .. } = asked(REMOTE, request("GET", path, ""), "").await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.json["error"]),
+            (403, &json!("permission_denied")),
+            "{path}"
+        );
     }
 }
 
@@ -185,7 +195,10 @@ async fn below_it_others_may_not_ask_either() {
 async fn headers_of_the_proxy_that_cannot_be_read_are_named() {
     let wrong = with_header(request("GET", "/v1/forward-auth/a", ""), "x-tidegate-cost", "many");
     let Asked { answer, .. } = asked(LOCAL, wrong, "").await;
-    assert_eq!((answer.status.as_u16(), &answer.json["violations"][0]["field"]), (400, &json!("x-tidegate-cost")));
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json["violations"][0]["field"]),
+        (400, &json!("x-tidegate-cost"))
+    );
 }
 
 #[tokio::test]
@@ -199,9 +212,14 @@ async fn a_proxy_that_names_nobody_leaves_the_caller_unknown() {
 }
 
 #[rstest]
-#[case::not_listed(REMOTE, "", 403, "permission_denied")]
-#[case::turned_off(LOCAL, "[forward_auth]\nenabled = false", 404, "not_found")]
-#[case::nobody_listed(LOCAL, "[forward_auth]\ntrusted = []", 403, "permission_denied")]
+#[case::not_listed(REMOTE, TRUSTED, 403, "permission_denied")]
+#[case::turned_off(
+    LOCAL,
+    "[forward_auth]\nenabled = false\ntrusted = [\"127.0.0.0/8\"]\n[anonymous]",
+    404,
+    "not_found"
+)]
+#[case::nobody_listed(LOCAL, "[forward_auth]\n[anonymous]", 403, "permission_denied")]
 #[tokio::test]
 async fn others_may_not_ask_and_are_counted(
     #[case] peer: &str,
@@ -209,8 +227,7 @@ async fn others_may_not_ask_and_are_counted(
     #[case] status: u16,
     #[case] error: &str,
 ) {
-    let toml = format!("{toml}\n[anonymous]\ndeadline = \"5s\"");
-    let Asked { answer, seen } = asked(peer, by_nginx(KEY), &toml).await;
+    let Asked { answer, seen } = asked(peer, by_nginx(KEY), toml).await;
     assert_eq!((answer.status.as_u16(), &answer.json["error"]), (status, &json!(error)));
     let counted: Vec<_> = seen.iter().map(|(check, _)| &*check.namespace).collect();
     assert_eq!(counted, ["gateway"]);
@@ -234,7 +251,7 @@ async fn everything_wrong_with_the_call_of_the_proxy_is_named() {
 #[tokio::test]
 async fn it_works_without_a_keys_service_of_the_gateways_own() {
     let upstream = Upstream::start(decide);
-    let edge = fixture::edge(config_with(&upstream.url(), "")).await;
+    let edge = fixture::edge(config_with(&upstream.url(), TRUSTED)).await;
     assert_eq!(ask(&edge, LOCAL, by_nginx(KEY)).await.status, 200);
 }
 
@@ -249,4 +266,53 @@ async fn no_method_passes_without_a_key_though_cors_is_on() {
         let asked = asked(LOCAL, request, "[cors]\norigins = [\"https://console.example.com\"]").await;
         assert_eq!(asked.answer.status, StatusCode::UNAUTHORIZED, "{method}");
     }
+}
+
+/// Ten calls a minute of the gateway's own limit, and keys as above.
+fn decide_within_ten(check: &CheckRequest) -> Result<CheckResponse, Status> {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    match &*check.namespace {
+        "gateway" if ASKED.fetch_add(1, Ordering::Relaxed) >= 10 => Ok(denied()),
+        _ => decide(check),
+    }
+}
+
+#[tokio::test]
+async fn whoever_tries_out_keys_is_limited_by_address_and_good_keys_go_on() {
+    let upstream = Upstream::start(decide_within_ten);
+    let keys = Keys::start(|_| Ok(Vec::new()));
+    let edge = fixture::edge(config_with_keys(&upstream.url(), &keys, TRUSTED)).await;
+    let status = async |key: &str, caller: Option<&str>| {
+        let mut request = by_nginx(key);
+        request.headers_mut().remove("x-forwarded-for");
+        let request = match caller {
+            Some(caller) => with_header(request, "x-forwarded-for", caller),
+            None => request,
+        };
+        ask(&edge, LOCAL, request).await.status.as_u16()
+    };
+    let here = Some("203.0.113.7");
+    assert_eq!(status(KEY, here).await, 200);
+    for n in 0..10 {
+        // Of none at all, and of none that there is.
+        let key = ["", "tk_live_wrong", "tk_live_revoked"][n % 3];
+        assert_eq!(status(key, here).await, 401, "{n}");
+    }
+    assert_eq!(status("tk_live_wrong", here).await, 429);
+    let asked = upstream.seen().len();
+    assert_eq!(status("tk_live_another", here).await, 429);
+    assert_eq!(upstream.seen().len(), asked + 1, "only its own limit is asked");
+    assert_eq!((status(KEY, here).await, status("tk_live_spent", here).await), (200, 429));
+    assert_eq!(status("tk_live_wrong", None).await, 401, "nobody is named");
+    let gateway: Vec<_> =
+        upstream.seen().into_iter().filter(|(check, _)| check.namespace == "gateway").collect();
+    assert!(gateway.iter().all(|(check, _)| check.attributes[0].value == "203.0.113.7"), "{gateway:?}");
+}
+
+#[tokio::test]
+async fn no_proxy_spends_the_gateways_own_limits() {
+    let request = with_header(request("GET", "/v1/forward-auth?namespace=gateway", ""), "x-api-key", KEY);
+    let Asked { answer, seen } = asked(LOCAL, request, "").await;
+    assert_eq!((answer.status.as_u16(), &answer.json["violations"][0]["field"]), (400, &json!("namespace")));
+    assert!(seen.is_empty());
 }

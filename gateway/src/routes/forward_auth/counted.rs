@@ -1,0 +1,54 @@
+//! Callers of whom proxies ask, limited by address if what they show is not accepted.
+
+use http::StatusCode;
+
+use crate::{access::FORWARD_AUTH, anonymous, app::App, edge::RequestContext, problem::Problem};
+
+/// Counts one of them, if the proxy names it: by that of a proxy nobody can be counted.
+pub(super) struct Counted<'a> {
+    pub(super) app: &'a App,
+    /// The call, as if the caller had made it; none once it was counted.
+    pub(super) context: Option<RequestContext>,
+}
+
+impl Counted<'_> {
+    /// Lets the caller try a key, unless its address has tried too many and nobody accepted this one lately.
+    ///
+    /// # Errors
+    /// 429.
+    pub(super) async fn admit(&mut self, key: &str) -> Result<(), Box<Problem>> {
+        let reputation = &self.app.shared.reputation;
+        let is_doubtful =
+            |context: &mut RequestContext| reputation.is_doubtful(&context.client.key(), key.as_bytes());
+        match self.context.take_if(is_doubtful) {
+            Some(context) => anonymous::limit(self.app, FORWARD_AUTH, &context).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// The answer to a denied call, which says whether the key was good at all.
+    pub(super) async fn judged(&self, key: &str, denial: Problem) -> Box<Problem> {
+        let reputation = &self.app.shared.reputation;
+        let denial = Box::new(denial);
+        match denial.status {
+            StatusCode::UNAUTHORIZED => {
+                reputation.refuse(key.as_bytes());
+                self.refused(denial).await
+            }
+            status if status.is_server_error() => denial,
+            _ => {
+                reputation.accept(key.as_bytes());
+                denial
+            }
+        }
+    }
+
+    /// The answer to a caller that shows nothing good: `problem`, or that of the limit.
+    pub(super) async fn refused(&self, problem: Box<Problem>) -> Box<Problem> {
+        let Some(context) = &self.context else { return problem };
+        match anonymous::limit(self.app, FORWARD_AUTH, context).await {
+            Ok(_headers) => problem,
+            Err(denied) => denied,
+        }
+    }
+}

@@ -57,7 +57,7 @@ impl Caddy {
 /// Without TLS, certificates of its own and an admin port.
 fn config_of(port: u16, site: &str) -> String {
     format!(
-        "{{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n}}\n\
+        "{{\n\tadmin off\n\tauto_https off\n}}\n\
          http://127.0.0.1:{port} {{\n\tbind 127.0.0.1\n{site}\n}}\n"
     )
 }

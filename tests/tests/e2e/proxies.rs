@@ -27,6 +27,15 @@ const FORGED: [(&str, &str); 6] = [
     ("x-tidegate-environment", "forged"),
 ];
 
+/// The same, of what they ask for. What contradicts a proxy is refused, so this shows that nothing of it gets through.
+const FORGED_REQUEST: [(&str, &str); 5] = [
+    ("x-original-uri", "/elsewhere"),
+    ("x-original-method", "ELSEWHERE"),
+    ("x-forwarded-uri", "/elsewhere"),
+    ("x-forwarded-method", "ELSEWHERE"),
+    ("x-tidegate-required-scopes", "elsewhere"),
+];
+
 /// A protected backend: how it is called, and what it shows of whom it takes the caller for.
 struct Protected<'a> {
     address: &'a str,
@@ -46,7 +55,7 @@ impl Protected<'_> {
 
     /// A call with a key, and with forged headers.
     async fn with_key(&self, key: &str) -> anyhow::Result<Answer> {
-        self.call(&[&[("x-api-key", key)], &FORGED[..]].concat()).await
+        self.call(&[&[("x-api-key", key)], &FORGED[..], &FORGED_REQUEST[..]].concat()).await
     }
 
     fn is_denied(&self, answer: &Answer, status: u16, error: &str) -> anyhow::Result<()> {

@@ -62,12 +62,19 @@ impl Role {
         }
     }
 
-    /// Whether nobody has this role but within an organization: without one it would be a role in all of them.
-    #[must_use]
-    pub const fn needs_organization(self) -> bool {
-        match self {
-            Self::TenantAdmin | Self::User => true,
-            Self::Admin | Self::Service => false,
+    /// Whether the role can be had so: within one organization, or in all of them.
+    ///
+    /// # Errors
+    ///
+    /// A role within an organization without one would be a role in all of them; and an `admin` of one would be taken for what it is
+    /// not wherever only the role is looked at.
+    pub const fn fits(self, is_within_one: bool) -> Result<(), &'static str> {
+        match (self, is_within_one) {
+            (Self::TenantAdmin | Self::User, false) => {
+                Err("a role that is had within an organization, and none is named")
+            }
+            (Self::Admin, true) => Err("admin is a role in all organizations, and one is named"),
+            (Self::TenantAdmin | Self::User, true) | (Self::Admin, false) | (Self::Service, _) => Ok(()),
         }
     }
 }

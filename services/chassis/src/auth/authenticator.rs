@@ -53,6 +53,14 @@ pub(crate) struct Verified {
     epoch: u64,
 }
 
+#[cfg(test)]
+impl Verified {
+    /// Good for ever.
+    pub(crate) fn of(caller: Arc<Caller>) -> Self {
+        Self { caller, good_until_us: u64::MAX, epoch: 0 }
+    }
+}
+
 impl Authenticator {
     /// Believes whom `config` names. Signing keys come from `source`, as the keys service has it, or else from the keys
     /// service that the settings name; [`Self::keep_keys`] looks them up.
@@ -100,9 +108,17 @@ impl Authenticator {
         });
     }
 
-    /// Refuses the tokens of these `jti`, and of no others.
-    pub fn set_revoked(&self, ids: impl IntoIterator<Item = String>) {
-        self.revoked(|revoked| *revoked = ids.into_iter().collect());
+    /// The `jti` of all tokens that are refused since they were revoked.
+    #[must_use]
+    pub fn revoked_ids(&self) -> HashSet<String> {
+        self.0.revoked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Forgets that these were revoked, which have expired by now: half a minute ago or more, since clocks may differ.
+    pub fn forget_revoked(&self, ids: &HashSet<String>) {
+        if !ids.is_empty() {
+            self.revoked(|revoked| revoked.retain(|id| !ids.contains(id)));
+        }
     }
 
     /// Whom the value of an `authorization` header names.

@@ -46,3 +46,56 @@ impl TokenCache {
         self.young.insert(value, verified);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::auth::{Caller, How, Role};
+
+    fn of(subject: usize) -> Verified {
+        let subject = subject.to_string();
+        let caller =
+            Caller { role: Role::Service, subject, organization: None, email: None, how: How::Anonymous };
+        Verified::of(Arc::new(caller))
+    }
+
+    fn known(cache: &mut TokenCache, value: &str) -> Option<String> {
+        cache.get(value.as_bytes()).map(|verified| verified.caller.subject.clone())
+    }
+
+    #[test]
+    fn what_is_used_stays_whatever_else_comes_and_there_is_a_bound() {
+        let mut cache = TokenCache::default();
+        cache.insert(b"used", of(0));
+        cache.insert(b"unused", of(1));
+        for n in 0..20 * GENERATION {
+            cache.insert(format!("flood {n}").as_bytes(), of(n));
+            assert_eq!(known(&mut cache, "used").as_deref(), Some("0"), "after {n}");
+            assert!(cache.young.len() <= GENERATION && cache.old.len() <= GENERATION, "after {n}");
+        }
+        assert_eq!(known(&mut cache, "unused"), None);
+    }
+
+    #[test]
+    fn it_is_the_whole_value_that_is_known() {
+        let mut cache = TokenCache::default();
+        cache.insert(b"Bearer a.b.c", of(0));
+        assert_eq!(known(&mut cache, "Bearer a.b."), None);
+        assert_eq!(known(&mut cache, "Bearer a.b.cc"), None);
+    }
+
+    #[test]
+    fn what_is_removed_is_gone_from_both_generations() {
+        let mut cache = TokenCache::default();
+        cache.insert(b"old", of(0));
+        for n in 0..GENERATION {
+            cache.insert(format!("{n}").as_bytes(), of(n));
+        }
+        assert!(cache.old.contains_key(&b"old"[..]));
+        cache.remove(b"old");
+        cache.remove(b"7");
+        assert_eq!((known(&mut cache, "old"), known(&mut cache, "7")), (None, None));
+    }
+}

@@ -56,12 +56,10 @@ impl Claims {
     ///
     /// # Errors
     ///
-    /// A role that is only had within an organization, and none named.
+    /// [`Role::fits`] says that there is none such.
     pub(super) fn into_caller(self) -> Result<Caller, AuthError> {
         let Self { sub, role, org, email, exp, jti, token_use, .. } = self;
-        if role.needs_organization() && org.is_none() {
-            return Err(AuthError::Invalid("a role that is had within an organization, and none is named"));
-        }
+        role.fits(org.is_some()).map_err(AuthError::Invalid)?;
         let how = How::Token { id: jti, token_use, expires_at_s: exp };
         Ok(Caller { role, subject: sub, organization: org, email, how })
     }

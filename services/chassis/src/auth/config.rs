@@ -1,6 +1,9 @@
 //! The `[auth]` section.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+};
 
 use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
@@ -30,6 +33,9 @@ pub struct AuthConfig {
     /// Keys service whose signing keys are trusted, `http://host:port` or `https://host:port`; empty = none.
     #[garde(custom(a_url))]
     pub keys_url: String,
+    /// Whether production takes an `http://` one that is not on this machine, since something else protects the way.
+    #[garde(skip)]
+    pub keys_in_clear: bool,
     /// For an `https://` one.
     #[garde(dive)]
     pub keys_tls: ClientFiles,
@@ -54,6 +60,7 @@ impl Default for AuthConfig {
             anonymous: Anonymous::Nobody,
             internal_secret: Secret::default(),
             keys_url: String::new(),
+            keys_in_clear: false,
             keys_tls: ClientFiles::default(),
             issuer: "tidegate".to_owned(),
             audience: "tidegate".to_owned(),
@@ -92,13 +99,20 @@ pub struct CertificateIdentity {
 }
 
 impl AuthConfig {
-    /// Adds what `environment` does not allow: in production, callers that are believed for being near, and secrets that
-    /// could be guessed.
+    /// Adds what `environment` does not allow: in production, callers that are believed for being near, secrets that could be
+    /// guessed, and signing keys that could be replaced on their way.
     pub fn refuse_unfit(&self, environment: Environment, faults: &mut Vec<Fault>) {
         environment.refuse_in_production(
             "auth.anonymous",
             self.anonymous == Anonymous::Loopback,
             "\"loopback\", which lets every process of this machine do everything; say \"nobody\", or \"network\"",
+            faults,
+        );
+        environment.refuse_in_production(
+            "auth.keys_url",
+            !self.keys_in_clear && is_in_clear(&self.keys_url),
+            "signing keys that are fetched over http, where anybody on the way could replace them; take https://, or say \
+             auth.keys_in_clear = true if something else protects the way",
             faults,
         );
         let weak = "a secret that could be guessed; take 32 random bytes or more";
@@ -110,6 +124,17 @@ impl AuthConfig {
             refuse(&format!("auth.hs256_secrets.{kid}"), secret);
         }
     }
+}
+
+/// Whether what is fetched there goes over a network, and not encrypted.
+fn is_in_clear(url: &str) -> bool {
+    let uri: Option<http::Uri> = url.parse().ok();
+    uri.is_some_and(|uri| {
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let is_loopback =
+            host.parse::<IpAddr>().map_or(host == "localhost", |ip| ip.to_canonical().is_loopback());
+        uri.scheme_str() == Some("http") && !is_loopback
+    })
 }
 
 fn is_weak(secret: &Secret) -> bool {
@@ -149,12 +174,7 @@ fn secrets_by_kid(secrets: &BTreeMap<String, Secret>, _: &()) -> garde::Result {
 }
 
 fn fits(organization: &Option<Uuid>) -> impl FnOnce(&Role, &()) -> garde::Result + '_ {
-    move |role, ()| {
-        if role.needs_organization() && organization.is_none() {
-            return Err(garde::Error::new(format!("{} needs an organization", role.name())));
-        }
-        Ok(())
-    }
+    move |role, ()| role.fits(organization.is_some()).map_err(garde::Error::new)
 }
 
 fn a_uuid_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {

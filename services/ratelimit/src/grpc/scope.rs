@@ -212,4 +212,43 @@ mod tests {
         assert!(may(&[("organization", &own)], "tk_live_any"));
         assert!(!may(&[("organization", "another")], "tk_live_any"));
     }
+
+    #[test]
+    fn of_overrides_and_assignments_one_organization_sees_those_that_name_it_alone() {
+        let (own, upper) = (OWN.to_string(), OWN.to_string().to_uppercase());
+        let of = |key: &[(&str, &str)]| pb::Override {
+            key: key
+                .iter()
+                .map(|(key, value)| pb::r#override::KeyEntry {
+                    key: (*key).to_owned(),
+                    value: (*value).to_owned(),
+                })
+                .collect(),
+            ..pb::Override::default()
+        };
+        for (key, is_own) in [
+            (&[("organization", &*own)][..], true),
+            (&[("ip", "10.0.0.1"), ("organization", &*own)], true),
+            (&[("organization", "*")], false),
+            (&[("organization", &own[..8])], false),
+            (&[("organization", &*upper)], false),
+            (&[("organization", "another")], false),
+            (&[("user", &*own)], false),
+            (&[], false),
+        ] {
+            assert_eq!(Scope::Of(OWN).sees_override(&of(key)), is_own, "{key:?}");
+            assert!(Scope::All.sees_override(&of(key)) && Scope::Internal.sees_override(&of(key)), "{key:?}");
+        }
+        for (attribute, value, is_own) in
+            [("organization", &*own, true), ("organization", "another", false), ("user", &*own, false)]
+        {
+            let of = pb::Assignment {
+                attribute: attribute.to_owned(),
+                value: value.to_owned(),
+                ..pb::Assignment::default()
+            };
+            assert_eq!(Scope::Of(OWN).sees_assignment(&of), is_own, "{attribute} {value}");
+            assert!(Scope::All.sees_assignment(&of) && Scope::Internal.sees_assignment(&of));
+        }
+    }
 }

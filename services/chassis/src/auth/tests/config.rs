@@ -54,7 +54,11 @@ fn every_fault_is_named_and_no_secret_is() {
         ("TIDEGATE_AUTH__HS256_SECRETS__INTERNAL", "hush-1"),
         ("TIDEGATE_AUTH__HS256_SECRETS__A$B", "hush-2"),
         ("TIDEGATE_AUTH__HS256_SECRETS__EMPTY", ""),
-        ("TIDEGATE_AUTH__CERTIFICATES", r#"[{name = "", role = "tenant_admin"}]"#),
+        (
+            "TIDEGATE_AUTH__CERTIFICATES",
+            r#"[{name = "", role = "tenant_admin"},
+                {name = "b", role = "admin", organization = "00000000-0000-0000-0000-000000000007"}]"#,
+        ),
     ]);
     let error = refused.expect_err("refused").to_string();
     for named in [
@@ -67,6 +71,7 @@ fn every_fault_is_named_and_no_secret_is() {
         "empty must not be empty",
         "auth.certificates[0].name",
         "auth.certificates[0].role",
+        "auth.certificates[1].role",
     ] {
         assert!(error.contains(named), "{named}: {error}");
     }
@@ -110,6 +115,29 @@ fn production_refuses_what_is_for_trying_out() {
     let mut faults = Vec::new();
     AuthConfig::default().refuse_unfit(Environment::Production, &mut faults);
     assert!(faults.is_empty(), "no secret is not a weak one");
+}
+
+#[rstest]
+#[case("http://keys:8082", false, true)]
+#[case("http://10.0.0.7:8082", false, true)]
+#[case("http://keys:8082", true, false)]
+#[case("https://keys:8082", false, false)]
+#[case("http://localhost:8082", false, false)]
+#[case("http://127.0.0.1:8082", false, false)]
+#[case("http://[::1]:8082", false, false)]
+#[case("", false, false)]
+fn production_fetches_signing_keys_in_clear_only_if_that_is_said(
+    #[case] url: &str,
+    #[case] keys_in_clear: bool,
+    #[case] is_refused: bool,
+) {
+    let auth = AuthConfig { keys_url: url.to_owned(), keys_in_clear, ..AuthConfig::default() };
+    let mut faults = Vec::new();
+    auth.refuse_unfit(Environment::Development, &mut faults);
+    assert!(faults.is_empty(), "{faults:?}");
+    auth.refuse_unfit(Environment::Production, &mut faults);
+    let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(keys, if is_refused { vec!["auth.keys_url"] } else { vec![] });
 }
 
 #[rstest]

@@ -53,6 +53,10 @@ async fn token_of_a_shared_secret_names_its_caller() {
     json!({"role": "tenant_admin"}),
     "a role that is had within an organization, and none is named"
 )]
+#[case::admin_of_one_organization(
+    json!({"role": "admin", "org": Uuid::from_u128(7)}),
+    "admin is a role in all organizations, and one is named"
+)]
 #[case::user_everywhere(json!({"role": "user"}), "a role that is had within an organization, and none is named")]
 #[tokio::test(start_paused = true)]
 async fn token_that_says_something_else_is_refused(#[case] changes: Value, #[case] why: &'static str) {
@@ -182,7 +186,10 @@ async fn revoked_token_is_refused_and_others_are_not() {
     fixture.auth.revoke("token-1");
     assert_eq!(fixture.refused(&sign("token-1")).await, AuthError::Invalid("revoked"));
     fixture.show(&sign("token-2")).await.unwrap();
-    fixture.auth.set_revoked(["token-2".to_owned(), String::new()]);
+    fixture.auth.revoke("token-2");
+    fixture.auth.revoke("");
+    assert_eq!(fixture.auth.revoked_ids(), ["token-1", "token-2"].map(str::to_owned).into());
+    fixture.auth.forget_revoked(&["token-1".to_owned(), "token-3".to_owned()].into());
     fixture.show(&sign("token-1")).await.unwrap();
     assert_eq!(fixture.refused(&sign("token-2")).await, AuthError::Invalid("revoked"));
     // Those without an id are not meant by an empty one.

@@ -11,7 +11,7 @@ use crate::{
     error::KeysError,
     feed::{Feed, Since},
     origin::{Actor, RequestOrigin},
-    store::{Change, StoreError, Write},
+    store::{Change, KeysStore, StoreError, Write},
 };
 
 /// Between two looks for keys that expire soon, give or take half.
@@ -20,6 +20,8 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(60);
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 /// Before a question is asked again that failed.
 const RETRY: Duration = Duration::from_secs(1);
+/// By how much clocks may differ, and more.
+const CLOCKS_DIFFER_US: u64 = 60_000_000;
 /// Keys that are looked at in one go.
 const PAGE: u32 = 200;
 
@@ -34,13 +36,34 @@ pub(crate) async fn keep_announcing(changes: Changes, before: Duration, random: 
 }
 
 /// Forgets what is over, for as long as it is polled.
-pub(crate) async fn keep_forgetting(changes: Changes, random: Random) -> Infallible {
+pub(crate) async fn keep_forgetting(changes: Changes, auth: Authenticator, random: Random) -> Infallible {
     loop {
-        if let Err(error) = changes.store().forget(changes.now_us()).await {
+        if let Err(error) = forget(changes.store(), changes.now_us(), &auth).await {
             tracing::warn!(%error, "what is over was not forgotten; it is tried again");
         }
         sleep(FORGET_EVERY.mul_f64(0.5 + random.unit_f64())).await;
     }
+}
+
+/// Forgets what is over in the database, and revoked tokens that have expired, which this process refuses by their ids.
+///
+/// # Errors
+///
+/// What the store says.
+pub(crate) async fn forget(
+    store: &dyn KeysStore,
+    now_us: u64,
+    auth: &Authenticator,
+) -> Result<(), StoreError> {
+    store.forget(now_us).await?;
+    // First: one that is revoked from here on is not taken for one that has expired.
+    let mut expired = auth.revoked_ids();
+    let living = store.revoked_service_tokens(now_us.saturating_sub(CLOCKS_DIFFER_US)).await?;
+    for id in living {
+        expired.remove(&id.to_string());
+    }
+    auth.forget_revoked(&expired);
+    Ok(())
 }
 
 /// Refuses all service tokens that are revoked by now, and gives the revision of the feed from which on later ones are told.

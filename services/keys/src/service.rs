@@ -153,7 +153,7 @@ impl Service {
         // Before anything is served.
         let refused = jobs::refuse_revoked(&feed, &changes, &auth).await.context("revoked service tokens")?;
         let _refusing = spawn(jobs::keep_refusing(feed.clone(), changes.clone(), auth.clone(), refused));
-        let _forgetting = spawn(jobs::keep_forgetting(changes.clone(), random.clone()));
+        let _forgetting = spawn(jobs::keep_forgetting(changes.clone(), auth.clone(), random.clone()));
         let announce_before = config.keys.announce_before.get();
         let _announcing = (!announce_before.is_zero())
             .then(|| spawn(jobs::keep_announcing(changes, announce_before, random.clone())));

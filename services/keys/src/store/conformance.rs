@@ -53,7 +53,7 @@ macro_rules! keys_store_conformance {
             tenants: nothing_of_one_organization_is_found_in_another, nothing_of_one_is_changed_as_another;
             usage: uses_add_up, a_report_is_counted_once, uses_of_keys_that_are_not_there_are_left_out,
             the_last_use_only_grows_and_is_no_change, reports_at_the_same_time_are_all_counted,
-            many_uses_are_one_report;
+            many_uses_are_one_report, days_are_kept_for_more_than_a_year;
             feed: the_feed_tells_in_the_order_of_revisions, entries_of_one_revision_are_told_together,
             no_reader_of_the_feed_misses_a_revision, events_stay_until_they_are_taken_away,
             what_is_over_is_forgotten, the_feed_is_complete_after_what_was_forgotten;

@@ -214,6 +214,9 @@ statements!(
     FORGET_INVITATIONS = ("DELETE FROM keys.invitations WHERE expires_us < $1");
     FORGET_RESETS = ("DELETE FROM keys.password_resets WHERE expires_us < $1");
     FORGET_REPORTS = ("DELETE FROM keys.usage_reports WHERE at_us < $1");
+    FORGET_USAGE = ("DELETE FROM keys.usage WHERE day < $1");
+    FORGET_SIGNING_KEYS = ("DELETE FROM keys.signing_keys WHERE retired_us < $1");
+    FORGET_SERVICE_TOKENS = ("DELETE FROM keys.service_tokens WHERE expires_us < $1");
     /// Up to the revision before the first that is young enough, so that what remains has no holes, whatever the clocks said.
     FEED_TO_FORGET = (
         "SELECT COALESCE((SELECT min(e.revision) - 1 FROM keys.feed e WHERE e.at_us >= $1), \

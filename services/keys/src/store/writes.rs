@@ -1,5 +1,6 @@
 //! What changes the database, each in one transaction.
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
@@ -17,8 +18,10 @@ use super::{
 use crate::domain::Event;
 
 const DAY_US: u64 = 24 * 60 * 60 * 1_000_000;
-/// How long tokens and invitations are kept that have expired.
+/// How long tokens, invitations and keys that sign are kept that have expired.
 const KEEP_EXPIRED_US: u64 = 30 * DAY_US;
+/// How long it is kept how keys were used on a day: a year, and a month to look back on it.
+const KEEP_USAGE_US: u64 = 400 * DAY_US;
 /// How long the feed and reports of use are kept.
 const KEEP_FEED_US: u64 = 7 * DAY_US;
 
@@ -112,7 +115,10 @@ impl<D: Database> SqlStore<D> {
         self.alone(sql::FORGET_FAMILIES, values![expired_us]).await?;
         self.alone(sql::FORGET_INVITATIONS, values![expired_us]).await?;
         self.alone(sql::FORGET_RESETS, values![expired_us]).await?;
+        self.alone(sql::FORGET_SERVICE_TOKENS, values![expired_us]).await?;
+        self.alone(sql::FORGET_SIGNING_KEYS, values![expired_us]).await?;
         self.alone(sql::FORGET_REPORTS, values![old_us]).await?;
+        self.alone(sql::FORGET_USAGE, values![day(now_us.saturating_sub(KEEP_USAGE_US))?]).await?;
         self.forget_feed(old_us).await
     }
 
@@ -145,6 +151,12 @@ fn tenant(write: &Write) -> Tenant {
         (Tenant::One(known), Owner::One(one)) if known == one => tenant,
         (Tenant::One(_) | Tenant::All, Owner::One(_)) | (_, Owner::All) => Tenant::All,
     })
+}
+
+/// The day of a time, as `2026-11-29`.
+fn day(at_us: u64) -> Result<String, StoreError> {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_us) * 1_000);
+    time.map(|time| time.date().to_string()).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
 async fn number<D: Database>(transaction: &mut D::Transaction, sql: Sql) -> Result<u64, StoreError> {

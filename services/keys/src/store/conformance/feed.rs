@@ -134,6 +134,11 @@ pub(crate) async fn what_is_over_is_forgotten(store: &dyn KeysStore) {
         Change::RefreshToken(RefreshToken { expires_us: old_us, ..refresh_token(2, 2) }),
         Change::RefreshToken(RefreshToken { expires_us: young_us, ..refresh_token(3, 2) }),
         Change::ApiKey(api_key(1, 1)),
+        Change::ServiceToken(ServiceToken { expires_us: old_us, ..service_token(1, None) }),
+        Change::ServiceToken(ServiceToken { expires_us: young_us, ..service_token(2, Some(1)) }),
+        Change::SigningKey(SigningKey { retired_us: Some(old_us), ..signing_key(1) }),
+        Change::SigningKey(SigningKey { retired_us: Some(young_us), ..signing_key(2) }),
+        Change::SigningKey(SigningKey { retired_us: None, ..signing_key(3) }),
     ];
     put(store, rows).await;
     let over = IdempotencyRecord { expires_us: now_us, ..idempotency("caller", "over") };
@@ -149,6 +154,12 @@ pub(crate) async fn what_is_over_is_forgotten(store: &dyn KeysStore) {
     for _ in 0..2 {
         store.forget(now_us).await.expect("forgotten");
     }
+    let service_tokens = store.service_tokens(None, None, 9).await.expect("asked");
+    assert_eq!(service_tokens.iter().map(|token| token.id.0).collect::<Vec<_>>(), [id(2)]);
+    let mut kids: Vec<_> =
+        store.signing_keys().await.expect("asked").into_iter().map(|key| key.kid).collect();
+    kids.sort();
+    assert_eq!(kids, [2, 3].map(|number| signing_key(number).kid));
     let one = OrganizationId(id(1));
     assert_eq!(found(store.invitation(one, InvitationId(id(1))).await), None);
     assert!(found(store.invitation(one, InvitationId(id(2))).await).is_some());

@@ -140,3 +140,20 @@ pub(crate) async fn many_uses_are_one_report(store: &dyn KeysStore) {
     assert_eq!(usage.len(), 31);
     assert_eq!(usage.iter().map(|(_, _, count)| count).sum::<u64>(), 5_000);
 }
+
+pub(crate) async fn days_are_kept_for_more_than_a_year(store: &dyn KeysStore) {
+    put_keys(store).await;
+    // 2026-02-10, and 400 days before it.
+    let now_us = 1_770_681_600_000_000;
+    let report = ["2025-01-05", "2025-01-06", "2026-01-01"].map(|day| used(1, 1, day, "allowed", 1)).to_vec();
+    let report = [report, vec![used(2, 2, "2025-01-05", "allowed", 1)]].concat();
+    assert_eq!(store.add_usage(id(1), now_us, &report).await, Ok(true));
+    store.forget(now_us).await.expect("forgotten");
+    let all = async |organization, key| {
+        let usage =
+            store.usage(OrganizationId(id(organization)), KeyId(id(key)), "2000-01-01", "2100-01-01").await;
+        usage.expect("asked").into_iter().map(|usage| usage.day).collect::<Vec<_>>()
+    };
+    assert_eq!(all(1, 1).await, ["2025-01-06", "2026-01-01"]);
+    assert_eq!(all(2, 2).await, Vec::<String>::new());
+}

@@ -21,6 +21,7 @@ pub(super) fn meaning(reason: &str) -> Option<(StatusCode, &'static str)> {
         | "MEMBER_NOT_FOUND"
         | "INVITATION_NOT_FOUND"
         | "KEY_NOT_FOUND"
+        | "RESERVATION_NOT_FOUND"
         | "SERVICE_TOKEN_NOT_FOUND" => (StatusCode::NOT_FOUND, "not_found"),
         "LEASE_NOT_FOUND" => (StatusCode::NOT_FOUND, "lease_not_found"),
         "ENTRY_EXISTS" | "CONCURRENT_CHANGES" => (StatusCode::CONFLICT, "conflict"),

@@ -536,9 +536,14 @@ pub struct AcceptInvitationRequest {
     /// The token.
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
-    /// As in SignUpRequest if there is no account with the invited address, else the password of the account.
+    /// As in SignUpRequest if there is no account with the invited address, else the password of the account. Empty with id_token.
     #[prost(string, tag = "2")]
     pub password: ::prost::alloc::string::String,
+    /// In the place of a password: an ID token as in ExchangeIdTokenRequest. If there is an account with the invited address, the token has to
+    /// be of its identity; if not, or if that account has neither an identity nor a password, the token has to have the address,
+    /// verified, and its identity becomes that of the account.
+    #[prost(string, tag = "3")]
+    pub id_token: ::prost::alloc::string::String,
 }
 /// The member.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -898,7 +903,7 @@ pub mod auth_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Makes the invited address a member. An account is made with the password if there is none; else it is the password of the
-        /// account.
+        /// account. Who has an external identity, or wants to come in by one, shows an ID token in the place of the password.
         ///
         /// Roles: none needed. Errors: CREDENTIALS_INVALID, MEMBER_EXISTS, TOO_MANY_ATTEMPTS.
         pub async fn accept_invitation(
@@ -1070,7 +1075,7 @@ pub mod auth_service_server {
             tonic::Status,
         >;
         /// Makes the invited address a member. An account is made with the password if there is none; else it is the password of the
-        /// account.
+        /// account. Who has an external identity, or wants to come in by one, shows an ID token in the place of the password.
         ///
         /// Roles: none needed. Errors: CREDENTIALS_INVALID, MEMBER_EXISTS, TOO_MANY_ATTEMPTS.
         async fn accept_invitation(

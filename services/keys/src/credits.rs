@@ -134,7 +134,7 @@ impl Credits {
     ///
     /// # Errors
     ///
-    /// There is no account; or the id is that of another movement.
+    /// There is no account; or the id is that of another movement, or of one that is not the organization's.
     pub async fn reserve(
         &self,
         organization: OrganizationId,
@@ -145,9 +145,15 @@ impl Credits {
         let _turn = self.changes.turn(organization).await;
         until_written(|| async {
             match self.try_reserve(organization, lineage, amount, id).await {
-                // The same reservation was made at the same time, over another replica: it is there now.
+                // The same reservation was made at the same time, over another replica: it is there now, or it is not this
+                // organization's.
                 Err(KeysError::Store(StoreError::Taken(Unique::LedgerEntry))) => {
-                    self.try_reserve(organization, lineage, amount, id).await
+                    match self.try_reserve(organization, lineage, amount, id).await {
+                        Err(KeysError::Store(StoreError::Taken(Unique::LedgerEntry))) => {
+                            Err(KeysError::ReservationNotFound)
+                        }
+                        other => other,
+                    }
                 }
                 other => other,
             }

@@ -36,6 +36,9 @@ pub enum KeysError {
     /// There is none, or the caller may not know of it.
     #[error("there is no such service token")]
     ServiceTokenNotFound,
+    /// The id is that of a movement of another organization.
+    #[error("the organization has no such reservation")]
+    ReservationNotFound,
     /// There is an account with the address.
     #[error("there is an account with this address already")]
     EmailTaken,

@@ -21,6 +21,8 @@ const KEPT_US: u64 = 24 * 60 * 60 * 1_000_000;
 pub struct Once {
     sealing: Arc<Sealing>,
     caller: String,
+    /// The same under the secret before, of a caller that is nobody; none if there is no such secret.
+    before: Option<String>,
     key: String,
     parts: [Zeroizing<Vec<u8>>; 2],
 }
@@ -29,7 +31,8 @@ impl Once {
     /// The request `encoded` to `method`, which `caller` sent with an idempotency key.
     ///
     /// Callers that are nobody share no keys: theirs is told apart by the whole request, so that nobody's key is used up, and
-    /// nobody's answer found, by another who happens to say the same key.
+    /// nobody's answer found, by another who happens to say the same key. That is by a digest under the secret of the settings; under the
+    /// one before it is looked for too.
     #[must_use]
     pub fn new(
         sealing: Arc<Sealing>,
@@ -39,15 +42,19 @@ impl Once {
         encoded: Vec<u8>,
     ) -> Self {
         let parts = [method.as_bytes().to_vec(), encoded].map(Zeroizing::new);
-        let caller = match caller {
-            Some(caller) => caller.to_owned(),
-            None => {
-                let digest = sealing.digest(Purpose::Requests, parts.iter().map(|part| part.as_slice()));
-                let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-                format!("anonymous/{hex}")
-            }
+        let anonymous = |digest: [u8; 32]| {
+            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("anonymous/{hex}")
         };
-        Self { sealing, caller, key: key.to_owned(), parts }
+        let of_request = || parts.iter().map(|part| part.as_slice());
+        let (caller, before) = match caller {
+            Some(caller) => (caller.to_owned(), None),
+            None => (
+                anonymous(sealing.digest(Purpose::Requests, of_request())),
+                sealing.digest_before(Purpose::Requests, of_request()).map(anonymous),
+            ),
+        };
+        Self { sealing, caller, before, key: key.to_owned(), parts }
     }
 
     /// What was answered to it before; none if it is new.
@@ -60,12 +67,17 @@ impl Once {
         store: &dyn KeysStore,
         now_us: u64,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, KeysError> {
-        let Some(record) = store.idempotent(&self.caller, &self.key, now_us).await? else { return Ok(None) };
+        let mut found = store.idempotent(&self.caller, &self.key, now_us).await?;
+        if let (None, Some(before)) = (&found, &self.before) {
+            found = store.idempotent(before, &self.key, now_us).await?;
+        }
+        let Some(record) = found else { return Ok(None) };
         let parts = [self.parts[0].as_slice(), self.parts[1].as_slice()];
         if !self.sealing.is_digest(Purpose::Requests, &parts, &record.request) {
             return Err(KeysError::IdempotencyKeyReused);
         }
-        let opened = self.sealing.open(Purpose::Answers, &self.place(), &record.sealed_answer);
+        let place = place(&record.caller, &self.key);
+        let opened = self.sealing.open(Purpose::Answers, &place, &record.sealed_answer);
         opened.map(Some).map_err(|error| KeysError::Internal(format!("an answer that was kept: {error}")))
     }
 
@@ -76,14 +88,15 @@ impl Once {
             caller: self.caller.clone(),
             key: self.key.clone(),
             request: self.sealing.digest(Purpose::Requests, self.parts.iter().map(|part| part.as_slice())),
-            sealed_answer: self.sealing.seal(Purpose::Answers, &self.place(), answer),
+            sealed_answer: self.sealing.seal(Purpose::Answers, &place(&self.caller, &self.key), answer),
             expires_us: now_us.saturating_add(KEPT_US),
         }
     }
+}
 
-    fn place(&self) -> Vec<u8> {
-        [self.caller.as_bytes(), b"\0", self.key.as_bytes()].concat()
-    }
+/// Where an answer lies.
+fn place(caller: &str, key: &str) -> Vec<u8> {
+    [caller.as_bytes(), b"\0", key.as_bytes()].concat()
 }
 
 impl fmt::Debug for Once {
@@ -139,4 +152,55 @@ impl<T> Keep<T> {
 #[must_use]
 pub fn was_lost(error: &KeysError) -> bool {
     matches!(error, KeysError::Store(StoreError::Taken(Unique::IdempotencyKey)))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{
+        store::Write,
+        tests::{NOW_US, sqlite},
+    };
+
+    const OLD: &str = "the secret before, which is long enough";
+    const NEW: &str = "the secret of now, which is long enough";
+
+    fn once(sealing: Sealing, caller: Option<&str>, request: &[u8]) -> Once {
+        Once::new(Arc::new(sealing), caller, "key", "KeysService.CreateApiKey", request.to_vec())
+    }
+
+    #[rstest]
+    #[case::of_an_account(Some("user/1"))]
+    #[case::of_nobody(None)]
+    #[tokio::test]
+    async fn an_answer_is_found_after_the_secret_was_changed_as_long_as_the_one_before_is_known(
+        #[case] caller: Option<&str>,
+    ) {
+        let store = sqlite().await;
+        let before = once(Sealing::new(OLD, ""), caller, b"request");
+        let idempotency = Some(before.record(b"answer", NOW_US));
+        store.write(&Write { at_us: NOW_US, idempotency, ..Write::default() }).await.expect("written");
+        let answered = async |sealing, request: &[u8]| {
+            let found = once(sealing, caller, request).answered(store.as_ref(), NOW_US).await;
+            found.map(|answer| answer.map(|answer| answer.to_vec()))
+        };
+        let found = answered(Sealing::new(NEW, OLD), b"request").await.expect("asked");
+        assert_eq!(found.as_deref(), Some(&b"answer"[..]));
+        let (other, forgotten) = (
+            answered(Sealing::new(NEW, OLD), b"other").await,
+            answered(Sealing::new(NEW, ""), b"request").await,
+        );
+        if caller.is_some() {
+            // Whether it is the same request nobody can tell then, and nothing is done twice.
+            for refused in [other, forgotten] {
+                assert!(matches!(refused, Err(KeysError::IdempotencyKeyReused)), "{refused:?}");
+            }
+        } else {
+            for new in [other, forgotten] {
+                assert_eq!(new.expect("asked"), None);
+            }
+        }
+    }
 }

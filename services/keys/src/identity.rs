@@ -26,7 +26,7 @@ pub use self::{
     passwords::Passwords,
     secrets::{OneTime, hash_of},
     service_tokens::{NewServiceToken, ServiceTokenRequest, ServiceTokens},
-    sessions::{Admitted, LogIn, Me, Sessions, SignUp},
+    sessions::{Admitted, LogIn, Me, Proof, Sessions, SignUp},
     signing::{Signer, SigningKeys},
     tokens::{Minter, Tokens},
 };

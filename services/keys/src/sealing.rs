@@ -95,6 +95,16 @@ impl Sealing {
         digest(&self.current, purpose, parts)
     }
 
+    /// The same under the secret before, if there is one.
+    #[must_use]
+    pub fn digest_before<'a>(
+        &self,
+        purpose: Purpose,
+        parts: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Option<[u8; 32]> {
+        self.previous.as_ref().map(|secret| digest(secret, purpose, parts))
+    }
+
     /// Whether a digest is of these parts, under the secret or the one before.
     #[must_use]
     pub fn is_digest(&self, purpose: Purpose, parts: &[&[u8]], wanted: &[u8; 32]) -> bool {

@@ -97,7 +97,7 @@ pub(crate) async fn reset_password(
 
 /// Accept an invitation
 ///
-/// The invited address becomes a member; an account is made if there is none.
+/// The invited address becomes a member; an account is made if there is none. Either `password` or `id_token` is needed.
 #[utoipa::path(
     post,
     path = "/v1/auth/invitations:accept",
@@ -119,7 +119,15 @@ pub(crate) async fn accept_invitation(
     request: Request,
 ) -> Result<Response, Box<Problem>> {
     let mut form = Form::read(&app, context, request).await?;
-    let asked = AcceptInvitationRequest { token: form.text("token"), password: form.text("password") };
+    let token = form.text("token");
+    let id_token = form.text_if_any("id_token").unwrap_or_default();
+    // It goes in the place of a password.
+    let password = if id_token.is_empty() {
+        form.text("password")
+    } else {
+        form.text_if_any("password").unwrap_or_default()
+    };
+    let asked = AcceptInvitationRequest { token, password, id_token };
     let context = form.finish()?;
     let send = |mut client: AuthClient, asked| async move { client.accept_invitation(asked).await };
     let joined = ask(&app, &context, asked, send).await?;

@@ -89,6 +89,9 @@ pub(super) struct AcceptInvitationBody {
     /// From `POST /v1/organizations/{id}/invitations`.
     token: String,
     /// A new one if there is no account with the invited address, else the password of the account.
-    #[schema(format = Password)]
-    password: String,
+    #[schema(format = Password, nullable = false)]
+    password: Option<String>,
+    /// In the place of a password: an ID token of an external issuer, of the identity of the account, or with the invited address.
+    #[schema(nullable = false)]
+    id_token: Option<String>,
 }

@@ -146,6 +146,12 @@ async fn a_wrong_pair_is_a_401_and_too_many_are_a_429_that_says_when_to_come_bac
 )]
 #[case::reset("/v1/auth/password:reset", r#"{"token":"t","new_password":"b"}"#, "ResetPassword", 204)]
 #[case::invited("/v1/auth/invitations:accept", r#"{"token":"t","password":"b"}"#, "AcceptInvitation", 409)]
+#[case::invited_with_an_identity(
+    "/v1/auth/invitations:accept",
+    r#"{"token":"t","id_token":"x.y.z"}"#,
+    "AcceptInvitation",
+    409
+)]
 #[case::signing_key("/v1/auth/signing-keys:rotate", "", "RotateSigningKey", 200)]
 #[tokio::test]
 async fn each_call_is_one_call_of_the_service(
@@ -169,7 +175,8 @@ async fn each_call_is_one_call_of_the_service(
         }
         "AcceptInvitation" => {
             let asked: AcceptInvitationRequest = call.message();
-            assert_eq!((&*asked.token, &*asked.password), ("t", "b"));
+            let expected = if body.contains("id_token") { ("t", "", "x.y.z") } else { ("t", "b", "") };
+            assert_eq!((&*asked.token, &*asked.password, &*asked.id_token), expected);
         }
         _ => {}
     }

@@ -75,9 +75,9 @@ impl<R> Asking<R> {
         }
     }
 
-    /// Whether the caller may do everything, everywhere. One that is `admin` for an organization may not.
+    /// Whether the caller may do everything, everywhere. There is no `admin` of one organization.
     pub(super) fn is_admin(&self) -> bool {
-        self.caller.role == Role::Admin && self.caller.organization.is_none()
+        self.caller.role == Role::Admin
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     domain::SigningKey,
     error::KeysError,
     idempotency::Keep,
-    identity::{Admitted, LogIn, Sessions, SignUp, Tokens},
+    identity::{Admitted, LogIn, Proof, Sessions, SignUp, Tokens},
     origin::Actor,
 };
 
@@ -163,7 +163,16 @@ impl AuthService for AuthApi {
     ) -> Result<Response<pb::AcceptInvitationResponse>, Status> {
         let (inner, origin) = (&self.0, self.0.proxies.origin(&request));
         let message = request.get_ref();
-        let wanted = (message.token.as_str(), message.password.as_str());
+        let proof = match (message.password.as_str(), message.id_token.as_str()) {
+            (password, "") => Proof::Password(password),
+            ("", id_token) => Proof::IdToken(id_token),
+            _ => {
+                return Err(
+                    KeysError::field("id_token", "goes in the place of a password, not with it").into()
+                );
+            }
+        };
+        let wanted = (message.token.as_str(), proof);
         let render = |admitted: &Admitted| pb::AcceptInvitationResponse {
             user: Some(user(&admitted.user)),
             organization: Some(organization(&admitted.organization)),

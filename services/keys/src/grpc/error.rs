@@ -32,6 +32,7 @@ impl From<KeysError> for Status {
             KeysError::ServiceTokenNotFound => {
                 status(Code::NotFound, "SERVICE_TOKEN_NOT_FOUND", message, None)
             }
+            KeysError::ReservationNotFound => status(Code::NotFound, "RESERVATION_NOT_FOUND", message, None),
             KeysError::EmailTaken => status(Code::AlreadyExists, "EMAIL_TAKEN", message, None),
             KeysError::MemberExists => status(Code::AlreadyExists, "MEMBER_EXISTS", message, None),
             KeysError::KeyExists => status(Code::AlreadyExists, "KEY_EXISTS", message, None),

@@ -18,7 +18,7 @@ use tidegate_chassis::{
 };
 use uuid::Uuid;
 
-pub use self::{log_in::LogIn, me::Me, sign_up::SignUp};
+pub use self::{invited::Proof, log_in::LogIn, me::Me, sign_up::SignUp};
 use super::{Attempts, Issuers, Minter, OneTime, Passwords, Tokens};
 use crate::{
     domain::{

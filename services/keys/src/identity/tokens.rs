@@ -163,6 +163,8 @@ impl Minter {
 }
 
 fn sign(signer: &Signer, claims: &Claims) -> Result<String, KeysError> {
+    // Nobody would believe it.
+    claims.role.fits(claims.org.is_some()).map_err(|why| KeysError::Internal(why.to_owned()))?;
     let header = Header { kid: Some(signer.kid.clone()), ..Header::new(signer.algorithm) };
     let signed = jsonwebtoken::encode(&header, claims, &signer.key);
     signed.map_err(|error| KeysError::Internal(format!("a token cannot be signed: {error}")))

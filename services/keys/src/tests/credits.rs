@@ -114,3 +114,19 @@ async fn an_account_has_no_more_than_it_can_have() {
         replica.credits.grant(&by(), organization, key, Grant { amount: 1, ..grant }, Keep::nothing()).await;
     assert!(matches!(more, Err(KeysError::Invalid(_))), "{more:?}");
 }
+
+#[rstest]
+#[case::sqlite(false)]
+#[case::postgres(true)]
+#[tokio::test]
+async fn a_reservation_of_another_organization_is_none(#[case] in_postgres: bool) {
+    let store = if in_postgres { postgres(1).await.remove(0) } else { sqlite().await };
+    let replica = Replica::new(store).await;
+    let (theirs, lineage) = granted(&replica, GRANT).await;
+    replica.credits.reserve(theirs, lineage, 10, reservation(1)).await.expect("reserved");
+    let (own, lineage) = granted(&replica, GRANT).await;
+    let refused = replica.credits.reserve(own, lineage, 10, reservation(1)).await;
+    assert!(matches!(refused, Err(KeysError::ReservationNotFound)), "{refused:?}");
+    let left = replica.store.credits(own, lineage).await.expect("asked").expect("there");
+    assert_eq!(left.balance, 1_000, "nothing is taken");
+}

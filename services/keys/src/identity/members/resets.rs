@@ -53,8 +53,7 @@ impl Members {
         let organization = inner.organization(caller, organization).await?;
         let (_, user) = inner.member(organization.id, names::id("user_id", user)?).await?;
         let memberships = inner.store.memberships_of(user.id).await?;
-        let is_for_all = caller.role == Role::Admin && caller.organization.is_none();
-        if !is_for_all && (user.is_admin || memberships.len() > 1) {
+        if caller.role != Role::Admin && (user.is_admin || memberships.len() > 1) {
             return Err(KeysError::RoleMissing(
                 "the account is more than a member of this organization: only an admin may do this",
             ));

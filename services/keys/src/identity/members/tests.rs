@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     domain::Outcome,
     identity::{
-        Admitted,
+        Admitted, Proof,
         fixture::{self, PASSWORD, Replica, admin, caller_of, origin, replica},
     },
 };
@@ -14,7 +14,7 @@ use crate::{
 async fn join(replica: &Replica, to: &Admitted, email: &str, role: Role) -> Admitted {
     let whom = (&*to.organization.id.to_string(), email, role);
     let made = replica.members.invite(&admin(), whom, &origin(), &Keep::nothing()).await.expect("invited");
-    let shown = (made.token.as_str(), PASSWORD);
+    let shown = (made.token.as_str(), Proof::Password(PASSWORD));
     replica.sessions.accept_invitation(shown, &origin(), &Keep::nothing()).await.expect("joined")
 }
 
@@ -106,7 +106,7 @@ async fn whoever_is_more_than_a_member_has_its_password_set_by_an_admin_only() {
     let mallory = replica.sign_up("mallory@example.com").await;
     let whom = (&*mallory.organization.id.to_string(), "ada@example.com", Role::User);
     let made = replica.members.invite(&admin(), whom, &origin(), &Keep::nothing()).await.expect("invited");
-    let shown = (made.token.as_str(), PASSWORD);
+    let shown = (made.token.as_str(), Proof::Password(PASSWORD));
     replica.sessions.accept_invitation(shown, &origin(), &Keep::nothing()).await.expect("joined");
 
     let caller = caller_of(&mallory, Role::TenantAdmin);

@@ -91,3 +91,50 @@ async fn what_is_wrong_is_listed() {
     let refused = create(&replica, &admin(), &nowhere).await;
     assert!(matches!(refused, Err(KeysError::OrganizationNotFound)), "{refused:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_that_are_made_at_the_same_time_each_is_made() {
+    let replica = replica().await;
+    let caller = admin();
+    let made = futures_util::future::join_all((0..24).map(|_| create(&replica, &caller, ""))).await;
+    for made in made {
+        let made = made.expect("made");
+        assert!(replica.caller(&made.token).await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_remembered_until_it_has_expired_and_no_longer() {
+    let replica = replica().await;
+    let day = std::time::Duration::from_secs(86_400);
+    let asked = |days: u64| ServiceTokenRequest {
+        name: "billing".to_owned(),
+        organization_id: String::new(),
+        expires_us: Some(START_US + days * DAY_US),
+    };
+    let mut made = Vec::new();
+    for days in [1, 2, 3] {
+        let token = replica.service_tokens.create(&admin(), &asked(days), &origin(), &Keep::nothing()).await;
+        made.push(token.expect("made"));
+    }
+    for made in &made[..2] {
+        revoke(&replica, &admin(), &made.row.id.to_string()).await.expect("revoked");
+    }
+    let auth = &replica.authenticator;
+    let forget = async || {
+        let now_us = replica.clock.now_us();
+        crate::jobs::forget(replica.store.as_ref(), now_us, auth).await.expect("forgotten");
+    };
+    let known = || auth.revoked_ids().len();
+    forget().await;
+    assert_eq!(known(), 2);
+    // Clocks may differ, so one that has just expired is refused still.
+    replica.hand.advance(day + std::time::Duration::from_secs(59));
+    forget().await;
+    assert_eq!(known(), 2);
+    replica.hand.advance(std::time::Duration::from_secs(1));
+    forget().await;
+    assert_eq!(auth.revoked_ids(), [made[1].row.id.to_string()].into());
+    assert_eq!(replica.caller(&made[1].token).await, None);
+    assert!(replica.caller(&made[2].token).await.is_some());
+}

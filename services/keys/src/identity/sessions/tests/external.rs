@@ -6,8 +6,8 @@ use crate::{
     error::KeysError,
     idempotency::Keep,
     identity::{
-        OidcAlgorithm, OidcIssuerConfig, Tokens,
-        fixture::{PASSWORD, Replica, START_US, origin, store, with, with_issuers},
+        Admitted, OidcAlgorithm, OidcIssuerConfig, Proof, Tokens,
+        fixture::{PASSWORD, Replica, START_US, admin, origin, store, with, with_issuers},
         oidc::tests::{ExternalIssuer, Pair},
     },
     store::{Change, Write},
@@ -105,4 +105,66 @@ async fn a_wrong_token_is_refused_and_told() {
     let refused = exchange(&replica, "a.b.c").await;
     assert!(matches!(refused, Err(KeysError::CredentialsInvalid)), "{refused:?}");
     assert!(replica.told().await.contains(&(Action::LogIn, Outcome::Failure)));
+}
+
+/// An invitation of `email` to the organization of `to`, accepted by an ID token.
+async fn accept(
+    replica: &Replica,
+    to: &Admitted,
+    email: &str,
+    id_token: &str,
+) -> Result<Admitted, KeysError> {
+    let whom = (&*to.organization.id.to_string(), email, Role::User);
+    let made = replica.members.invite(&admin(), whom, &origin(), &Keep::nothing()).await.expect("invited");
+    let shown = (made.token.as_str(), Proof::IdToken(id_token));
+    replica.sessions.accept_invitation(shown, &origin(), &Keep::nothing()).await
+}
+
+#[tokio::test]
+async fn whoever_has_an_external_identity_only_accepts_invitations_by_it() {
+    let external = issuer().await;
+    let replica = with_issuers(vec![config(&external)]).await;
+    let [first, second] = ["owner@example.com", "other@example.com"];
+    let (first, second) = (replica.sign_up(first).await, replica.sign_up(second).await);
+    let token = external.token(&external.pairs()[0], json!({}));
+    // A new account, which has no password.
+    let joined = accept(&replica, &first, "ada@example.com", &token).await.expect("joined");
+    assert!(joined.user.external.is_some() && joined.user.password_hash.is_none(), "{:?}", joined.user);
+    let caller = replica.caller(&joined.tokens.access).await.expect("believed");
+    assert_eq!((caller.role, caller.organization), (Role::User, Some(first.organization.id.0)));
+    exchange(&replica, &token).await.expect("it comes in from then on");
+    // The same account, elsewhere; what its issuer says of its address no longer matters.
+    let moved = external.token(&external.pairs()[0], json!({ "email": "lovelace@example.com" }));
+    let again = accept(&replica, &second, "ada@example.com", &moved).await.expect("joined");
+    assert_eq!(again.user.id, joined.user.id);
+    assert_eq!(replica.store.user(joined.user.id).await.expect("asked"), Some(again.user));
+    assert_eq!(replica.store.memberships_of(joined.user.id).await.expect("asked").len(), 2);
+}
+
+#[tokio::test]
+async fn nobody_accepts_the_invitation_of_another_by_an_identity() {
+    let external = issuer().await;
+    let replica = with_issuers(vec![config(&external)]).await;
+    let owner = replica.sign_up("owner@example.com").await;
+    replica.sign_up("bob@example.com").await;
+    let pair = external.pairs().remove(0);
+    let by = |changes| external.token(&pair, changes);
+    for (email, id_token) in [
+        ("eve@example.com", by(json!({}))),
+        ("ada@example.com", by(json!({ "email_verified": false }))),
+        // It has a password, so somebody can get into it already.
+        ("bob@example.com", by(json!({ "email": "bob@example.com" }))),
+        ("ada@example.com", "a.b.c".to_owned()),
+    ] {
+        let refused = accept(&replica, &owner, email, &id_token).await;
+        assert!(matches!(refused, Err(KeysError::CredentialsInvalid)), "{email}: {refused:?}");
+    }
+    // One that has an identity is not joined by another, whatever its address.
+    accept(&replica, &owner, "ada@example.com", &by(json!({}))).await.expect("joined");
+    let (other, elsewhere) = (by(json!({ "sub": "subject-2" })), replica.sign_up("other@example.com").await);
+    let refused = accept(&replica, &elsewhere, "ada@example.com", &other).await;
+    assert!(matches!(refused, Err(KeysError::CredentialsInvalid)), "{refused:?}");
+    let refusals =
+        replica.told().await.iter().filter(|told| **told == (Action::LogIn, Outcome::Failure)).count();
+    assert_eq!(refusals, 5, "each is told");
 }

@@ -5,7 +5,7 @@ use crate::{
     error::KeysError,
     idempotency::Keep,
     identity::{
-        Admitted,
+        Admitted, Proof,
         fixture::{PASSWORD, Replica, admin, caller_of, origin, replica},
     },
 };
@@ -17,7 +17,7 @@ async fn invite(replica: &Replica, to: &Admitted, email: &str, role: Role) -> St
 }
 
 async fn accept(replica: &Replica, token: &str, password: &str) -> Result<Admitted, KeysError> {
-    replica.sessions.accept_invitation((token, password), &origin(), &Keep::nothing()).await
+    replica.sessions.accept_invitation((token, Proof::Password(password)), &origin(), &Keep::nothing()).await
 }
 
 /// Makes somebody a member of the organization of `to`.

@@ -170,6 +170,19 @@ async fn token_is_refused_on_its_next_use_once_it_has_expired_or_is_revoked() {
 }
 
 #[tokio::test]
+async fn refusal_is_remembered_nowhere() {
+    let (server, time) = start(&settings(Anonymous::Nobody)).await;
+    let client = server.client().await;
+    let later = signed(&Claims { nbf: Some(NOW_S + 60), exp: NOW_S + 600, ..claims(Role::Service, None) });
+    for _ in 0..2 {
+        assert_eq!(refused(&show(&client, &later).await).1, "CREDENTIALS_INVALID");
+    }
+    time.advance(Duration::from_secs(60));
+    assert_eq!(show(&client, &later).await.status.code(), Code::Aborted, "the handler saw it");
+    assert_eq!(counted(&server, "CREDENTIALS_INVALID"), 2);
+}
+
+#[tokio::test]
 async fn method_for_anybody_takes_bad_credentials_for_none() {
     let (server, _) = start(&settings(Anonymous::Nobody)).await;
     let client = server.client().await;

@@ -1,11 +1,11 @@
 //! The services behind the gateway, and how they are called: spread over all addresses, within a
 //! deadline, and repeated only where a repetition cannot charge twice.
 
+mod clients;
 mod endpoint;
 mod metadata;
 mod pool;
 mod ratelimit;
-mod stub;
 
 #[cfg(test)]
 mod tests;
@@ -18,10 +18,10 @@ use tokio::time::Instant;
 use tonic::{Code, ConnectError, Request, Response, Status, TimeoutExpired};
 
 pub(crate) use self::{
+    clients::{AuthClient, Behind, KeysClient, RateLimitClient, ServiceClient},
     endpoint::Endpoints,
     pool::{Member, Pool},
     ratelimit::RateLimit,
-    stub::{AuthClient, Behind, KeysClient, RateLimitClient, Stub},
 };
 use crate::{app::Shared, edge::RequestContext, metrics::GatewayMetrics, reputation::Reputation};
 
@@ -50,7 +50,7 @@ impl Upstream {
     /// # Errors
     /// What the service answered, `UNAVAILABLE` if no address could be reached, or
     /// `DEADLINE_EXCEEDED`.
-    pub(crate) async fn ask<C: Stub, T: Clone, R, F: Future<Output = Answer<R>>>(
+    pub(crate) async fn ask<C: ServiceClient, T: Clone, R, F: Future<Output = Answer<R>>>(
         &self,
         request: T,
         context: &RequestContext,
@@ -63,7 +63,7 @@ impl Upstream {
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
-    pub(crate) async fn ask_within<C: Stub, T: Clone, R, F: Future<Output = Answer<R>>>(
+    pub(crate) async fn ask_within<C: ServiceClient, T: Clone, R, F: Future<Output = Answer<R>>>(
         &self,
         request: T,
         context: &RequestContext,
@@ -77,7 +77,7 @@ impl Upstream {
     ///
     /// # Errors
     /// Of each address, as [`ask`](Self::ask).
-    pub(crate) async fn ask_all<C: Stub, T: Clone, R, F: Future<Output = Answer<R>>>(
+    pub(crate) async fn ask_all<C: ServiceClient, T: Clone, R, F: Future<Output = Answer<R>>>(
         &self,
         message: T,
         context: &RequestContext,
@@ -95,7 +95,7 @@ impl Upstream {
     /// Calls one address, and once more another if the first call has certainly not been executed. A
     /// call that was lost on the way may have charged, so it is for the caller to repeat it, with an
     /// idempotency key.
-    async fn call<C: Stub, T: Clone, R, F: Future<Output = Answer<R>>>(
+    async fn call<C: ServiceClient, T: Clone, R, F: Future<Output = Answer<R>>>(
         &self,
         message: T,
         context: &RequestContext,
@@ -118,7 +118,7 @@ impl Upstream {
         }
     }
 
-    async fn attempt<C: Stub, T, R, F: Future<Output = Answer<R>>>(
+    async fn attempt<C: ServiceClient, T, R, F: Future<Output = Answer<R>>>(
         &self,
         member: &Member,
         message: T,

@@ -12,11 +12,11 @@ use crate::{
     body::fields::object,
     edge::RequestContext,
     problem::{Problem, Violations},
-    upstream::Stub,
+    upstream::ServiceClient,
 };
 
 /// Makes one call of the service that the client is of. `entry` is the field of the request that the body is: it is cut off the names of wrong fields.
-pub(super) async fn call<C: Stub, T: Clone, R, F>(
+pub(super) async fn call<C: ServiceClient, T: Clone, R, F>(
     app: &App,
     context: &RequestContext,
     entry: &str,

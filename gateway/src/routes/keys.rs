@@ -3,10 +3,10 @@
 use tonic::{Request, Response, Status};
 
 use super::entries::call;
-use crate::{app::App, edge::RequestContext, problem::Problem, upstream::Stub};
+use crate::{app::App, edge::RequestContext, problem::Problem, upstream::ServiceClient};
 
 /// Makes one call. Wrong fields have the names that they have here.
-pub(super) async fn ask<C: Stub, T: Clone, R, F>(
+pub(super) async fn ask<C: ServiceClient, T: Clone, R, F>(
     app: &App,
     context: &RequestContext,
     request: T,

@@ -13,6 +13,7 @@
 mod args;
 mod layers;
 mod redact;
+mod rules;
 mod values;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 pub use self::{
     args::ConfigArgs,
+    rules::{url, url_if_any, uuid_if_any},
     values::{HumanDuration, Secret},
 };
 use self::{

@@ -1,15 +1,12 @@
 //! Settings of the service; `config.default.toml` explains each.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tidegate_chassis::{
     auth::AuthConfig,
-    config::{ConfigError, Environment, Fault, HumanDuration, Secret},
+    config::{ConfigError, Environment, Fault, HumanDuration, Secret, url},
     server::ServerConfig,
     telemetry::TelemetryConfig,
     tls::ClientFiles,
@@ -37,11 +34,6 @@ pub const FOREIGN_ENV: &[&str] = &[
     "TIDEGATE_AUDIT_LISTEN",
     "TIDEGATE_HEALTH_LISTEN",
 ];
-
-/// Bytes below which a pepper could be guessed.
-const STRONG_BYTES: usize = 32;
-/// Different bytes below which a pepper was typed rather than drawn.
-const STRONG_DISTINCT: usize = 8;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Deserialize, Serialize, Validate)]
@@ -108,7 +100,7 @@ pub struct KeysConfig {
 #[serde(deny_unknown_fields)]
 pub struct RateLimitConfig {
     /// Rate-limit services, one for each store that counters live in.
-    #[garde(inner(custom(a_url)))]
+    #[garde(inner(custom(url)))]
     pub urls: Vec<String>,
     /// How long one attempt to tell one may take, 10 ms to 10 s.
     #[garde(custom(a_deadline))]
@@ -131,7 +123,7 @@ impl Config {
         let weak = "a secret that could be guessed; take 32 random bytes or more";
         let secret = &self.identity.secret;
         // One that is too short is refused everywhere.
-        let is_guessable = secret.expose().len() >= STRONG_BYTES && is_weak(secret);
+        let is_guessable = secret.expose().len() >= Secret::STRONG_BYTES && secret.is_weak();
         self.environment.refuse_in_production("identity.secret", is_guessable, weak, &mut faults);
         if self.peppers().is_none() {
             let key = format!("secrets.peppers.{}", self.secrets.pepper);
@@ -141,7 +133,7 @@ impl Config {
         for (version, pepper) in &self.secrets.peppers {
             let key = format!("secrets.peppers.{version}");
             let weak = "a pepper that could be guessed; take 32 random bytes or more";
-            self.environment.refuse_in_production(&key, is_weak(pepper), weak, &mut faults);
+            self.environment.refuse_in_production(&key, pepper.is_weak(), weak, &mut faults);
         }
         if faults.is_empty() { Ok(()) } else { Err(ConfigError::Refused(faults)) }
     }
@@ -162,11 +154,6 @@ impl Config {
         let default_expiry = Some(self.keys.default_expiry.get()).filter(|expiry| !expiry.is_zero());
         KeySettings { prefix, default_expiry }
     }
-}
-
-fn is_weak(secret: &Secret) -> bool {
-    let bytes = secret.expose().as_bytes();
-    bytes.len() < STRONG_BYTES || bytes.iter().collect::<HashSet<_>>().len() < STRONG_DISTINCT
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that garde calls")]
@@ -197,15 +184,6 @@ fn a_deadline(deadline: &HumanDuration, _: &()) -> garde::Result {
         return Ok(());
     }
     Err(garde::Error::new("must be 10ms to 10s"))
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that garde calls")]
-fn a_url(url: &str, _: &()) -> garde::Result {
-    let parsed = url.parse::<http::Uri>().ok();
-    let is_web = parsed.is_some_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
-    });
-    if is_web { Ok(()) } else { Err(garde::Error::new("must be http://host:port or https://host:port")) }
 }
 
 #[cfg(test)]

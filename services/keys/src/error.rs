@@ -12,9 +12,6 @@ pub enum KeysError {
     /// Fields are wrong: all of them.
     #[error("one or more fields are wrong")]
     Invalid(Violations),
-    /// The method needs a caller, and none is named.
-    #[error("this needs credentials")]
-    CredentialsMissing,
     /// A token, certificate or password is not good. It is not said why.
     #[error("the credentials are not good")]
     CredentialsInvalid,

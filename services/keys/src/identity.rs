@@ -8,7 +8,7 @@ mod config;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod members;
-mod names;
+pub(crate) mod names;
 mod oidc;
 mod passwords;
 mod rules;

@@ -33,12 +33,6 @@ impl Actor {
         Self { id: id.to_string(), kind: ActorType::User }
     }
 
-    /// A backend.
-    #[must_use]
-    pub fn service(name: &str) -> Self {
-        Self { id: name.to_string(), kind: ActorType::Service }
-    }
-
     /// This service, of itself.
     #[must_use]
     pub fn system() -> Self {

@@ -1,24 +1,16 @@
 //! The `[auth]` section.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use garde::Validate;
-use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Role, internal};
 use crate::{
-    config::{Environment, Fault, Secret},
+    config::{Environment, Fault, Secret, url_if_any, uuid_if_any},
     tls::ClientFiles,
 };
-
-/// Bytes below which a secret could be guessed: HMAC-SHA256 gives no more than its key has.
-const STRONG_BYTES: usize = 32;
-/// Different bytes below which a secret was typed rather than drawn; 32 hexadecimal digits have more but once in a million.
-const STRONG_DISTINCT: usize = 8;
 
 /// Who is believed. `config.default.toml` of this crate explains each key.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, Validate)]
@@ -31,7 +23,7 @@ pub struct AuthConfig {
     #[garde(skip)]
     pub internal_secret: Secret,
     /// Keys service whose signing keys are trusted, `http://host:port` or `https://host:port`; empty = none.
-    #[garde(custom(a_url))]
+    #[garde(custom(url_if_any))]
     pub keys_url: String,
     /// Whether production takes an `http://` one that is not on this machine, since something else protects the way.
     #[garde(skip)]
@@ -93,7 +85,7 @@ pub struct CertificateIdentity {
     #[garde(custom(fits(&self.organization)))]
     pub role: Role,
     /// The only organization that it may touch; empty = all of them.
-    #[serde(default, deserialize_with = "a_uuid_if_any", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "uuid_if_any", skip_serializing_if = "Option::is_none")]
     #[garde(skip)]
     pub organization: Option<Uuid>,
 }
@@ -117,7 +109,7 @@ impl AuthConfig {
         );
         let weak = "a secret that could be guessed; take 32 random bytes or more";
         let mut refuse = |key: &str, secret: &Secret| {
-            environment.refuse_in_production(key, !secret.is_empty() && is_weak(secret), weak, faults);
+            environment.refuse_in_production(key, !secret.is_empty() && secret.is_weak(), weak, faults);
         };
         refuse("auth.internal_secret", &self.internal_secret);
         for (kid, secret) in &self.hs256_secrets {
@@ -135,23 +127,6 @@ fn is_in_clear(url: &str) -> bool {
             host.parse::<IpAddr>().map_or(host == "localhost", |ip| ip.to_canonical().is_loopback());
         uri.scheme_str() == Some("http") && !is_loopback
     })
-}
-
-fn is_weak(secret: &Secret) -> bool {
-    let bytes = secret.expose().as_bytes();
-    let distinct: HashSet<_> = bytes.iter().collect();
-    bytes.len() < STRONG_BYTES || distinct.len() < STRONG_DISTINCT
-}
-
-fn a_url(url: &str, _: &()) -> garde::Result {
-    let parsed = url.parse::<http::Uri>().ok();
-    let is_web = parsed.is_some_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
-    });
-    if url.is_empty() || is_web {
-        return Ok(());
-    }
-    Err(garde::Error::new("must be http://host:port or https://host:port"))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that garde calls")]
@@ -175,12 +150,4 @@ fn secrets_by_kid(secrets: &BTreeMap<String, Secret>, _: &()) -> garde::Result {
 
 fn fits(organization: &Option<Uuid>) -> impl FnOnce(&Role, &()) -> garde::Result + '_ {
     move |role, ()| role.fits(organization.is_some()).map_err(garde::Error::new)
-}
-
-fn a_uuid_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match text.as_str() {
-        "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| D::Error::custom("organization must be a UUID, or empty")),
-    }
 }

@@ -1,14 +1,20 @@
 //! Types of settings.
 
-use std::{fmt, ops::Deref, str::FromStr, time::Duration};
+use std::{collections::HashSet, fmt, ops::Deref, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+/// Different bytes of a secret that was drawn.
+const STRONG_DISTINCT: usize = 8;
 
 /// Something that is never shown: `Debug` and `Serialize` give `<redacted>`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
+    /// Bytes of a secret that nobody guesses.
+    pub const STRONG_BYTES: usize = 32;
+
     /// Takes it in.
     #[must_use]
     pub fn new(value: impl Into<String>) -> Self {
@@ -25,6 +31,15 @@ impl Secret {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether it could be guessed: HMAC-SHA256 gives no more than its key has, and of what has few different bytes it was typed rather than
+    /// drawn. 32 hexadecimal digits have more but once in a million.
+    #[must_use]
+    pub fn is_weak(&self) -> bool {
+        let bytes = self.0.as_bytes();
+        let distinct: HashSet<_> = bytes.iter().collect();
+        bytes.len() < Self::STRONG_BYTES || distinct.len() < STRONG_DISTINCT
     }
 
     fn shown(&self) -> &'static str {

@@ -10,7 +10,8 @@ use tonic::{Request, Status, metadata::MetadataMap};
 use uuid::Uuid;
 
 use super::{idempotency::Asked, origin::TrustedProxies};
-use crate::{changes::By, domain::OrganizationId, error::KeysError, origin::Actor};
+pub(super) use crate::identity::names::all_good as refuse;
+use crate::{changes::By, domain::OrganizationId, error::KeysError, identity::names, origin::Actor};
 
 /// A request with its caller.
 pub(super) struct Asking<R> {
@@ -42,13 +43,13 @@ impl<R> Asking<R> {
         Asked { caller: Some(&self.name), method, metadata: &self.metadata }
     }
 
-    /// The organization that is meant; see [`organization`].
+    /// The organization that is meant; see [`names::organization_among`].
     pub(super) fn organization(
         &self,
         text: &str,
         violations: &mut Violations,
     ) -> Result<OrganizationId, KeysError> {
-        organization(&self.caller, text, violations)
+        names::organization_among(&self.caller, text, violations)
     }
 
     /// Lets only callers pass that are for all organizations.
@@ -81,38 +82,6 @@ impl<R> Asking<R> {
     }
 }
 
-/// The organization that a request means: that of the caller if it names none. A wrong id is added to `violations`; what is
-/// given then is not to be used.
-///
-/// # Errors
-///
-/// [`KeysError::OrganizationNotFound`] if the caller may not know of it.
-pub(super) fn organization(
-    caller: &Caller,
-    text: &str,
-    violations: &mut Violations,
-) -> Result<OrganizationId, KeysError> {
-    let named = match (text, caller.organization) {
-        ("", Some(own)) => own,
-        ("", None) => {
-            violations.add("organization_id", "must be given by a caller that is for all organizations");
-            Uuid::nil()
-        }
-        (text, _) => {
-            let named = id("organization_id", text, violations);
-            if named.is_nil() {
-                return Ok(OrganizationId(named));
-            }
-            named
-        }
-    };
-    if caller.may_touch(named) || text.is_empty() {
-        Ok(OrganizationId(named))
-    } else {
-        Err(KeysError::OrganizationNotFound)
-    }
-}
-
 /// An id of a request. A wrong one is added to `violations`, and is nil.
 pub(super) fn id(field: &str, text: &str, violations: &mut Violations) -> Uuid {
     text.parse().unwrap_or_else(|_| {
@@ -131,15 +100,6 @@ pub(super) fn address(field: &str, text: &str, violations: &mut Violations) -> O
         violations.add(field, "must be an IP address");
     }
     address
-}
-
-/// Refuses a request with wrong fields.
-///
-/// # Errors
-///
-/// [`KeysError::Invalid`].
-pub(super) fn refuse(violations: Violations) -> Result<(), KeysError> {
-    if violations.is_empty() { Ok(()) } else { Err(KeysError::Invalid(violations)) }
 }
 
 /// The caller of a method that is open to anybody, as events tell it.

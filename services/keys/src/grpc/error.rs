@@ -16,9 +16,6 @@ impl From<KeysError> for Status {
         let message = error.to_string();
         match error {
             KeysError::Invalid(violations) => violations.into_status("INVALID_REQUEST"),
-            KeysError::CredentialsMissing => {
-                status(Code::Unauthenticated, "CREDENTIALS_MISSING", message, None)
-            }
             KeysError::CredentialsInvalid => {
                 status(Code::Unauthenticated, "CREDENTIALS_INVALID", message, None)
             }

@@ -5,15 +5,12 @@ use std::{collections::HashSet, time::Duration};
 use garde::Validate;
 use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
-use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde::{Deserialize, Serialize};
 use tidegate_chassis::{
     auth::{AuthConfig, Role},
-    config::{Environment, Fault, HumanDuration, Secret},
+    config::{Environment, Fault, HumanDuration, Secret, uuid_if_any},
 };
 use uuid::Uuid;
-
-/// Bytes below which a secret could be guessed.
-const STRONG_BYTES: usize = 32;
 
 /// How people and backends become known.
 #[derive(Clone, Debug, Deserialize, Serialize, Validate)]
@@ -109,7 +106,7 @@ pub struct OidcIssuerConfig {
     #[garde(length(min = 1))]
     pub algorithms: Vec<OidcAlgorithm>,
     /// The organization of accounts that are made when somebody comes for the first time; empty = nobody's is made.
-    #[serde(default, deserialize_with = "a_uuid_if_any", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "uuid_if_any", skip_serializing_if = "Option::is_none")]
     #[garde(skip)]
     pub organization: Option<Uuid>,
     /// The role of such accounts.
@@ -147,7 +144,7 @@ impl IdentityConfig {
         let mut fault = |key: &str, message: &str| {
             faults.push(Fault { key: key.to_owned(), origin: None, message: message.to_owned() });
         };
-        if self.secret.expose().len() < STRONG_BYTES {
+        if self.secret.expose().len() < Secret::STRONG_BYTES {
             fault("identity.secret", "must be set, to 32 random bytes or more: openssl rand -hex 32");
         }
         if !self.hs256_kid.is_empty() && !auth.hs256_secrets.contains_key(&self.hs256_kid) {
@@ -211,14 +208,6 @@ fn a_members_role(role: &Role, _: &()) -> garde::Result {
 
 fn user() -> Role {
     Role::User
-}
-
-fn a_uuid_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match text.as_str() {
-        "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| D::Error::custom("organization must be a UUID, or empty")),
-    }
 }
 
 #[cfg(test)]

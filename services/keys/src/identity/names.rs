@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use tidegate_chassis::{auth::Caller, error::Violations};
+use uuid::Uuid;
 
 use crate::{
     domain::{Email, OrganizationId},
@@ -11,19 +12,46 @@ use crate::{
 
 const MAX_NAME_CHARS: usize = 128;
 
-/// The organization that a caller means: that of its token if it names none.
+/// The organization that a caller means: its own if it names none. A wrong id is added to `violations`; what is given then is not to be
+/// used.
 ///
 /// # Errors
 ///
-/// [`KeysError::OrganizationNotFound`] for one that it may not touch; [`KeysError::Invalid`].
-pub(super) fn organization(caller: &Caller, text: &str) -> Result<OrganizationId, KeysError> {
-    let own = caller.organization.map(OrganizationId);
-    let named = match (text, own) {
-        ("", Some(own)) => own,
-        ("", None) => return Err(KeysError::field("organization_id", "must be set: the caller has none")),
-        (text, _) => text.parse().map_err(|_| KeysError::field("organization_id", "must be a UUID"))?,
+/// [`KeysError::OrganizationNotFound`] if the caller may not know of it.
+pub(crate) fn organization_among(
+    caller: &Caller,
+    text: &str,
+    violations: &mut Violations,
+) -> Result<OrganizationId, KeysError> {
+    let nobodys = OrganizationId(Uuid::nil());
+    let named = match (text, caller.organization) {
+        ("", Some(own)) => return Ok(OrganizationId(own)),
+        ("", None) => {
+            violations.add("organization_id", "must be given by a caller that is for all organizations");
+            return Ok(nobodys);
+        }
+        (text, _) => text.parse(),
     };
-    if caller.may_touch(named.0) { Ok(named) } else { Err(KeysError::OrganizationNotFound) }
+    match named {
+        Err(_) => {
+            violations.add("organization_id", "must be a UUID");
+            Ok(nobodys)
+        }
+        Ok(named) if caller.may_touch(named) => Ok(OrganizationId(named)),
+        Ok(_) => Err(KeysError::OrganizationNotFound),
+    }
+}
+
+/// The same, where nothing else can be wrong.
+///
+/// # Errors
+///
+/// As [`organization_among`], and [`KeysError::Invalid`].
+pub(super) fn organization(caller: &Caller, text: &str) -> Result<OrganizationId, KeysError> {
+    let mut violations = Violations::default();
+    let named = organization_among(caller, text, &mut violations)?;
+    all_good(violations)?;
+    Ok(named)
 }
 
 /// An id.
@@ -46,6 +74,6 @@ pub(super) fn name(field: &str, text: &str, violations: &mut Violations) {
 }
 
 /// Nothing, if nothing was wrong.
-pub(super) fn all_good(violations: Violations) -> Result<(), KeysError> {
+pub(crate) fn all_good(violations: Violations) -> Result<(), KeysError> {
     if violations.is_empty() { Ok(()) } else { Err(KeysError::Invalid(violations)) }
 }

@@ -49,7 +49,7 @@ impl Behind {
 }
 
 /// A client that calls one address.
-pub(crate) trait Stub {
+pub(crate) trait ServiceClient {
     /// The service that knows its calls.
     const OF: Behind;
 
@@ -57,7 +57,7 @@ pub(crate) trait Stub {
     fn on(channel: Channel) -> Self;
 }
 
-impl Stub for RateLimitClient {
+impl ServiceClient for RateLimitClient {
     const OF: Behind = Behind::RateLimit;
 
     fn on(channel: Channel) -> Self {
@@ -65,7 +65,7 @@ impl Stub for RateLimitClient {
     }
 }
 
-impl Stub for KeysClient {
+impl ServiceClient for KeysClient {
     const OF: Behind = Behind::Keys;
 
     fn on(channel: Channel) -> Self {
@@ -73,7 +73,7 @@ impl Stub for KeysClient {
     }
 }
 
-impl Stub for AuthClient {
+impl ServiceClient for AuthClient {
     const OF: Behind = Behind::Keys;
 
     fn on(channel: Channel) -> Self {

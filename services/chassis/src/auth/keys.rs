@@ -128,10 +128,11 @@ impl Keys {
     /// There is no such key, or nobody can say.
     pub(super) async fn look_up(&self, kid: &str) -> Result<Arc<Key>, AuthError> {
         let mut look_ups = self.look_ups.subscribe();
+        // Read before the keys are: what a look-up found that ends in between must not be taken for what it did not find.
+        let last = *look_ups.borrow_and_update();
         if let Some(key) = self.get(kid) {
             return Ok(key);
         }
-        let last = *look_ups.borrow_and_update();
         let is_recent = last.ended.is_some_and(|ended| ended.elapsed() < COOLDOWN);
         if self.source.is_none() || kid == internal::KID || is_recent {
             return Err(self.unknown(last));
@@ -140,7 +141,8 @@ impl Keys {
         self.wanted.notify_one();
         // Nobody looks if the server has ended.
         let _ = timeout(LOOK_UP_TIMEOUT, look_ups.changed()).await;
-        self.get(kid).ok_or_else(|| self.unknown(*look_ups.borrow()))
+        let last = *look_ups.borrow();
+        self.get(kid).ok_or_else(|| self.unknown(last))
     }
 
     fn unknown(&self, last: LookUp) -> AuthError {

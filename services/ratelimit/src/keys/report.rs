@@ -1,7 +1,8 @@
 //! Telling the keys service how keys were used.
 //!
-//! A report has an id under which it counts once, and is sent again until it has arrived. One that is too much is halved. What a process that is killed had counted since its
-//! last report is lost: that of `keys.report_every`, and all that waited while the keys service was away.
+//! A report has an id under which it counts once, and is sent again until it has arrived. One that is refused for what it says, of which nothing was counted then, is halved,
+//! until what is wrong stands alone and is dropped. What a process that is killed had counted since its last report is lost: that of `keys.report_every`, and all that waited
+//! while the keys service was away.
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub(super) async fn keep_reporting(keys: Keys, stop: CancellationToken) {
 
 struct Reporter {
     keys: Keys,
-    /// Reports that may not have arrived, and halves of one that was too much; the last is the next.
+    /// Reports that may not have arrived, and halves of one that was refused; the last is the next.
     waiting: Vec<ReportKeyUsageRequest>,
 }
 
@@ -41,10 +42,8 @@ struct Reporter {
 enum Refused {
     /// It may have arrived.
     Again,
-    /// It was too much, or came at a bad time. It has not arrived.
-    TooMuch { is_worth_waiting: bool },
-    /// However often it is sent, that is the answer.
-    Never,
+    /// It is too long, or something of it is wrong, which is found before anything is counted. However often it is sent, that is the answer.
+    AsItIs,
 }
 
 impl Reporter {
@@ -58,7 +57,8 @@ impl Reporter {
                 entries => self.named(entries),
             },
         };
-        let mut client = inner.client.get();
+        // The answer is empty. However long it is, it is not refused here: OUT_OF_RANGE says of the report that it is too long.
+        let mut client = inner.client.get().max_decoding_message_size(usize::MAX);
         let sent = timeout(DEADLINE, client.report_key_usage(report.clone())).await;
         let (refused, what) = match sent {
             Ok(Ok(_)) => return true,
@@ -71,25 +71,24 @@ impl Reporter {
                 self.waiting.push(report);
                 false
             }
-            Refused::TooMuch { is_worth_waiting } if report.entries.len() > 1 => {
-                tracing::debug!(what, "a report of how keys were used is too much; it is halved");
+            Refused::AsItIs if report.entries.len() > 1 => {
+                tracing::debug!(
+                    what,
+                    "the keys service does not take a report of how keys were used; it is halved"
+                );
                 let mut entries = report.entries;
                 let rest = entries.split_off(entries.len() / 2);
-                // Under names of their own: what has not arrived counts under none.
+                // Under names of their own: what was not counted counts under none.
                 let halves = [self.named(rest), self.named(entries)];
                 self.waiting.extend(halves);
-                !is_worth_waiting
+                true
             }
-            Refused::TooMuch { is_worth_waiting: true } => {
-                self.waiting.push(report);
-                false
-            }
-            Refused::TooMuch { is_worth_waiting: false } | Refused::Never => {
+            Refused::AsItIs => {
                 let lost: u64 = report.entries.iter().map(|entry| entry.count).sum();
                 tracing::warn!(
                     lost,
                     what,
-                    "the keys service does not take a report of how keys were used; it is dropped"
+                    "the keys service does not take what it is told of how a key was used; that is dropped"
                 );
                 self.keys.0.metrics.unreported.inc_by(lost);
                 true
@@ -107,10 +106,8 @@ impl Reporter {
 
 fn refused(code: Code) -> Refused {
     match code {
-        Code::ResourceExhausted => Refused::TooMuch { is_worth_waiting: true },
         // A message that is too long.
-        Code::OutOfRange => Refused::TooMuch { is_worth_waiting: false },
-        Code::InvalidArgument => Refused::Never,
+        Code::OutOfRange | Code::InvalidArgument => Refused::AsItIs,
         Code::Ok
         | Code::Cancelled
         | Code::Unknown
@@ -118,6 +115,8 @@ fn refused(code: Code) -> Refused {
         | Code::NotFound
         | Code::AlreadyExists
         | Code::PermissionDenied
+        // Too much is asked of the service, or of the connection, which may break after the report was counted.
+        | Code::ResourceExhausted
         | Code::FailedPrecondition
         | Code::Aborted
         | Code::Unimplemented

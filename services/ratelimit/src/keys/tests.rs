@@ -3,7 +3,7 @@ pub(crate) mod ledger;
 
 use std::time::Duration;
 
-use tidegate_proto::keys::v1::KeyChange;
+use tidegate_proto::keys::v1::{self as pb, KeyChange};
 use tokio_util::sync::DropGuard;
 use uuid::Uuid;
 
@@ -118,13 +118,13 @@ async fn flood_of_values_that_nobody_has_leaves_place_to_ask_for_keys() {
 async fn report_that_is_never_taken_holds_up_no_other() {
     let server = KeysServer::start().await;
     server.set(&value(1), resolved(1, 7));
-    server.state.finds_reports_wrong.store(true, Ordering::SeqCst);
+    server.take_reports(|_| tonic::Code::InvalidArgument);
     let (keys, _guard) = fed(&server.config(), Clock::system()).await;
     let Found::Key(record) = keys.find(&value(1)).await.unwrap() else { panic!("somebody's") };
     keys.used(&record, "ok", 1_795_910_400_000_000);
     let told = async || (!server.state.reports.lock().unwrap().is_empty()).then_some(());
     eventually("it was told", told).await;
-    server.state.finds_reports_wrong.store(false, Ordering::SeqCst);
+    server.take_reports(|_| tonic::Code::Ok);
     keys.used(&record, "rate_limited", 1_795_910_401_000_000);
     let other = async || {
         let reports = server.state.reports.lock().unwrap();
@@ -284,20 +284,23 @@ async fn keys_that_take_much_memory_take_the_place_of_several() {
     assert!(keys.0.known.len() <= most.max(2 * 64), "{} are remembered", keys.0.known.len());
 }
 
+#[rstest::rstest]
+#[case::that_is_away(tonic::Code::Unavailable)]
+#[case::that_has_too_much_to_do(tonic::Code::ResourceExhausted)]
 #[tokio::test]
-async fn use_is_told_again_under_the_same_id_until_it_has_arrived() {
+async fn use_is_told_again_to_a_service_under_the_same_id_until_it_has_arrived(#[case] code: tonic::Code) {
     let server = KeysServer::start().await;
     server.set(&value(1), resolved(1, 7));
-    server.state.refuses_reports.store(true, Ordering::SeqCst);
+    server.take_reports(move |_| code);
     let (keys, _guard) = fed(&server.config(), Clock::system()).await;
     let Found::Key(record) = keys.find(&value(1)).await.unwrap() else { panic!("somebody's") };
-    // 2026-11-29.
-    for at_us in [1_795_910_400_000_000, 1_795_910_401_000_000] {
+    // 2026-11-29, and the day before.
+    for at_us in [1_795_910_400_000_000, 1_795_910_401_000_000, 1_795_824_000_000_000] {
         keys.used(&record, "ok", at_us);
     }
     let told = async || (server.state.reports.lock().unwrap().len() >= 3).then_some(());
     eventually("it was told repeatedly", told).await;
-    server.state.refuses_reports.store(false, Ordering::SeqCst);
+    server.take_reports(|_| tonic::Code::Ok);
     keys.used(&record, "rate_limited", 1_795_910_402_000_000);
     let other = async || {
         let reports = server.state.reports.lock().unwrap();
@@ -305,9 +308,10 @@ async fn use_is_told_again_under_the_same_id_until_it_has_arrived() {
     };
     let reports = eventually("what came later was told", other).await;
     let (last, before) = reports.split_last().unwrap();
-    assert!(before.iter().all(|report| *report == before[0]));
+    assert!(before.iter().all(|report| *report == before[0]), "{before:?}");
     assert_ne!(last.report_id, before[0].report_id);
-    let first = &before[0].entries[0];
+    assert_eq!(before[0].entries.len(), 2);
+    let first = before[0].entries.iter().max_by_key(|entry| entry.last_used_at_ms).unwrap();
     assert_eq!(
         (first.count, first.day.as_str(), first.last_used_at_ms),
         (2, "2026-11-29", 1_795_910_401_000)
@@ -315,29 +319,70 @@ async fn use_is_told_again_under_the_same_id_until_it_has_arrived() {
 }
 
 #[tokio::test]
-async fn report_that_is_too_much_is_halved_and_nothing_of_it_is_lost() {
+async fn report_that_is_too_long_is_halved_and_nothing_of_it_is_lost() {
     let server = KeysServer::start().await;
+    server.take_reports(|report| match report.entries.len() {
+        0..=3 => tonic::Code::Ok,
+        _ => tonic::Code::OutOfRange,
+    });
+    let (keys, _guard) = used_by_ten(&server).await;
+    let taken = taken(&server, 10, |report| report.entries.len() <= 3).await;
+    let mut ids: Vec<_> = taken.iter().map(|report| &report.report_id).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), taken.len(), "each report has an id of its own");
+    assert_eq!(keys.0.metrics.unreported.get(), 0);
+}
+
+#[tokio::test]
+async fn entry_that_is_wrong_costs_no_other_of_its_report() {
+    fn is_right(report: &pb::ReportKeyUsageRequest) -> bool {
+        report.entries.iter().all(|entry| entry.api_key_id != id(4))
+    }
+    let server = KeysServer::start().await;
+    server.take_reports(|report| match is_right(report) {
+        true => tonic::Code::Ok,
+        false => tonic::Code::InvalidArgument,
+    });
+    let (keys, _guard) = used_by_ten(&server).await;
+    taken(&server, 9, is_right).await;
+    let lost = async || (keys.0.metrics.unreported.get() > 0).then_some(());
+    eventually("the wrong one is given up", lost).await;
+    assert_eq!(keys.0.metrics.unreported.get(), 1);
+}
+
+/// Ten keys, each used once, of which one report tells.
+async fn used_by_ten(server: &KeysServer) -> (Keys, DropGuard) {
+    let (keys, guard) = fed(&server.config(), Clock::system()).await;
+    let mut records = Vec::new();
     for number in 0..10 {
         server.set(&value(number), resolved(number, 7));
-    }
-    server.state.most_reported.store(3, Ordering::SeqCst);
-    let (keys, _guard) = fed(&server.config(), Clock::system()).await;
-    for number in 0..10 {
         let Found::Key(record) = keys.find(&value(number)).await.unwrap() else { panic!("somebody's") };
+        records.push(record);
+    }
+    for record in records {
         keys.used(&record, "ok", 1_795_910_400_000_000);
     }
+    let told = async || server.state.reports.lock().unwrap().first().map(|report| report.entries.len());
+    assert_eq!(eventually("it was told", told).await, 10);
+    (keys, guard)
+}
+
+/// The reports that were taken, once so many keys were told, each once.
+async fn taken(
+    server: &KeysServer,
+    count: usize,
+    is_taken: fn(&pb::ReportKeyUsageRequest) -> bool,
+) -> Vec<pb::ReportKeyUsageRequest> {
     let taken = eventually("all is told", async || {
         let reports = server.state.reports.lock().unwrap();
-        let taken: Vec<_> = reports.iter().filter(|report| report.entries.len() <= 3).cloned().collect();
-        (taken.iter().map(|report| report.entries.len()).sum::<usize>() == 10).then_some(taken)
+        let taken: Vec<_> = reports.iter().filter(|report| is_taken(report)).cloned().collect();
+        (taken.iter().map(|report| report.entries.len()).sum::<usize>() >= count).then_some(taken)
     });
     let taken = taken.await;
     let mut keys: Vec<_> = taken.iter().flat_map(|report| &report.entries).map(|e| &e.api_key_id).collect();
     keys.sort();
     keys.dedup();
-    assert_eq!(keys.len(), 10, "each once");
-    let mut ids: Vec<_> = taken.iter().map(|report| &report.report_id).collect();
-    ids.sort();
-    ids.dedup();
-    assert_eq!(ids.len(), taken.len(), "each report has an id of its own");
+    assert_eq!(keys.len(), count, "each once");
+    taken
 }

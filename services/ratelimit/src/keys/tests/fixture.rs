@@ -25,6 +25,8 @@ use super::{ledger::Ledger, *};
 /// How often the feed says something.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
+type Judge = dyn Fn(&pb::ReportKeyUsageRequest) -> tonic::Code + Send;
+
 /// A keys service. Ends when dropped.
 pub(crate) struct KeysServer {
     pub(crate) url: String,
@@ -40,12 +42,12 @@ pub(crate) struct State {
     pub(crate) released: Notify,
     feed: broadcast::Sender<pb::WatchKeysResponse>,
     pub(crate) is_silent: AtomicBool,
+    /// What the feed did not say since it was silent.
+    pub(crate) unsaid: AtomicUsize,
     pub(crate) reports: Mutex<Vec<pb::ReportKeyUsageRequest>>,
-    pub(crate) refuses_reports: AtomicBool,
+    /// How a report is answered.
+    takes_reports: Mutex<Box<Judge>>,
     pub(crate) ledger: Ledger,
-    pub(crate) finds_reports_wrong: AtomicBool,
-    /// Reports with more entries are too much; 0 for none.
-    pub(crate) most_reported: AtomicUsize,
     pub(crate) organizations: Mutex<HashMap<String, pb::Organization>>,
 }
 
@@ -60,11 +62,10 @@ impl KeysServer {
             released: Notify::new(),
             feed: broadcast::channel(64).0,
             is_silent: AtomicBool::new(false),
+            unsaid: AtomicUsize::new(0),
             reports: Mutex::default(),
-            refuses_reports: AtomicBool::new(false),
+            takes_reports: Mutex::new(Box::new(|_| tonic::Code::Ok)),
             ledger: Ledger::default(),
-            finds_reports_wrong: AtomicBool::new(false),
-            most_reported: AtomicUsize::new(0),
             organizations: Mutex::default(),
         });
         let service = KeysServiceServer::new(Told(Arc::clone(&state)));
@@ -88,6 +89,13 @@ impl KeysServer {
     pub(crate) fn tell(&self, change: KeyChange) {
         let told = pb::WatchKeysResponse { revision: 1, changes: vec![change], reset: false };
         self.state.feed.send(told).unwrap();
+    }
+
+    pub(crate) fn take_reports(
+        &self,
+        code: impl Fn(&pb::ReportKeyUsageRequest) -> tonic::Code + Send + 'static,
+    ) {
+        *self.state.takes_reports.lock().unwrap() = Box::new(code);
     }
 
     pub(crate) fn lookups(&self) -> usize {
@@ -206,6 +214,7 @@ impl KeysService for Told {
                     if !state.is_silent.load(Ordering::SeqCst) {
                         return Some((Ok(told), (state, feed)));
                     }
+                    state.unsaid.fetch_add(1, Ordering::SeqCst);
                 }
             }
         });
@@ -216,18 +225,12 @@ impl KeysService for Told {
         &self,
         request: Request<pb::ReportKeyUsageRequest>,
     ) -> Result<Response<pb::ReportKeyUsageResponse>, Status> {
-        let entries = request.get_ref().entries.len();
-        self.0.reports.lock().unwrap().push(request.into_inner());
-        let most = self.0.most_reported.load(Ordering::SeqCst);
-        if most > 0 && entries > most {
-            return Err(Status::resource_exhausted("as told"));
-        }
-        if self.0.finds_reports_wrong.load(Ordering::SeqCst) {
-            return Err(Status::invalid_argument("as told"));
-        }
-        match self.0.refuses_reports.load(Ordering::SeqCst) {
-            true => Err(Status::unavailable("as told")),
-            false => Ok(Response::new(pb::ReportKeyUsageResponse {})),
+        let report = request.into_inner();
+        let code = self.0.takes_reports.lock().unwrap()(&report);
+        self.0.reports.lock().unwrap().push(report);
+        match code {
+            tonic::Code::Ok => Ok(Response::new(pb::ReportKeyUsageResponse {})),
+            code => Err(Status::new(code, "as told")),
         }
     }
 

@@ -93,7 +93,9 @@ async fn without_the_feed_a_dead_key_asks_redis_once_a_second_and_is_denied_no_l
     server.set(&value(1), resolved(1, 7));
     server.change(&value(1), |key| key.disabled = true);
     server.state.is_silent.store(true, Ordering::SeqCst);
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // What was said before has long been heard when the feed is silent for the second time.
+    let is_silent = async || (server.state.unsaid.load(Ordering::SeqCst) >= 2).then_some(());
+    eventually("the feed is silent", is_silent).await;
     assert_eq!(check(&api, &by_key(&value(1))).await.code(), Code::KeyDisabled);
     time.advance(Duration::from_millis(3_100));
     let before = commands(&redis).await;

@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -32,8 +32,8 @@ struct Hands {
     steady_us: AtomicU64,
 }
 
-/// When the steady clock of the process was first read.
-static BEGIN: OnceLock<Instant> = OnceLock::new();
+/// What the steady clock of the system showed when the process first read it.
+static BEGIN: OnceLock<Duration> = OnceLock::new();
 
 impl Clock {
     /// The system's clock.
@@ -59,12 +59,15 @@ impl Clock {
         }
     }
 
-    /// Microseconds since some moment of this process. They pass whatever is done to the wall clock: for ages.
+    /// Microseconds since some moment of this process. They pass whatever is done to the wall clock: for ages. On Linux this is
+    /// `CLOCK_BOOTTIME`, which goes on while the machine is suspended; elsewhere it may stand still meanwhile. While a hypervisor stops the
+    /// machine without a word to it no clock of the machine goes on.
     #[must_use]
     pub fn steady_us(&self) -> u64 {
         match &self.0 {
             Source::System => {
-                let passed = BEGIN.get_or_init(Instant::now).elapsed();
+                let now = system_steady();
+                let passed = now.saturating_sub(*BEGIN.get_or_init(|| now));
                 u64::try_from(passed.as_micros()).unwrap_or(u64::MAX)
             }
             Source::Manual(hands) => hands.steady_us.load(Ordering::Acquire),
@@ -157,6 +160,23 @@ pub fn uuid_v7(now_us: u64, random: &Random) -> Uuid {
 fn system_now_us() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Since some moment before the process began. No system call.
+#[cfg(target_os = "linux")]
+fn system_steady() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+
+    // Only times before the boot are negative.
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn system_steady() -> Duration {
+    use std::time::Instant;
+
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    FIRST.get_or_init(Instant::now).elapsed()
 }
 
 fn from_system_entropy() -> SmallRng {

@@ -1,6 +1,7 @@
 //! Messages in, messages out, one for each and in their order.
 
 use std::{
+    collections::VecDeque,
     fmt::Display,
     pin::Pin,
     sync::Arc,
@@ -31,6 +32,10 @@ const TURN_BYTES: usize = 32 << 10;
 /// Messages that may be taken up behind one whose answer has to wait, it included. The next is taken up when an answer has gone.
 const MOST_OWED: usize = 256;
 
+/// Bytes of these messages, and of answers behind one that waits, after which no more is taken up. So much, beside one more message or
+/// answer, a stream may hold for a look-up.
+const OWED_BYTES: usize = 64 << 10;
+
 /// The answers to a stream of messages. Those of one turn leave as one frame.
 ///
 /// Nothing is read while the peer does not take what was answered: then this is not polled.
@@ -38,7 +43,7 @@ pub(super) struct Stream<M: DirectMethods, B> {
     answers: Answers<M>,
     request: Request<B>,
     /// Answers owed, in their order, while the first of them waits; empty most of the time.
-    owed: FuturesOrdered<Owed>,
+    owed: Debt,
     /// How the request ended, once it has, and answers before it are owed.
     ended: Option<Option<Status>>,
     /// How long the frame before was, in bytes: most are alike.
@@ -61,6 +66,40 @@ pub(super) struct Answers<M: DirectMethods> {
 /// An answer that was given behind one that waits, or that waits itself.
 type Owed = Either<Ready<Result<Bytes, Status>>, BoxFuture<Bytes, Status>>;
 
+/// Answers that are owed, in their order.
+#[derive(Default)]
+struct Debt {
+    answers: FuturesOrdered<Owed>,
+    /// What each makes the stream hold, in bytes: its message while it waits, else itself.
+    held: VecDeque<usize>,
+    held_bytes: usize,
+}
+
+impl Debt {
+    fn push(&mut self, held_bytes: usize, answer: Owed) {
+        self.answers.push_back(answer);
+        self.held.push_back(held_bytes);
+        self.held_bytes += held_bytes;
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
+        let polled = self.answers.poll_next_unpin(context);
+        if let Poll::Ready(Some(_)) = &polled {
+            self.held_bytes -= self.held.pop_front().expect("each answer has its size");
+        }
+        polled
+    }
+
+    fn is_empty(&self) -> bool {
+        self.answers.is_empty()
+    }
+
+    /// Whether no more may be taken up.
+    fn is_full(&self) -> bool {
+        self.answers.len() >= MOST_OWED || self.held_bytes >= OWED_BYTES
+    }
+}
+
 struct Request<B> {
     /// Absent once it has ended, or is not read to its end.
     body: Option<B>,
@@ -82,7 +121,7 @@ where
         Self {
             answers,
             request,
-            owed: FuturesOrdered::new(),
+            owed: Debt::default(),
             ended: None,
             answer_bytes: 0,
             must_yield: false,
@@ -102,7 +141,7 @@ where
         for _ in 0..ANSWERS_PER_TURN {
             let is_behind = !owed.is_empty();
             if is_behind {
-                match owed.poll_next_unpin(context) {
+                match owed.poll_next(context) {
                     Poll::Ready(Some(answer)) => {
                         let answer = answer?;
                         frame(answers, |buffer| {
@@ -114,7 +153,7 @@ where
                         }
                         continue;
                     }
-                    Poll::Ready(None) | Poll::Pending if owed.len() >= MOST_OWED || ended.is_some() => {
+                    Poll::Ready(None) | Poll::Pending if owed.is_full() || ended.is_some() => {
                         return Ok(());
                     }
                     Poll::Ready(None) | Poll::Pending => {}
@@ -141,11 +180,13 @@ where
                 false => frame(answers, |answer| M::answer(turn, of.method, message, answer)),
             };
             match answered {
-                Ok(()) if is_behind => owed.push_back(Either::Left(ready(Ok(apart.into())))),
+                Ok(()) if is_behind => owed.push(apart.len(), Either::Left(ready(Ok(apart.into())))),
                 Ok(()) => {}
                 Err(Unanswered::Waits) => {
                     let message = Bytes::copy_from_slice(message);
-                    owed.push_back(Either::Right(of.methods.answer_later(&of.caller, of.method, message)));
+                    let held_bytes = message.len();
+                    let answer = of.methods.answer_later(&of.caller, of.method, message);
+                    owed.push(held_bytes, Either::Right(answer));
                 }
                 Err(Unanswered::Failed(status)) if is_behind => {
                     *ended = Some(Some(status));

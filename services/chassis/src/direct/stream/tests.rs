@@ -187,7 +187,7 @@ fn messages_are_taken_up_behind_one_that_waits_up_to_a_bound() {
     for _ in 0..2 * MOST_OWED {
         assert!(poll(&mut stream).0.is_pending());
     }
-    assert_eq!(stream.owed.len(), MOST_OWED);
+    assert_eq!(stream.owed.answers.len(), MOST_OWED);
     methods.released.add_permits(1);
     let mut answers = 0;
     while answers < all.len() {
@@ -196,6 +196,33 @@ fn messages_are_taken_up_behind_one_that_waits_up_to_a_bound() {
         }
     }
     assert!(stream.owed.is_empty());
+}
+
+#[rstest::rstest]
+#[case::that_wait(b"wait")]
+#[case::that_are_answered_behind_one_that_waits(b"more")]
+fn messages_are_taken_up_until_the_stream_holds_64_kib_of_those(#[case] word: &[u8]) {
+    let methods = Echo::default();
+    let mut long = word.to_vec();
+    long.resize(10_000, b'.');
+    let mut all: Vec<&[u8]> = vec![b"wait"];
+    all.resize(20, &long);
+    let mut stream = Stream::new(echo(&methods), Full::new(said(&all)));
+    for _ in 0..2 * all.len() {
+        assert!(poll(&mut stream).0.is_pending());
+    }
+    assert_eq!(stream.owed.answers.len(), 1 + 7, "{} bytes are held", stream.owed.held_bytes);
+    methods.released.add_permits(all.len());
+    let mut answers = Vec::new();
+    while answers.len() < all.len() {
+        if let (Poll::Ready(Some(Ok(frame))), _) = poll(&mut stream) {
+            answers.extend(
+                echoes(&frame.into_data().expect("answers")).into_iter().map(|(_, said)| said.to_vec()),
+            );
+        }
+    }
+    assert_eq!(answers, all);
+    assert_eq!((stream.owed.held_bytes, stream.owed.held.len()), (0, 0));
 }
 
 #[test]

@@ -23,6 +23,7 @@ use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use tidegate_chassis::clock::{Clock, Random};
 
+pub(crate) use self::asked::{API_KEY, ORGANIZATION};
 pub(crate) use self::recent::Recent;
 pub use self::verdict::{LimitVerdict, Reason, Verdict};
 use self::{asked::Asked, digest::digest, request_limit::RequestLimits};

@@ -26,6 +26,9 @@ pub struct Policy {
     /// Attributes whose values make the key that is counted under; all must be there. If there are
     /// none, the whole namespace is counted under one key.
     pub key_by: Box<[Box<str>]>,
+    /// The value of its only `key_by` where that is known beforehand, so that neither a request nor what is derived of it can say
+    /// otherwise.
+    pub subject: Option<Box<str>>,
     /// Whether it denies.
     pub enforcement: Enforcement,
     /// What it answers when the store is gone.
@@ -59,9 +62,11 @@ impl Policy {
                 // The limit of a request has no levels.
                 levels.get(place).map_or(value, |level| level.counted(value))
             }
-            None => {
-                attributes.find(name).expect("a policy applies only if the attributes of its key are there")
-            }
+            None => self
+                .subject
+                .as_deref()
+                .or_else(|| attributes.find(name))
+                .expect("a policy applies only if the attributes of its key are there"),
         })
     }
 

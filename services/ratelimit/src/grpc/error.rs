@@ -35,7 +35,9 @@ pub(super) fn to_status(error: &CheckError) -> Status {
         CheckError::CostAboveCapacity { .. } => {
             with_field(Code::InvalidArgument, "COST_ABOVE_CAPACITY", message, "cost".to_owned())
         }
-        CheckError::NotOwn(_) => AuthError::OtherOrganization.to_status(),
+        CheckError::NotOwn(_) => {
+            status(Code::PermissionDenied, AuthError::OtherOrganization.reason(), message, None)
+        }
         CheckError::IdempotencyKeyReused => {
             with_field(Code::InvalidArgument, "IDEMPOTENCY_KEY_REUSED", message, "idempotency_key".to_owned())
         }

@@ -65,6 +65,11 @@ fn paid(payment: Payment) -> Result<Option<Paid>, Refusal> {
     }
 }
 
+/// The counters that a key may charge or clear for a caller who is bound to its organization.
+pub(super) fn touches(record: &Record) -> Touches {
+    Touches::OfKey { organization: record.organization, lineage: record.lineage }
+}
+
 /// How a key is used.
 struct Used<'v> {
     asked: Asked<'v>,
@@ -90,9 +95,7 @@ impl<'v> Used<'v> {
     {
         let asked = Question { attributes, ..self.asked };
         match self.scope {
-            Scope::Of(_) if !asked.dry_run => {
-                Question { touches: Touches::OfKey(record.organization), ..asked }
-            }
+            Scope::Of(_) if !asked.dry_run => Question { touches: touches(record), ..asked },
             Scope::Internal | Scope::All | Scope::Of(_) => asked,
         }
     }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     Shared,
     error::keys_status,
+    keyed,
     parse::{self, Asked},
     scope::{ORGANIZATION, Scope},
 };
@@ -75,7 +76,8 @@ impl Named {
     ) -> Asked<'a> {
         let touches = match (scope, self) {
             (Scope::Internal | Scope::All, _) => Touches::All,
-            (Scope::Of(own), Self::Key(_)) => Touches::OfKey(own),
+            // It is of the caller's organization, or it would not be named.
+            (Scope::Of(_), Self::Key(record)) => keyed::touches(record),
             (Scope::Of(own), Self::Organization(_)) => Touches::Of(own),
         };
         Question { attributes, touches, ..parse::asked(view) }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::floors::{Floor, Floors};
 use crate::{
     domain::{Algorithm, Fence, LimitSpec, MAX_TOKENS, Period},
-    limiter::{ByKey, KeyLimit},
+    limiter::{API_KEY, ByKey, KeyLimit, ORGANIZATION},
 };
 
 /// What a check needs to know of a key and its organization, made ready once.
@@ -30,6 +30,8 @@ pub(crate) struct Record {
     pub(crate) id: Uuid,
     /// Its organization.
     pub(crate) organization: Uuid,
+    /// What it has in common with those that it was rotated from and to: its limits and credits.
+    pub(crate) lineage: Uuid,
     /// What its credits are counted by, if it has an account of them.
     pub(crate) credits: Option<Uuid>,
     /// As answers tell it: a field of `CheckResponse`, with its number.
@@ -58,7 +60,7 @@ const UNIT: usize = 2_048;
 const LIMIT_BYTES: usize = 1_024;
 
 /// Names of the attributes that a key gives to a check.
-const ATTRIBUTES: [&str; 4] = ["organization", "plan", "api_key", "environment"];
+const ATTRIBUTES: [&str; 4] = [ORGANIZATION, "plan", API_KEY, "environment"];
 
 /// Number of the identity in `CheckResponse`.
 const IDENTITY: u8 = 10;
@@ -79,8 +81,7 @@ impl Record {
         let key = key.ok_or("a key that is not told")?;
         let of = organization.ok_or("a key without an organization")?;
         let id = |text: &str| Uuid::try_parse(text).map_err(|_| format!("{text:?} is no id"));
-        let credits = key.has_credits.then(|| id(&key.lineage_id)).transpose()?;
-        let (id, organization) = (id(&key.id)?, id(&of.id)?);
+        let (id, lineage, organization) = (id(&key.id)?, id(&key.lineage_id)?, id(&of.id)?);
         let environment = match key.environment() {
             KeyEnvironment::Test => Environment::Test,
             KeyEnvironment::Live | KeyEnvironment::Unspecified => Environment::Live,
@@ -105,7 +106,8 @@ impl Record {
         Ok(Self {
             id,
             organization,
-            credits,
+            lineage,
+            credits: key.has_credits.then_some(lineage),
             identity: identity(&key, &of, environment),
             attributes,
             limits: limits(&key, &of, replicas)?,
@@ -200,7 +202,7 @@ fn limits(key: &ApiKey, of: &Organization, replicas: u32) -> Result<Box<[KeyLimi
             period,
             burst: None,
         };
-        KeyLimit::new("key", "api_key", spec, replicas)
+        KeyLimit::new("key", (API_KEY, &key.lineage_id), spec, replicas)
             .map_err(|faults| format!("a limit of the key cannot be used: {faults:?}"))
     });
     own.chain(quota(of, replicas).transpose()).collect()
@@ -223,7 +225,7 @@ pub(super) fn quota(of: &Organization, replicas: u32) -> Result<Option<KeyLimit>
         period: Period::Month,
         burst: None,
     };
-    let quota = KeyLimit::new("organization", "organization", spec, replicas);
+    let quota = KeyLimit::new("organization", (ORGANIZATION, &of.id), spec, replicas);
     quota.map(Some).map_err(|faults| format!("the quota cannot be used: {faults:?}"))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{CheckError, Limiter, Matches, Question, Touches};
-use crate::domain::{Attributes, Derived, Enforcement, PolicySet};
+use crate::domain::{Attributes, Derived, Enforcement, Match, PolicySet};
 
 /// What applies to a question, and by which attributes its subjects are told apart.
 pub(super) struct Asked<'p, 'a, A: ?Sized> {
@@ -22,8 +22,8 @@ impl<'a, A: Attributes + ?Sized> Asked<'_, 'a, A> {
 }
 
 /// The attributes that say whose something is: an organization, and the lineage of an API key.
-const ORGANIZATION: &str = "organization";
-const API_KEY: &str = "api_key";
+pub(crate) const ORGANIZATION: &str = "organization";
+pub(crate) const API_KEY: &str = "api_key";
 
 impl Limiter {
     /// Finds what applies. It is filled in where it lies, since it is large.
@@ -69,22 +69,32 @@ impl Limiter {
 }
 
 /// Refuses what counts several organizations together, or another one: whoever may charge it can shut others out, and whoever may
-/// clear it can let them in.
+/// clear it can let them in. What denies nobody refuses nothing: of such, those in shadow are left alone.
 ///
 /// # Errors
 ///
 /// `NotOwn`.
-fn only_own(touches: Touches, matches: &Matches<'_>, attributes: &impl Attributes) -> Result<(), CheckError> {
-    let (own, by_key) = match touches {
+fn only_own(
+    touches: Touches,
+    matches: &mut Matches<'_>,
+    attributes: &impl Attributes,
+) -> Result<(), CheckError> {
+    let (own, lineage) = match touches {
         Touches::All => return Ok(()),
-        Touches::Of(own) => (own, false),
-        Touches::OfKey(own) => (own, true),
+        Touches::Of(own) => (own, None),
+        Touches::OfKey { organization, lineage } => (organization, Some(lineage)),
     };
-    let mut buffer = Uuid::encode_buffer();
-    let own: &str = own.hyphenated().encode_lower(&mut buffer);
-    let is_own = attributes.find(ORGANIZATION) == Some(own);
-    let counts_own = |name: &str| name == ORGANIZATION || by_key && name == API_KEY;
-    let mut policies = matches.iter().map(|found| found.policy);
-    let other = policies.find(|policy| !(is_own && policy.key_by.iter().any(|name| counts_own(name))));
-    other.map_or(Ok(()), |policy| Err(CheckError::NotOwn(Arc::clone(&policy.name))))
+    // By its value and not its name alone: namespaces derive attributes of any name from what a caller writes.
+    let names = |name: &str, id: Uuid| {
+        attributes.find(name) == Some(&*id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+    };
+    let is_own = names(ORGANIZATION, own);
+    let is_own_key = lineage.is_some_and(|lineage| names(API_KEY, lineage));
+    let counts_own = |name: &str| name == ORGANIZATION || is_own_key && name == API_KEY;
+    let is_foreign = |found: &Match<'_>| {
+        !(found.bundle.unlimited || is_own && found.policy.key_by.iter().any(|name| counts_own(name)))
+    };
+    matches.retain(|found| found.policy.enforcement == Enforcement::Enforce || !is_foreign(found));
+    let other = matches.iter().find(|found| is_foreign(found));
+    other.map_or(Ok(()), |found| Err(CheckError::NotOwn(Arc::clone(&found.policy.name))))
 }

@@ -27,15 +27,15 @@ pub struct ByKey<'p> {
 }
 
 impl KeyLimit {
-    /// A limit that answers call `owner`/name, counted by the value of `attribute`. `replicas` is how many replicas share it when each has
-    /// to count by itself, as they do while the store is gone.
+    /// A limit that answers call `owner`/name, of the subject whose `attribute` is `value`, whatever a namespace derives under that name.
+    /// `replicas` is how many replicas share it when each has to count by itself, as they do while the store is gone.
     ///
     /// # Errors
     ///
     /// What is wrong with the limit.
     pub fn new(
         owner: &str,
-        attribute: &str,
+        (attribute, value): (&str, &str),
         spec: LimitSpec,
         replicas: u32,
     ) -> Result<Self, Vec<LimitError>> {
@@ -50,6 +50,7 @@ impl KeyLimit {
                 conditions: [].into(),
                 when: None,
                 key_by: [Box::from(attribute)].into(),
+                subject: Some(Box::from(value)),
                 enforcement: Enforcement::Enforce,
                 failure_mode: FailureMode::Local,
                 on_data_loss: OnDataLoss::default(),

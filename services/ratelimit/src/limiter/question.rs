@@ -26,8 +26,13 @@ pub enum Touches {
     All,
     /// Those of one organization: such as count by the attribute `organization`, which has to name it.
     Of(Uuid),
-    /// The same, of an API key that is known to be of it: also such as count by the key.
-    OfKey(Uuid),
+    /// The same, of an API key that is known to be of it: also such as count by the attribute `api_key`, if that is its lineage.
+    OfKey {
+        /// Whose the key is.
+        organization: Uuid,
+        /// The lineage of the key.
+        lineage: Uuid,
+    },
 }
 
 impl<'a, A: ?Sized> Question<'a, A> {

@@ -57,6 +57,7 @@ impl RequestLimit {
                 on_data_loss: OnDataLoss::default(),
                 tariff: Tariff::Fixed(bundle),
                 upgrade_plan: None,
+                subject: None,
                 usage_place: OnceLock::new(),
             },
         })

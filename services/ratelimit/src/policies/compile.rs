@@ -350,6 +350,7 @@ impl Shared<'_> {
             on_data_loss: entry.on_data_loss,
             tariff,
             upgrade_plan: entry.upgrade_plan.as_deref().map(Into::into),
+            subject: None,
             usage_place: OnceLock::new(),
         }
     }

@@ -27,6 +27,7 @@ fn policy(levels: &[(&str, &str)]) -> Policy {
         on_data_loss: OnDataLoss::default(),
         tariff: Tariff::Fixed(Bundle::new("shop", "policy", &[] as &[&str], &Plan::new("none", &[], 1))),
         upgrade_plan: None,
+        subject: None,
         usage_place: OnceLock::new(),
     }
 }

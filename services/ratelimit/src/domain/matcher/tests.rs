@@ -32,6 +32,7 @@ fn policy(name: &str, conditions: Vec<Condition>, key_by: &[&str], enforcement: 
         on_data_loss: OnDataLoss::default(),
         tariff: Tariff::Fixed(Bundle::new("test", name, key_by, &Plan::new(name, &[], 1))),
         upgrade_plan: None,
+        subject: None,
         usage_place: OnceLock::new(),
     }
 }

@@ -41,6 +41,7 @@ fn policy(key_by: &[&str], plans: &[(&str, Vec<Limit>)]) -> Policy {
             names: Arc::new(Names::from(names)),
             assignments: Arc::default(),
         }),
+        subject: None,
         usage_place: OnceLock::new(),
     }
 }

@@ -1,5 +1,7 @@
 //! Whoever calls, the fast way answers as the generated service does.
 
+mod uncounted;
+
 use std::sync::atomic::Ordering;
 
 use tidegate_chassis::{

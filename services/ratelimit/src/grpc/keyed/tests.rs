@@ -1,5 +1,6 @@
 mod credits;
 mod denied;
+mod derived;
 
 use std::sync::{Arc, atomic::Ordering};
 

@@ -129,7 +129,7 @@ impl Turn<'_> {
         if checks.iter().any(|view| !view.api_key.is_empty()) {
             // Before anything is charged.
             for view in checks.iter().filter(|view| !view.api_key.is_empty()) {
-                keys.push(self.prepare(view)?.ok_or(Unanswered::Waits)?);
+                keys.push(self.prepare(view).transpose().ok_or(Unanswered::Waits)?);
             }
         }
         let mut keys = keys.into_iter();
@@ -141,7 +141,10 @@ impl Turn<'_> {
             }
             if !view.api_key.is_empty() {
                 let prepared = keys.next().expect("one was prepared for each key");
-                out.long_message(RESULTS, |out| self.outcome_by_key(view, prepared, RESULT, out));
+                out.long_message(RESULTS, |out| match prepared {
+                    Ok(prepared) => self.outcome_by_key(view, prepared, RESULT, out),
+                    Err(status) => refused(&status, RESULT, out),
+                });
                 continue;
             }
             let asked = self.scope.bind(parse::asked(view));

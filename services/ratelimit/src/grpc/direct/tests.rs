@@ -1,5 +1,6 @@
 //! Whoever calls, the fast way answers as the generated service does.
 
+mod batches;
 mod uncounted;
 
 use std::sync::atomic::Ordering;

@@ -23,7 +23,7 @@ mod usage;
 
 use std::sync::Arc;
 
-use tidegate_chassis::clock::Random;
+use tidegate_chassis::{auth::caller, clock::Random};
 use tidegate_proto::{
     Encoded, Writer,
     ratelimit::v1::{self as pb, rate_limit_service_server::RateLimitService},
@@ -35,7 +35,7 @@ use self::{
     envoy::EnvoyApi,
     error::to_status,
     ext_authz::AuthorizationApi,
-    named::Named,
+    named::{Named, clears_quota},
     policies::Entries,
     render::Renderer,
     scope::Scope,
@@ -152,10 +152,11 @@ impl RateLimitService for RateLimitApi {
         parse::check(&view)?;
         let scope = Scope::of(&request)?;
         scope.check(&view)?;
-        let named = Named::of(&self.shared, &view, scope).await?;
+        let limit = Some(request.get_ref().limit.as_str()).filter(|name| !name.is_empty());
+        let with_quota = clears_quota(caller(&request)?, limit)?;
+        let named = Named::of(&self.shared, &view, scope, with_quota).await?;
         let attributes = named.attributes(&view);
         let policies = self.shared.limiter.policies();
-        let limit = Some(request.get_ref().limit.as_str()).filter(|name| !name.is_empty());
         let question = named.question(&view, &attributes, scope);
         let cleared = self.shared.limiter.reset(&policies, question, limit, named.limits()).await;
         let cleared = cleared.map_err(|error| to_status(&error))?;
@@ -171,7 +172,7 @@ impl RateLimitService for RateLimitApi {
         parse::check(&view)?;
         let scope = Scope::of(&request)?;
         scope.check(&view)?;
-        let named = Named::of(&self.shared, &view, scope).await?;
+        let named = Named::of(&self.shared, &view, scope, true).await?;
         let attributes = named.attributes(&view);
         let policies = self.shared.limiter.policies();
         let question = Question { attributes: &attributes[..], ..parse::asked(&view) };

@@ -69,7 +69,7 @@ pub(super) fn keys_status(error: KeysError) -> Status {
     match error {
         KeysError::NotConfigured => status(Code::FailedPrecondition, "KEYS_NOT_CONFIGURED", message, None),
         KeysError::NotFound => status(Code::NotFound, "KEY_NOT_FOUND", message, None),
-        KeysError::Unavailable | KeysError::Busy | KeysError::Changing => {
+        KeysError::Unavailable | KeysError::Busy | KeysError::QuotaUnknown | KeysError::Changing => {
             status(Code::Unavailable, "KEYS_UNAVAILABLE", message, Some(STORE_RETRY))
         }
     }

@@ -37,6 +37,9 @@ pub(crate) enum KeysError {
     /// Too many are being asked for.
     #[error("the API key is not known here, and too many keys are being asked for")]
     Busy,
+    /// It is not known which quota an organization has.
+    #[error("the quota of the organization is not known, and the keys service cannot be asked")]
+    QuotaUnknown,
     /// The organization keeps changing.
     #[error("the organization of the API key has changed, and its new state is not known yet")]
     Changing,

@@ -18,7 +18,7 @@ impl Keys {
         let inner = &self.0;
         let Ok(_place) = inner.views.try_acquire() else {
             inner.metrics.refused.inc();
-            return Err(KeysError::Busy);
+            return Err(KeysError::QuotaUnknown);
         };
         let request = GetOrganizationRequest { organization_id: organization.to_string() };
         let mut client = inner.client.get();
@@ -26,7 +26,7 @@ impl Keys {
         let failed = |what: String| {
             inner.metrics.failures.inc();
             tracing::debug!(what, "the keys service did not say what the quota of an organization is");
-            KeysError::Unavailable
+            KeysError::QuotaUnknown
         };
         match answered {
             Ok(Ok(answer)) => match answer.into_inner().organization {

@@ -38,7 +38,9 @@ pub(crate) struct Record {
     pub(crate) identity: Box<[u8]>,
     /// What the key says of a check, whatever its caller says.
     attributes: [(&'static str, Box<str>); 4],
+    /// Those of the key, then the quota.
     limits: Box<[KeyLimit]>,
+    own_limits: usize,
     is_suspended: bool,
     is_disabled: bool,
     revoked_us: Option<u64>,
@@ -111,6 +113,7 @@ impl Record {
             identity: identity(&key, &of, environment),
             attributes,
             limits: limits(&key, &of, replicas)?,
+            own_limits: key.limits.len(),
             is_suspended: of.status() == OrganizationStatus::Suspended,
             is_disabled: disabled || status == KeyStatus::Disabled,
             revoked_us: from(KeyStatus::Revoked, key.revoked_at_ms),
@@ -174,6 +177,11 @@ impl Record {
     /// What it adds to a check.
     pub(crate) fn terms(&self) -> ByKey<'_> {
         ByKey { limits: &self.limits, fence: self.fence() }
+    }
+
+    /// The limits of the key alone, without the quota of its organization.
+    pub(crate) fn own_limits(&self) -> &[KeyLimit] {
+        &self.limits[..self.own_limits]
     }
 
     /// The state of the organization that it is of.

@@ -147,7 +147,7 @@ async fn quota_and_limits_of_a_key_are_cleared_with_the_others_or_by_their_names
     assert_eq!(cleared, ["key/hour"]);
     let left = of(&[("own/minute", 3), ("key/hour", 0), ("organization/quota", 3)]);
     assert_eq!(used(&api, backend(), "", &value(1)).await.unwrap(), left);
-    let cleared = reset(&api, tenant(7), "", &id(7), "", "organization/quota").await.unwrap();
+    let cleared = reset(&api, backend(), "", &id(7), "", "organization/quota").await.unwrap();
     assert_eq!(cleared, ["organization/quota"]);
     let left = of(&[("own/minute", 3), ("key/hour", 0), ("organization/quota", 0)]);
     assert_eq!(used(&api, backend(), "", &value(1)).await.unwrap(), left);
@@ -166,6 +166,44 @@ async fn counters_of_several_organizations_are_cleared_by_none_of_them() {
     let admin = Caller { role: Role::Admin, ..backend() };
     let cleared = reset(&api, admin, "shared", "acme", "", "").await.unwrap();
     assert_eq!(cleared, ["all/minute"]);
+}
+
+#[tokio::test]
+async fn organization_does_not_clear_its_own_quota() {
+    let (_server, api, _guard) = replica().await;
+    for (organization, api_key) in [(&*id(7), ""), ("", &*value(1))] {
+        let refused =
+            reset(&api, tenant(7), "", organization, api_key, "organization/quota").await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+        let details = tonic_types::StatusExt::get_error_details(&refused);
+        assert_eq!(details.error_info().unwrap().metadata["needed_roles"], "admin");
+    }
+    assert_eq!(reset(&api, tenant(7), "", &id(7), "", "").await.unwrap(), ["own/minute"]);
+    assert_eq!(reset(&api, tenant(7), "", "", &value(1), "").await.unwrap(), ["own/minute", "key/hour"]);
+    let left = of(&[("own/minute", 0), ("key/hour", 0), ("organization/quota", 3)]);
+    assert_eq!(used(&api, backend(), "", &value(1)).await.unwrap(), left);
+}
+
+#[tokio::test]
+async fn quota_of_an_organization_is_the_same_however_its_id_is_spelt() {
+    let (_server, api, _guard) = replica().await;
+    let spelt = id(7).replace('-', "");
+    let told = of(&[("own/minute", 0), ("organization/quota", 3)]);
+    assert_eq!(used(&api, backend(), &spelt, "").await.unwrap(), told);
+    reset(&api, backend(), "", &spelt, "", "organization/quota").await.unwrap();
+    let left = of(&[("own/minute", 3), ("organization/quota", 0)]);
+    assert_eq!(used(&api, backend(), &id(7), "").await.unwrap(), left);
+}
+
+#[tokio::test]
+async fn what_is_no_quota_is_cleared_while_the_keys_service_is_away() {
+    let (server, api, _guard) = replica().await;
+    server.state.holds.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(reset(&api, backend(), "", &id(7), "", "own/minute").await.unwrap(), ["own/minute"]);
+    assert_eq!(reset(&api, tenant(7), "", &id(7), "", "").await.unwrap(), ["own/minute"]);
+    let failed = reset(&api, backend(), "", &id(7), "", "").await.unwrap_err();
+    assert_eq!(failed.code(), tonic::Code::Unavailable);
+    assert!(failed.message().contains("quota"), "{}", failed.message());
 }
 
 #[tokio::test]

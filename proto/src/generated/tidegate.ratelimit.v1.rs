@@ -2179,8 +2179,8 @@ pub mod rate_limit_service_client {
         /// organization, and what is charged for such a caller is counted by it: a policy that counts others as well refuses the check.
         /// The namespaces `identity` and `gateway` are for Tidegate's own services and administrators of everything.
         /// Errors: INVALID_REQUEST, COST_ABOVE_CAPACITY, IDEMPOTENCY_KEY_REUSED, UNKNOWN_PLAN,
-        /// NAMESPACE_NOT_FOUND, DEADLINE_EXCEEDED. A store that cannot be reached is not an error here:
-        /// the answer follows the policy's failure mode and says `degraded`.
+        /// NAMESPACE_NOT_FOUND, ROLE_MISSING, DEADLINE_EXCEEDED; by API key KEYS_NOT_CONFIGURED, KEYS_UNAVAILABLE. A store that
+        /// cannot be reached is not an error here: the answer follows the policy's failure mode and says `degraded`.
         pub async fn check(
             &mut self,
             request: impl tonic::IntoRequest<super::CheckRequest>,
@@ -2306,9 +2306,11 @@ pub mod rate_limit_service_client {
         /// Clears the counters of every limit that applies to the attributes, or of one of them: those of policies, and as GetUsage
         /// those of an organization and of an API key.
         ///
-        /// Roles: admin, tenant_admin. As Check; of a policy that counts several organizations together only admin.
-        /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, LIMIT_NOT_FOUND, KEY_NOT_FOUND,
-        /// KEYS_NOT_CONFIGURED, KEYS_UNAVAILABLE, STORE_UNAVAILABLE. Clearing counters that do not exist succeeds.
+        /// Roles: admin, tenant_admin. As Check; of a policy that counts several organizations together only admin. A quota is cleared by
+        /// callers of no organization alone: for others it is left out, and refused by its name.
+        /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, LIMIT_NOT_FOUND, KEY_NOT_FOUND, ROLE_MISSING,
+        /// KEYS_NOT_CONFIGURED, KEYS_UNAVAILABLE (only where an API key is named or a quota is to be cleared), STORE_UNAVAILABLE.
+        /// Clearing counters that do not exist succeeds.
         pub async fn reset(
             &mut self,
             request: impl tonic::IntoRequest<super::ResetRequest>,
@@ -3246,8 +3248,8 @@ pub mod rate_limit_service_server {
         /// organization, and what is charged for such a caller is counted by it: a policy that counts others as well refuses the check.
         /// The namespaces `identity` and `gateway` are for Tidegate's own services and administrators of everything.
         /// Errors: INVALID_REQUEST, COST_ABOVE_CAPACITY, IDEMPOTENCY_KEY_REUSED, UNKNOWN_PLAN,
-        /// NAMESPACE_NOT_FOUND, DEADLINE_EXCEEDED. A store that cannot be reached is not an error here:
-        /// the answer follows the policy's failure mode and says `degraded`.
+        /// NAMESPACE_NOT_FOUND, ROLE_MISSING, DEADLINE_EXCEEDED; by API key KEYS_NOT_CONFIGURED, KEYS_UNAVAILABLE. A store that
+        /// cannot be reached is not an error here: the answer follows the policy's failure mode and says `degraded`.
         async fn check(
             &self,
             request: tonic::Request<crate::Encoded<super::CheckRequest>>,
@@ -3306,9 +3308,11 @@ pub mod rate_limit_service_server {
         /// Clears the counters of every limit that applies to the attributes, or of one of them: those of policies, and as GetUsage
         /// those of an organization and of an API key.
         ///
-        /// Roles: admin, tenant_admin. As Check; of a policy that counts several organizations together only admin.
-        /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, LIMIT_NOT_FOUND, KEY_NOT_FOUND,
-        /// KEYS_NOT_CONFIGURED, KEYS_UNAVAILABLE, STORE_UNAVAILABLE. Clearing counters that do not exist succeeds.
+        /// Roles: admin, tenant_admin. As Check; of a policy that counts several organizations together only admin. A quota is cleared by
+        /// callers of no organization alone: for others it is left out, and refused by its name.
+        /// Errors: INVALID_REQUEST, UNKNOWN_PLAN, NAMESPACE_NOT_FOUND, LIMIT_NOT_FOUND, KEY_NOT_FOUND, ROLE_MISSING,
+        /// KEYS_NOT_CONFIGURED, KEYS_UNAVAILABLE (only where an API key is named or a quota is to be cleared), STORE_UNAVAILABLE.
+        /// Clearing counters that do not exist succeeds.
         async fn reset(
             &self,
             request: tonic::Request<super::ResetRequest>,

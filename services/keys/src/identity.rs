@@ -23,7 +23,7 @@ pub use self::{
     config::{IdentityConfig, LimitsConfig, OidcAlgorithm, OidcIssuerConfig, PasswordsConfig},
     members::{Members, NewInvitation, NewReset},
     oidc::{ExternalUser, HttpKeySets, Issuers, KeySets},
-    passwords::Passwords,
+    passwords::{Passwords, Place},
     secrets::{OneTime, hash_of},
     service_tokens::{NewServiceToken, ServiceTokenRequest, ServiceTokens},
     sessions::{Admitted, LogIn, Me, Proof, Sessions, SignUp},

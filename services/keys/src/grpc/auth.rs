@@ -45,6 +45,7 @@ impl AuthService for AuthApi {
         &self,
         request: Request<pb::SignUpRequest>,
     ) -> Result<Response<pb::SignUpResponse>, Status> {
+        let place = self.0.sessions.place()?;
         let (inner, origin) = (&self.0, self.0.proxies.origin(&request));
         let message = request.get_ref();
         let wanted = SignUp {
@@ -57,7 +58,7 @@ impl AuthService for AuthApi {
             organization: Some(organization(&admitted.organization)),
             tokens: Some(tokens(&admitted.tokens)),
         };
-        let act = async |keep: Keep<Admitted>| inner.sessions.sign_up(wanted, &origin, &keep).await;
+        let act = async |keep: Keep<Admitted>| inner.sessions.sign_up(place, wanted, &origin, &keep).await;
         let asked = nobody("AuthService.SignUp", &request);
         Ok(Response::new(inner.idempotency.run(asked, message, render, act).await?))
     }
@@ -66,6 +67,7 @@ impl AuthService for AuthApi {
         &self,
         request: Request<pb::LogInRequest>,
     ) -> Result<Response<pb::LogInResponse>, Status> {
+        let place = self.0.sessions.place()?;
         let (inner, origin) = (&self.0, self.0.proxies.origin(&request));
         let message = request.get_ref();
         let wanted = LogIn {
@@ -74,7 +76,7 @@ impl AuthService for AuthApi {
             organization_id: message.organization_id.clone(),
         };
         let render = |given: &Tokens| pb::LogInResponse { tokens: Some(tokens(given)) };
-        let act = async |keep: Keep<Tokens>| inner.sessions.log_in(wanted, &origin, &keep).await;
+        let act = async |keep: Keep<Tokens>| inner.sessions.log_in(place, wanted, &origin, &keep).await;
         let asked = nobody("AuthService.LogIn", &request);
         Ok(Response::new(inner.idempotency.run(asked, message, render, act).await?))
     }

@@ -95,6 +95,8 @@ impl Idempotency {
             Ok(outcome) => return Ok(render(&outcome)),
             // An answer that is gone again by now was forgotten: its time is over.
             Err(error) if was_lost(&error) => self.answered(&once).await?.ok_or(KeysError::ConcurrentChanges),
+            // Whoever finds no room is turned away at no more cost.
+            Err(KeysError::Overloaded) => Err(KeysError::Overloaded),
             // It may have failed for what the same request has done since, as an address that is taken now.
             Err(error) => self.answered(&once).await?.ok_or(error),
         }?;

@@ -141,7 +141,7 @@ impl Replica {
             password: Zeroizing::new(password.to_owned()),
             organization_name: format!("of {email}"),
         };
-        self.sessions.sign_up(asked, &origin(), &Keep::nothing()).await
+        self.sessions.sign_up(self.sessions.place()?, asked, &origin(), &Keep::nothing()).await
     }
 
     pub(crate) async fn log_in(&self, email: &str, password: &str) -> Result<Tokens, KeysError> {
@@ -159,7 +159,7 @@ impl Replica {
             password: Zeroizing::new(password.to_owned()),
             organization_id: organization.to_owned(),
         };
-        self.sessions.log_in(asked, &origin(), &Keep::nothing()).await
+        self.sessions.log_in(self.sessions.place()?, asked, &origin(), &Keep::nothing()).await
     }
 
     pub(crate) async fn refresh(&self, token: &str) -> Result<Tokens, KeysError> {

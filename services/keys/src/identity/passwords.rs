@@ -45,6 +45,11 @@ pub(super) struct Verified {
     pub(super) rehashed: Option<String>,
 }
 
+/// A place for a password that is to be hashed. Whoever drops it gives it to another.
+pub struct Place<'a> {
+    _permit: SemaphorePermit<'a>,
+}
+
 /// A job that waits.
 struct Queued {
     job: Job,
@@ -93,8 +98,8 @@ impl Passwords {
     /// # Errors
     ///
     /// [`KeysError::Overloaded`] if there is none.
-    pub(super) fn place(&self) -> Result<SemaphorePermit<'_>, KeysError> {
-        self.places.try_acquire().map_err(|_| KeysError::Overloaded)
+    pub(super) fn place(&self) -> Result<Place<'_>, KeysError> {
+        self.places.try_acquire().map(|_permit| Place { _permit }).map_err(|_| KeysError::Overloaded)
     }
 
     /// The hash of a password, a PHC string.

@@ -19,7 +19,7 @@ use tidegate_chassis::{
 use uuid::Uuid;
 
 pub use self::{invited::Proof, log_in::LogIn, me::Me, sign_up::SignUp};
-use super::{Attempts, Issuers, Minter, OneTime, Passwords, Tokens};
+use super::{Attempts, Issuers, Minter, OneTime, Passwords, Place, Tokens};
 use crate::{
     domain::{
         Action, Event, FamilyId, Membership, Organization, OrganizationId, OrganizationStatus, Outcome,
@@ -70,6 +70,16 @@ impl Sessions {
         (clock, random): (Clock, Random),
     ) -> Self {
         Self(Arc::new(Inner { store, passwords, minter, attempts, issuers, clock, random }))
+    }
+
+    /// A place for the password of a login or a sign-up: taken before anything else of it is done, be it only to look for what was answered
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError::Overloaded`] if there is none.
+    pub fn place(&self) -> Result<Place<'_>, KeysError> {
+        self.0.passwords.place()
     }
 
     /// What mints their tokens.

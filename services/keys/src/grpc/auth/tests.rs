@@ -1,5 +1,7 @@
 //! As callers see it, on a real store.
 
+use std::iter;
+
 use futures_util::future::join_all;
 use tidegate_chassis::auth::{Caller, Origin, Role};
 use tonic::Code;
@@ -104,6 +106,36 @@ async fn a_key_that_a_caller_used_for_another_request_is_refused() {
         let refused = api.sign_up(with_key(sign_up("eve@example.com"), wrong)).await.expect_err("refused");
         assert_eq!(told(&refused), (Code::InvalidArgument, "INVALID_REQUEST".to_owned()));
     }
+}
+
+#[tokio::test]
+async fn in_a_storm_of_logins_not_even_what_was_kept_is_looked_for() {
+    let (api, replica) = served().await;
+    let first = api.sign_up(with_key(sign_up("ada@example.com"), "k")).await.expect("signed up").into_inner();
+    let storm: Vec<_> = iter::from_fn(|| replica.sessions.place().ok()).collect();
+    let refused = api.sign_up(with_key(sign_up("ada@example.com"), "k")).await.expect_err("no room");
+    assert_eq!(told(&refused), (Code::ResourceExhausted, "SERVER_OVERLOADED".to_owned()));
+    // A key that is none is not even read.
+    let log_in = pb::LogInRequest { email: "ada@example.com".to_owned(), ..pb::LogInRequest::default() };
+    let refused = api.log_in(with_key(log_in, "")).await.expect_err("no room");
+    assert_eq!(told(&refused), (Code::ResourceExhausted, "SERVER_OVERLOADED".to_owned()));
+    drop(storm);
+    let again = api.sign_up(with_key(sign_up("ada@example.com"), "k")).await.expect("there is room again");
+    assert_eq!(again.into_inner(), first);
+}
+
+#[tokio::test]
+async fn whoever_finds_no_room_is_not_looked_for_again() {
+    let (api, _replica) = served().await;
+    let request = with_key(sign_up("ada@example.com"), "k");
+    let meanwhile = async |_: Keep<()>| {
+        api.sign_up(with_key(sign_up("ada@example.com"), "k")).await.expect("signed up");
+        Err(KeysError::Overloaded)
+    };
+    let asked = nobody("AuthService.SignUp", &request);
+    let render = |(): &()| pb::SignUpResponse::default();
+    let answer = api.0.idempotency.run(asked, request.get_ref(), render, meanwhile).await;
+    assert!(matches!(answer, Err(KeysError::Overloaded)), "{answer:?}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::{
     domain::{Action, Email, Event, OrganizationId, Outcome, User, UserId},
     error::{KeysError, until_written},
     idempotency::Keep,
-    identity::{Attempt, Tokens, names, rules},
+    identity::{Attempt, Place, Tokens, names, rules},
     origin::{Actor, RequestOrigin},
     store::{Change, Guard, Write},
 };
@@ -25,13 +25,14 @@ pub struct LogIn {
 }
 
 impl Sessions {
-    /// Gives tokens for an address and a password.
+    /// Gives tokens for an address and a password. Has the `place` until that is verified.
     ///
     /// # Errors
     ///
     /// [`KeysError::CredentialsInvalid`], [`KeysError::TooManyAttempts`], [`KeysError::Overloaded`].
     pub async fn log_in(
         &self,
+        place: Place<'_>,
         asked: LogIn,
         origin: &RequestOrigin,
         keep: &Keep<Tokens>,
@@ -53,10 +54,14 @@ impl Sessions {
         };
         names::all_good(violations)?;
         let email = email.expect("nothing was wrong");
-        let _place = self.0.passwords.place()?;
         let ticket = self.0.attempts.check(Attempt::LogIn, Some(&email), origin).await?;
-        // If the account was changed meanwhile, its password may be another.
-        let let_in = until_written(|| self.let_in(&email, &asked.password, wanted, origin, keep)).await;
+        // If the account was changed meanwhile, its password may be another. That is verified without a place: few have to begin anew.
+        let mut place = Some(place);
+        let let_in = until_written(|| {
+            let place = place.take();
+            self.let_in(place, &email, (asked.password.as_str(), wanted), origin, keep)
+        });
+        let let_in = let_in.await;
         if !matches!(let_in, Err(KeysError::CredentialsInvalid)) {
             self.0.attempts.give_back(ticket).await;
         }
@@ -65,9 +70,9 @@ impl Sessions {
 
     async fn let_in(
         &self,
+        place: Option<Place<'_>>,
         email: &Email,
-        password: &str,
-        wanted: Option<OrganizationId>,
+        (password, wanted): (&str, Option<OrganizationId>),
         origin: &RequestOrigin,
         keep: &Keep<Tokens>,
     ) -> Result<Tokens, KeysError> {
@@ -78,6 +83,7 @@ impl Sessions {
         let memberships = inner.store.memberships_of(id).await?;
         let hash = user.as_ref().and_then(|user| user.password_hash.as_deref());
         let verified = inner.passwords.verify(password, hash).await?;
+        drop(place);
         let Some(user) = user.filter(|_| verified.is_good) else {
             let organization = memberships.first().map(|(_, organization)| organization.id);
             return self.turn_away(None, id, organization, "wrong_password", origin).await;

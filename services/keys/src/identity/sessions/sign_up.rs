@@ -11,7 +11,7 @@ use crate::{
     },
     error::KeysError,
     idempotency::Keep,
-    identity::{Attempt, names, rules},
+    identity::{Attempt, Place, names, rules},
     origin::{Actor, RequestOrigin},
     store::{Change, Write},
 };
@@ -30,13 +30,14 @@ pub struct SignUp {
 }
 
 impl Sessions {
-    /// Makes an account and an organization, of which it is the `tenant_admin`.
+    /// Makes an account and an organization, of which it is the `tenant_admin`. Has the `place` until its password is hashed.
     ///
     /// # Errors
     ///
     /// [`KeysError::EmailTaken`], [`KeysError::TooManyAttempts`], [`KeysError::Overloaded`].
     pub async fn sign_up(
         &self,
+        place: Place<'_>,
         asked: SignUp,
         origin: &RequestOrigin,
         keep: &Keep<Admitted>,
@@ -50,7 +51,6 @@ impl Sessions {
         names::all_good(violations)?;
         let email = email.expect("nothing was wrong");
         let inner = &self.0;
-        let place = inner.passwords.place()?;
         inner.attempts.check(Attempt::SignUp, None, origin).await?;
         if inner.store.user_by_email(&email).await?.is_some() {
             return Err(KeysError::EmailTaken);

@@ -1,4 +1,9 @@
-use std::time::{Duration, Instant};
+use std::{
+    future::poll_fn,
+    iter,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use tidegate_chassis::auth::Role;
 
@@ -56,6 +61,26 @@ async fn an_unknown_address_takes_as_long_as_a_wrong_password() {
     let (known, unknown) = (median(known), median(unknown));
     assert!(known < unknown * 3 && unknown < known * 3, "{known:?} and {unknown:?}");
     assert!(known > Duration::from_millis(2), "a password was not hashed: {known:?}");
+}
+
+#[tokio::test]
+async fn a_login_has_its_place_until_its_password_is_verified_and_no_longer() {
+    let replica = replica().await;
+    replica.sign_up("ada@example.com").await;
+    let free = || iter::from_fn(|| replica.passwords.place().ok()).collect::<Vec<_>>().len();
+    let all = free();
+    let mut log_in = pin!(replica.log_in("ada@example.com", PASSWORD));
+    let (mut was_held, mut was_given_up) = (false, false);
+    let logged_in = poll_fn(|context| {
+        let polled = log_in.as_mut().poll(context);
+        if polled.is_pending() {
+            was_held |= free() < all;
+            was_given_up |= was_held && free() == all;
+        }
+        polled
+    });
+    logged_in.await.expect("logged in");
+    assert!(was_held && was_given_up, "held: {was_held}, given up before it was written: {was_given_up}");
 }
 
 #[tokio::test]

@@ -56,7 +56,8 @@ async fn everything_that_is_wrong_is_listed() {
         organization_name: String::new(),
     };
     let origin = crate::identity::fixture::origin();
-    let refused = replica.sessions.sign_up(asked, &origin, &crate::idempotency::Keep::nothing()).await;
+    let place = replica.sessions.place().expect("there is room");
+    let refused = replica.sessions.sign_up(place, asked, &origin, &crate::idempotency::Keep::nothing()).await;
     let Err(KeysError::Invalid(violations)) = refused else { panic!("{refused:?}") };
     let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
     // A password is compared with the address, which has to be one first.

@@ -43,10 +43,7 @@ macro_rules! step {
 pub const RATELIMIT: Tables = Tables { schema: "ratelimit", steps: &[step!(1, "ratelimit", "0001_catalog")] };
 
 /// The tables of the keys service.
-pub const KEYS: Tables = Tables {
-    schema: "keys",
-    steps: &[step!(1, "keys", "0001_identity"), step!(2, "keys", "0002_usage_by_day")],
-};
+pub const KEYS: Tables = Tables { schema: "keys", steps: &[step!(1, "keys", "0001_identity")] };
 
 /// Those of every service.
 pub const ALL: &[&Tables] = &[&RATELIMIT, &KEYS];

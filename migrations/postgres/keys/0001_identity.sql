@@ -192,6 +192,8 @@ CREATE TABLE keys.usage (
     PRIMARY KEY (organization_id, api_key_id, day, outcome),
     FOREIGN KEY (organization_id, api_key_id) REFERENCES keys.api_keys (organization_id, id)
 );
+-- By which days are found that are to be forgotten.
+CREATE INDEX usage_by_day ON keys.usage (day);
 
 -- Reports of use that were counted, so that none is counted twice.
 CREATE TABLE keys.usage_reports (

@@ -184,6 +184,8 @@ CREATE TABLE keys_usage (
     PRIMARY KEY (organization_id, api_key_id, day, outcome),
     FOREIGN KEY (organization_id, api_key_id) REFERENCES keys_api_keys (organization_id, id)
 ) STRICT;
+-- By which days are found that are to be forgotten.
+CREATE INDEX keys_usage_by_day ON keys_usage (day);
 
 -- Reports of use that were counted, so that none is counted twice.
 CREATE TABLE keys_usage_reports (

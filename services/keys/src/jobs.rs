@@ -45,25 +45,32 @@ pub(crate) async fn keep_forgetting(changes: Changes, auth: Authenticator, rando
     }
 }
 
-/// Forgets what is over in the database, and revoked tokens that have expired, which this process refuses by their ids.
+/// Forgets what is over in the database, and revoked tokens that have expired, which this process refuses by their ids. Refuses those
+/// that it forgot too soon, as by a clock that was ahead for a while.
 ///
 /// # Errors
 ///
-/// What the store says.
+/// What the store says, the first that it says. It does not keep the rest from being done.
 pub(crate) async fn forget(
     store: &dyn KeysStore,
     now_us: u64,
     auth: &Authenticator,
 ) -> Result<(), StoreError> {
-    store.forget(now_us).await?;
+    let forgotten = store.forget(now_us).await;
     // First: one that is revoked from here on is not taken for one that has expired.
     let mut expired = auth.revoked_ids();
-    let living = store.revoked_service_tokens(now_us.saturating_sub(CLOCKS_DIFFER_US)).await?;
+    let living = match store.revoked_service_tokens(now_us.saturating_sub(CLOCKS_DIFFER_US)).await {
+        Ok(living) => living,
+        Err(error) => return forgotten.and(Err(error)),
+    };
     for id in living {
-        expired.remove(&id.to_string());
+        let id = id.to_string();
+        if !expired.remove(&id) {
+            auth.revoke(id);
+        }
     }
     auth.forget_revoked(&expired);
-    Ok(())
+    forgotten
 }
 
 /// Refuses all service tokens that are revoked by now, and gives the revision of the feed from which on later ones are told.

@@ -230,7 +230,8 @@ pub trait KeysStore: Send + Sync + 'static {
     async fn remove_from_outbox(&self, ids: &[Uuid]) -> Result<(), StoreError>;
 
     /// Forgets what is over: idempotency records, refresh tokens and families, invitations and resets that expired before `now_us`
-    /// less 30 days (idempotency records: before `now_us`), reports of use and entries of the feed older than 7 days.
+    /// less 30 days (idempotency records: before `now_us`), reports of use and entries of the feed older than 7 days, and how keys
+    /// were used on days 400 days ago. What fails keeps nothing else from being forgotten; of several errors the first is told.
     async fn forget(&self, now_us: u64) -> Result<(), StoreError>;
 
     /// Whether the database answers.

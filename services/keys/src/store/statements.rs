@@ -214,7 +214,11 @@ statements!(
     FORGET_INVITATIONS = ("DELETE FROM keys.invitations WHERE expires_us < $1");
     FORGET_RESETS = ("DELETE FROM keys.password_resets WHERE expires_us < $1");
     FORGET_REPORTS = ("DELETE FROM keys.usage_reports WHERE at_us < $1");
-    FORGET_USAGE = ("DELETE FROM keys.usage WHERE day < $1");
+    /// The oldest first; at most `$2` rows.
+    FORGET_USAGE = (
+        "DELETE FROM keys.usage WHERE (organization_id, api_key_id, day, outcome) IN \
+         (SELECT u.organization_id, u.api_key_id, u.day, u.outcome FROM keys.usage u WHERE u.day < $1 ORDER BY u.day LIMIT $2)",
+    );
     FORGET_SIGNING_KEYS = ("DELETE FROM keys.signing_keys WHERE retired_us < $1");
     FORGET_SERVICE_TOKENS = ("DELETE FROM keys.service_tokens WHERE expires_us < $1");
     /// Up to the revision before the first that is young enough, so that what remains has no holes, whatever the clocks said.

@@ -22,6 +22,8 @@ const DAY_US: u64 = 24 * 60 * 60 * 1_000_000;
 const KEEP_EXPIRED_US: u64 = 30 * DAY_US;
 /// How long it is kept how keys were used on a day: a year, and a month to look back on it.
 const KEEP_USAGE_US: u64 = 400 * DAY_US;
+/// Rows of usage that are forgotten in one go, which is well within `statement_timeout`.
+const USAGE_BATCH: u64 = 2_000;
 /// How long the feed and reports of use are kept.
 const KEEP_FEED_US: u64 = 7 * DAY_US;
 
@@ -102,24 +104,36 @@ impl<D: Database> SqlStore<D> {
     /// See [`super::KeysStore::remove_from_outbox`].
     pub(super) async fn remove_events(&self, ids: &[Uuid]) -> Result<(), StoreError> {
         let ids: Vec<_> = ids.iter().map(|id| hexadecimal(*id)).collect();
-        self.alone(sql::REMOVE_EVENTS, values![json(&ids)?]).await
+        self.alone(sql::REMOVE_EVENTS, values![json(&ids)?]).await.map(drop)
     }
 
     /// See [`super::KeysStore::forget`].
     pub(super) async fn forget_all(&self, now_us: u64) -> Result<(), StoreError> {
         let expired_us = now_us.saturating_sub(KEEP_EXPIRED_US);
         let old_us = now_us.saturating_sub(KEEP_FEED_US);
-        // Each by itself: what one holds is not held while another runs.
-        self.alone(sql::FORGET_IDEMPOTENCY, values![now_us]).await?;
-        self.alone(sql::FORGET_TOKENS, values![expired_us]).await?;
-        self.alone(sql::FORGET_FAMILIES, values![expired_us]).await?;
-        self.alone(sql::FORGET_INVITATIONS, values![expired_us]).await?;
-        self.alone(sql::FORGET_RESETS, values![expired_us]).await?;
-        self.alone(sql::FORGET_SERVICE_TOKENS, values![expired_us]).await?;
-        self.alone(sql::FORGET_SIGNING_KEYS, values![expired_us]).await?;
-        self.alone(sql::FORGET_REPORTS, values![old_us]).await?;
-        self.alone(sql::FORGET_USAGE, values![day(now_us.saturating_sub(KEEP_USAGE_US))?]).await?;
-        self.forget_feed(old_us).await
+        let steps = [
+            (sql::FORGET_IDEMPOTENCY, now_us),
+            (sql::FORGET_TOKENS, expired_us),
+            (sql::FORGET_FAMILIES, expired_us),
+            (sql::FORGET_INVITATIONS, expired_us),
+            (sql::FORGET_RESETS, expired_us),
+            (sql::FORGET_SERVICE_TOKENS, expired_us),
+            (sql::FORGET_SIGNING_KEYS, expired_us),
+            (sql::FORGET_REPORTS, old_us),
+        ];
+        let mut outcome = Ok(());
+        // Each by itself: what one holds is not held while another runs, and none waits for one that fails.
+        for (sql, before_us) in steps {
+            outcome = outcome.and(self.alone(sql, values![before_us]).await.map(drop));
+        }
+        outcome = outcome.and(self.forget_feed(old_us).await);
+        outcome.and(self.forget_usage(now_us.saturating_sub(KEEP_USAGE_US)).await)
+    }
+
+    async fn forget_usage(&self, before_us: u64) -> Result<(), StoreError> {
+        let before = day(before_us)?;
+        while self.alone(sql::FORGET_USAGE, values![&before, USAGE_BATCH]).await? >= USAGE_BATCH {}
+        Ok(())
     }
 
     async fn forget_feed(&self, old_us: u64) -> Result<(), StoreError> {
@@ -131,10 +145,12 @@ impl<D: Database> SqlStore<D> {
         D::commit(transaction).await.map_err(gave_way)
     }
 
-    async fn alone(&self, sql: Sql, values: Vec<Value>) -> Result<(), StoreError> {
+    /// Rows that it was about.
+    async fn alone(&self, sql: Sql, values: Vec<Value>) -> Result<u64, StoreError> {
         let mut transaction = self.0.begin(Tenant::All, Access::Write).await.map_err(sqlx_error)?;
-        D::execute(&mut transaction, sql, values).await.map_err(gave_way)?;
-        D::commit(transaction).await.map_err(gave_way)
+        let rows = D::execute(&mut transaction, sql, values).await.map_err(gave_way)?;
+        D::commit(transaction).await.map_err(gave_way)?;
+        Ok(rows)
     }
 }
 

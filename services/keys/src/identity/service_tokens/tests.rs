@@ -137,4 +137,11 @@ async fn a_revoked_token_is_remembered_until_it_has_expired_and_no_longer() {
     assert_eq!(auth.revoked_ids(), [made[1].row.id.to_string()].into());
     assert_eq!(replica.caller(&made[1].token).await, None);
     assert!(replica.caller(&made[2].token).await.is_some());
+    // A clock that was two days ahead, and is right again.
+    let ahead_us = replica.clock.now_us() + 2 * DAY_US;
+    crate::jobs::forget(replica.store.as_ref(), ahead_us, auth).await.expect("forgotten");
+    assert_eq!(known(), 0);
+    forget().await;
+    assert_eq!(auth.revoked_ids(), [made[1].row.id.to_string()].into());
+    assert_eq!(replica.caller(&made[1].token).await, None);
 }

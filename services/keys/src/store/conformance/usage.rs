@@ -146,7 +146,9 @@ pub(crate) async fn days_are_kept_for_more_than_a_year(store: &dyn KeysStore) {
     // 2026-02-10, and 400 days before it.
     let now_us = 1_770_681_600_000_000;
     let report = ["2025-01-05", "2025-01-06", "2026-01-01"].map(|day| used(1, 1, day, "allowed", 1)).to_vec();
-    let report = [report, vec![used(2, 2, "2025-01-05", "allowed", 1)]].concat();
+    // More than go at once.
+    let many = (0..4_500).map(|n| used(2, 2, "2025-01-05", &format!("outcome-{n}"), 1));
+    let report: Vec<_> = report.into_iter().chain(many).collect();
     assert_eq!(store.add_usage(id(1), now_us, &report).await, Ok(true));
     store.forget(now_us).await.expect("forgotten");
     let all = async |organization, key| {

@@ -2,8 +2,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::store::{
-    KeysStore, changes,
-    conformance::{config, keys_store_conformance},
+    Feed, KeysStore, Write, changes,
+    conformance::{config, feed_entry, keys_store_conformance},
     sql_store::SqlStore,
     statements,
 };
@@ -41,4 +41,20 @@ async fn what_was_written_is_there_after_a_restart() {
     let store = SqlStore(Sqlite::open(&config(&url)).await.expect("opened again"));
     assert_eq!(store.revision().await, Ok(4));
     assert_eq!(store.feed(3, 9).await.expect("asked").entries.len(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_forgotten_keeps_nothing_else_from_it() {
+    let (store, _folder) = opened().await;
+    let told = Write { at_us: 1, feed: vec![feed_entry(1, 1)], ..Write::default() };
+    assert_eq!((store.write(&told).await, store.write(&told).await), (Ok(1), Ok(2)));
+    let renamed =
+        sqlx::query("ALTER TABLE keys_idempotency RENAME TO elsewhere").execute(&store.0.pool).await;
+    assert!(renamed.is_ok(), "{renamed:?}");
+    let forgotten = store.forget(100 * 24 * 60 * 60 * 1_000_000).await;
+    assert!(
+        forgotten.as_ref().is_err_and(|error| error.to_string().contains("idempotency")),
+        "{forgotten:?}"
+    );
+    assert_eq!(store.feed(0, 9).await, Ok(Feed { entries: Vec::new(), complete_after: 2 }));
 }

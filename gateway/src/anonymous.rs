@@ -1,13 +1,17 @@
 //! What stands before every route: the limit for callers without credentials, by address, decided by the rate-limit service.
 //! Which callers those are, `access` says; a caller with credentials that no service accepts turns out to be one afterwards.
 
+use std::thread;
+
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue};
+use tidegate_chassis::auth::GATEWAY_NAMESPACE;
 use tidegate_proto::ratelimit::v1::{CheckRequest, check_request::AttributesEntry};
+use tokio::runtime::Handle;
 
 use crate::{
     access::{self, Admission},
@@ -19,7 +23,7 @@ use crate::{
 };
 
 /// Namespace of the policies that limit the gateway's own callers.
-pub(crate) const NAMESPACE: &str = "gateway";
+pub(crate) const NAMESPACE: &str = GATEWAY_NAMESPACE;
 /// The `route` of a path that there is not.
 const UNMATCHED: &str = "unmatched";
 /// Stands before every route, unknown paths included.
@@ -30,7 +34,11 @@ pub(crate) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let route = path.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
+    // Below the path by which proxies ask there is whatever was asked of them.
+    let route = match path.as_ref().map_or(UNMATCHED, MatchedPath::as_str) {
+        route if access::is_of_proxy(route) => access::FORWARD_AUTH,
+        route => route,
+    };
     let mut response = admit(&app, route, &context, request, next).await;
     response.extensions_mut().insert(Route(route.into()));
     response
@@ -56,6 +64,7 @@ async fn admit(
         admission = Admission::Counted(Ok(Speaker::Caller(shown.clone())));
     }
     let is_counted = matches!(admission, Admission::Counted(_));
+    let mut pending = Pending { app, route, context, shown: shown.filter(|_| !is_counted) };
     let (speaker, mut limit_headers) = match admission {
         Admission::Free(speaker) => (Ok(speaker), HeaderMap::new()),
         Admission::Counted(speaker) => match limit(app, route, context).await {
@@ -70,17 +79,55 @@ async fn admit(
         }
         Err(problem) => problem.into_response(),
     };
-    let is_accepted = |shown: HeaderValue| shared.reputation.is_accepted(shown.as_bytes());
     // What fails for a server's fault says nothing of the caller.
-    let may_be_good = response.status().is_server_error() || shown.is_none_or(is_accepted);
-    if !is_counted && !may_be_good {
+    let is_charged = !response.status().is_server_error() && pending.is_of_stranger();
+    pending.shown = None;
+    if is_charged {
         match limit(app, route, context).await {
             Ok(headers) => limit_headers = headers,
+            // What was done is told.
+            Err(_denied) if response.status().is_success() => {}
             Err(denied) => return denied.into_response(),
         }
     }
     add_missing(&mut response, limit_headers);
     response
+}
+
+/// A call with credentials that is under way. If the caller hangs up before it is known whether they are good, it is counted all
+/// the same: whoever tries out tokens need not wait for the answers.
+struct Pending<'a> {
+    app: &'a App,
+    route: &'a str,
+    context: &'a RequestContext,
+    shown: Option<HeaderValue>,
+}
+
+impl Pending<'_> {
+    fn is_of_stranger(&self) -> bool {
+        let is_accepted = |shown: &HeaderValue| self.app.shared.reputation.is_accepted(shown.as_bytes());
+        // Of this call first: meanwhile others may have shown the same.
+        let is_good = |shown| self.context.verdict().unwrap_or_else(|| is_accepted(shown));
+        !self.shown.as_ref().is_none_or(is_good)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.is_of_stranger() {
+            charge(self.app, self.route, self.context);
+        }
+    }
+}
+
+/// Counts a call whose caller does not wait for that. A panic is no fault of the caller.
+pub(crate) fn charge(app: &App, route: &str, context: &RequestContext) {
+    let Ok(runtime) = Handle::try_current() else { return };
+    if thread::panicking() {
+        return;
+    }
+    let (app, route, context) = (app.clone(), route.to_owned(), context.clone());
+    runtime.spawn(async move { limit(&app, &route, &context).await.map(drop) });
 }
 
 /// The headers of the limit, or the denial. Fails open: an outage of the limits must not take

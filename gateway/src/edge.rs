@@ -13,7 +13,7 @@ use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
@@ -54,6 +54,8 @@ pub(crate) struct RequestContext {
     pub user_agent: Option<HeaderValue>,
     /// In whose name services are called.
     pub speaker: Speaker,
+    /// Whether the service that was asked first took the speaker's credentials for good; shared by all copies.
+    verdict: Arc<OnceLock<bool>>,
     /// By which a service knows the repetition of a change.
     pub idempotency_key: Option<HeaderValue>,
     /// The caller's place in a trace.
@@ -103,6 +105,7 @@ impl RequestContext {
             client: ClientAddress::of(peer, headers, &shared.config.proxies),
             user_agent: headers.get(header::USER_AGENT).cloned(),
             speaker: Speaker::Nobody,
+            verdict: Arc::default(),
             idempotency_key: None,
             traceparent,
             tracestate,
@@ -119,6 +122,19 @@ impl RequestContext {
     #[must_use]
     pub(crate) fn called_by(&self, client: ClientAddress) -> Self {
         Self { client, ..self.clone() }
+    }
+
+    /// What a service said of the speaker's credentials, if it did.
+    pub(crate) fn learn(&self, is_good: Option<bool>) {
+        if let Some(is_good) = is_good {
+            self.verdict.get_or_init(|| is_good);
+        }
+    }
+
+    /// What a service said of the speaker's credentials, in this call.
+    #[must_use]
+    pub(crate) fn verdict(&self) -> Option<bool> {
+        self.verdict.get().copied()
     }
 
     /// The id, ASCII.

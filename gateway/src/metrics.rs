@@ -89,7 +89,7 @@ impl GatewayMetrics {
         );
         metrics.register(
             "tidegate_gateway_anonymous_checks",
-            "Checks of callers without credentials",
+            "Checks of callers without credentials that are accepted, by address",
             this.anonymous.clone(),
         );
         metrics.register("tidegate_gateway_connections", "Connections open now", this.connections.clone());

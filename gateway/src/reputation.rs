@@ -11,7 +11,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tidegate_chassis::clock::Clock;
+use tidegate_chassis::{auth::refuses_credentials, clock::Clock};
 use tonic::{Code, Status};
 
 use crate::edge::Speaker;
@@ -82,39 +82,44 @@ impl Reputation {
         self.known().exhausted.put(self.hasher.hash_one(address), until_us);
     }
 
-    /// What an answer of a service says of the credentials that it was asked with. One that may not come from the service itself
-    /// says nothing.
-    pub(crate) fn learn(&self, speaker: &Speaker, answer: Result<(), &Status>) {
-        let Speaker::Caller(shown) = speaker else { return };
-        match answer.map_err(Status::code) {
-            Err(Code::Unauthenticated) => self.refuse(shown.as_bytes()),
-            // Who calls is judged before what is asked.
-            Ok(())
-            | Err(
-                Code::InvalidArgument
-                | Code::OutOfRange
-                | Code::FailedPrecondition
-                | Code::PermissionDenied
-                | Code::NotFound
-                | Code::AlreadyExists
-                | Code::Aborted,
-            ) => self.accept(shown.as_bytes()),
-            Err(
-                Code::Ok
-                | Code::Cancelled
-                | Code::Unknown
-                | Code::DeadlineExceeded
-                | Code::ResourceExhausted
-                | Code::Unimplemented
-                | Code::Internal
-                | Code::Unavailable
-                | Code::DataLoss,
-            ) => {}
+    /// What an answer of a service says of the credentials that it was asked with: whether they are good. One that may not come
+    /// from the service itself says nothing, and neither does one about a password that it was asked to look at.
+    pub(crate) fn learn(&self, speaker: &Speaker, answer: Result<(), &Status>) -> Option<bool> {
+        let Speaker::Caller(shown) = speaker else { return None };
+        let is_good = verdict(answer)?;
+        match is_good {
+            true => self.accept(shown.as_bytes()),
+            false => self.refuse(shown.as_bytes()),
         }
+        Some(is_good)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn verdict(answer: Result<(), &Status>) -> Option<bool> {
+    let Err(status) = answer else { return Some(true) };
+    match status.code() {
+        Code::Unauthenticated => refuses_credentials(status).then_some(false),
+        // Who calls is judged before what is asked.
+        Code::InvalidArgument
+        | Code::OutOfRange
+        | Code::FailedPrecondition
+        | Code::PermissionDenied
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::Aborted => Some(true),
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::ResourceExhausted
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => None,
     }
 }
 
@@ -139,6 +144,8 @@ impl Generations {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use tidegate_chassis::{auth::AuthError, error::status};
 
     use super::*;
 
@@ -175,15 +182,26 @@ mod tests {
     fn an_answer_that_is_not_the_services_says_nothing() {
         let reputation = Reputation::new(Clock::manual(1).0);
         let speaker = Speaker::Caller("Bearer a.b.c".parse().unwrap());
-        let after = |answer: Result<(), Code>| {
-            let status = answer.map_err(|code| Status::new(code, ""));
-            reputation.learn(&speaker, status.as_ref().copied());
-            reputation.is_accepted(b"Bearer a.b.c")
+        let after = |answer: Result<(), Status>| {
+            let learnt = reputation.learn(&speaker, answer.as_ref().copied());
+            (learnt, reputation.is_accepted(b"Bearer a.b.c"))
         };
-        let (gone, missing, bad) = (Code::Unavailable, Code::NotFound, Code::Unauthenticated);
+        let gone = || Err(Status::new(Code::Unavailable, ""));
+        let missing = Err(Status::new(Code::NotFound, ""));
+        let password = Err(status(Code::Unauthenticated, "CREDENTIALS_INVALID", "not good", None));
+        let between = Err(Status::new(Code::Unauthenticated, ""));
+        let bad = Err(AuthError::Invalid("expired").to_status());
         assert_eq!(
-            [Err(gone), Err(missing), Err(gone), Err(bad), Ok(())].map(after),
-            [false, true, true, false, true]
+            [gone(), missing, gone(), password, between, bad, Ok(())].map(after),
+            [
+                (None, false),
+                (Some(true), true),
+                (None, true),
+                (None, true),
+                (None, true),
+                (Some(false), false),
+                (Some(true), true)
+            ]
         );
     }
 

@@ -133,7 +133,7 @@ impl Upstream {
         let client = C::on(member.channel());
         let answer = tokio::time::timeout_at(deadline, send(client, request)).await;
         if let Ok(answer) = &answer {
-            self.reputation.learn(&context.speaker, answer.as_ref().map(drop));
+            context.learn(self.reputation.learn(&context.speaker, answer.as_ref().map(drop)));
         }
         let failure = match answer {
             Ok(Ok(response)) => return Ok(response.into_inner()),

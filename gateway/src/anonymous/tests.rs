@@ -1,11 +1,19 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+};
 use http::{HeaderValue, StatusCode};
 use rstest::rstest;
 use serde_json::json;
-use tidegate_chassis::error;
+use tidegate_chassis::{auth::AuthError, error};
 use tidegate_proto::ratelimit::v1::CheckResponse;
 use tonic::{Code, Status};
+use tower::ServiceExt;
 use utoipa::openapi::OpenApi;
 
 use super::*;
@@ -237,7 +245,7 @@ fn refuse_junk(check: &CheckRequest) -> Result<CheckResponse, Status> {
     match &*check.namespace {
         NAMESPACE if COUNTED.fetch_add(1, Ordering::Relaxed) >= 10 => Ok(denied()),
         NAMESPACE | "good" => Ok(admitted(7)),
-        _ => Err(error::status(Code::Unauthenticated, "CREDENTIALS_INVALID", "not good", None)),
+        _ => Err(AuthError::Invalid("expired").to_status()),
     }
 }
 
@@ -277,4 +285,83 @@ async fn an_outage_is_not_held_against_the_caller() {
         StatusCode::SERVICE_UNAVAILABLE
     );
     assert!(upstream.seen().iter().all(|(check, _)| check.namespace != NAMESPACE), "{:?}", upstream.seen());
+}
+
+#[tokio::test]
+async fn a_wrong_password_says_nothing_of_the_token_that_came_with_it() {
+    let upstream = Upstream::start(|check| match &*check.namespace {
+        NAMESPACE => Ok(denied()),
+        _ => Ok(admitted(7)),
+    });
+    let keys =
+        Keys::start(|_| Err(error::status(Code::Unauthenticated, "CREDENTIALS_INVALID", "not good", None)));
+    let edge = edge(config_with_keys(&upstream.url(), &keys, PATIENT)).await;
+    let check = async || ask(&edge, REMOTE, by_operator("POST", "/v1/check", "{}")).await.status;
+    assert_eq!(check().await, StatusCode::OK);
+    let body = r#"{"current_password":"wrong","new_password":"correct horse battery"}"#;
+    let answer = ask(&edge, REMOTE, by_operator("POST", "/v1/auth/password", body)).await;
+    assert_eq!((answer.status.as_u16(), &answer.json["error"]), (401, &json!("credentials_invalid")));
+    assert_eq!(keys.only().method, "ChangePassword");
+    assert_eq!(check().await, StatusCode::OK);
+    assert!(upstream.seen().iter().all(|(check, _)| check.namespace != NAMESPACE), "{:?}", upstream.seen());
+}
+
+/// The answer of a handler of a test, behind the guard.
+async fn behind_the_guard(app: &App, path: &str) -> Response {
+    let refused_meanwhile = |State(app): State<App>, context: RequestContext| async move {
+        context.learn(Some(true));
+        app.shared.reputation.refuse(OPERATOR.as_bytes());
+        StatusCode::CONFLICT
+    };
+    let router = Router::new()
+        .route("/v1/done", post(|| async { StatusCode::CREATED }))
+        .route("/v1/refused-meanwhile", post(refused_meanwhile))
+        .route("/v1/untold", post(|| async { StatusCode::CONFLICT }))
+        .route("/v1/never", get(std::future::pending::<()>))
+        .layer(middleware::from_fn_with_state(app.clone(), guard))
+        .with_state(app.clone());
+    let method = if path == "/v1/never" { "GET" } else { "POST" };
+    let mut request = by_operator(method, path, "");
+    let context = RequestContext::new(REMOTE.parse().unwrap(), request.headers(), &app.shared);
+    request.extensions_mut().insert(context);
+    router.oneshot(request).await.unwrap()
+}
+
+#[rstest]
+#[case::done("/v1/done", 201)]
+#[case::with_a_token_that_was_good_then("/v1/refused-meanwhile", 409)]
+#[case::with_a_token_of_which_nothing_is_known("/v1/untold", 429)]
+#[tokio::test]
+async fn no_denial_takes_the_place_of_what_a_good_token_did(#[case] path: &str, #[case] status: u16) {
+    let (upstream, keys) = (Upstream::start(deny), Keys::start(|_| Ok(Vec::new())));
+    let app = fixture::app(config_with_keys(&upstream.url(), &keys, PATIENT)).await;
+    assert_eq!(behind_the_guard(&app, path).await.status().as_u16(), status);
+}
+
+/// Waits until the limit was asked once, by its route.
+async fn counted_by(upstream: &Upstream) -> String {
+    loop {
+        let seen = upstream.seen();
+        if let Some((check, _)) = seen.iter().find(|(check, _)| check.namespace == NAMESPACE) {
+            return check.attributes[1].value.clone();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_before_the_answer_is_counted() {
+    let (upstream, keys) = (Upstream::start(deny), Keys::start(|_| Ok(Vec::new())));
+    let app = fixture::app(config_with_keys(&upstream.url(), &keys, PATIENT)).await;
+    let hang_up = async || {
+        let call = behind_the_guard(&app, "/v1/never");
+        assert!(tokio::time::timeout(Duration::from_millis(20), call).await.is_err());
+    };
+    app.shared.reputation.accept(OPERATOR.as_bytes());
+    hang_up().await;
+    assert!(upstream.seen().is_empty(), "its token was accepted lately");
+    app.shared.reputation.refuse(OPERATOR.as_bytes());
+    hang_up().await;
+    let counted = tokio::time::timeout(Duration::from_secs(10), counted_by(&upstream));
+    assert_eq!(counted.await.expect("it is counted"), "/v1/never");
 }

@@ -15,7 +15,8 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use tidegate_chassis::auth::RESERVED_NAMESPACES;
 use tidegate_proto::ratelimit::v1::{CheckRequest, KeyIdentity, check_request::AttributesEntry};
 use tonic::{Code, Status};
 
@@ -27,7 +28,7 @@ use super::{
     query::Parameters,
 };
 use crate::{
-    access, anonymous,
+    access,
     app::App,
     config::ProxiesConfig,
     edge::{ClientAddress, RequestContext},
@@ -100,9 +101,12 @@ pub(crate) async fn ask(
     let (parts, _body) = request.into_parts();
     let headers = &parts.headers;
     let mut violations = Violations::default();
-    let of_target = Original::of_target(&parts);
+    let of_target = Original::of_target(&parts, &mut violations);
     let (parameters, names) = match of_target {
-        Some(_) => (Parameters::of_headers(headers, &IN_HEADERS), IN_HEADERS),
+        Some(_) => {
+            refuse_slash(&parts.uri, &mut violations);
+            (Parameters::of_headers(headers, &IN_HEADERS), IN_HEADERS)
+        }
         None => (Parameters::of(&parts.uri, &mut violations), IN_QUERY),
     };
     let mut check = asked(parameters, names, &mut violations);
@@ -110,7 +114,8 @@ pub(crate) async fn ask(
     refuse_own(&check.namespace, names[0], &mut violations);
     violations.into_result()?;
     let caller = caller(&app, &context, headers);
-    let mut counted = Counted { app: &app, context: caller.map(|caller| context.called_by(caller)) };
+    let counted = caller.map(|caller| context.called_by(caller));
+    let mut counted = Counted { app: &app, context: counted, pending: None };
     let key = match api_key(headers) {
         Ok(key) => key,
         Err(problem) => return Err(counted.refused(problem).await),
@@ -122,6 +127,7 @@ pub(crate) async fn ask(
     let context = context.called_by(caller.unwrap_or(context.client));
     let deadline = app.shared.config.upstreams.deadline.get();
     let decision = app.ratelimit.check(check, &context, deadline).await;
+    counted.pending = None;
     let decision = decision.map_err(|status| undecided(&status, &context))?;
     knows_key(true, &decision).map_err(|error| broken(&error, &context))?;
     let now_us = app.shared.clock.now_us();
@@ -137,10 +143,24 @@ pub(crate) async fn ask(
     Ok(response)
 }
 
-/// The gateway's own limits are no proxy's to spend.
+/// Parameters of the call behind a bare slash are those of a proxy that has the slash too many, or of a caller who must not look
+/// like one: nobody can tell, and what a proxy requires is never left out.
+fn refuse_slash(uri: &Uri, violations: &mut Violations) {
+    if uri.path() != access::FORWARD_AUTH_ROOT {
+        return;
+    }
+    let mut given = Parameters::of(uri, &mut Violations::default());
+    for name in IN_QUERY {
+        if given.text(name, &mut Violations::default()).is_some() {
+            violations.add(name, "is a parameter of /v1/forward-auth, without a slash at the end");
+        }
+    }
+}
+
+/// The limits of Tidegate's own services are no proxy's to spend.
 fn refuse_own(namespace: &str, field: &str, violations: &mut Violations) {
-    if namespace == anonymous::NAMESPACE {
-        violations.add(field, "is that of the gateway's own limits");
+    if RESERVED_NAMESPACES.contains(&namespace) {
+        violations.add(field, "is that of limits of Tidegate's own services");
     }
 }
 

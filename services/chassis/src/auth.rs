@@ -26,12 +26,20 @@ pub use self::{
     authenticator::Authenticator,
     claims::{Claims, TokenUse},
     config::{Anonymous, AuthConfig, CertificateIdentity},
-    error::{AuthError, NEEDED_ROLES},
+    error::{AuthError, NEEDED_ROLES, refuses_credentials},
     internal::{BearerToken, InternalTokens},
     keys::{SigningKeySource, VerifyingKey},
     origin::{Origin, caller, peer},
 };
 pub(crate) use self::{authenticator::Verified, cache::TokenCache, certificates::names};
+
+/// Namespace of the policies by which the keys service limits attempts to log in.
+pub const IDENTITY_NAMESPACE: &str = "identity";
+/// Namespace of the policies by which the gateway limits callers without credentials that are good.
+pub const GATEWAY_NAMESPACE: &str = "gateway";
+/// Those of the limits that Tidegate's own services count by. Whoever could charge them could lock any account or address out;
+/// whoever could clear them could guess passwords without end.
+pub const RESERVED_NAMESPACES: [&str; 2] = [IDENTITY_NAMESPACE, GATEWAY_NAMESPACE];
 
 /// What a caller may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]

@@ -9,21 +9,24 @@ pub(super) struct Counted<'a> {
     pub(super) app: &'a App,
     /// The call, as if the caller had made it; none once it was counted.
     pub(super) context: Option<RequestContext>,
+    /// The key that is being looked at, before anything is known of it.
+    pub(super) pending: Option<&'a str>,
 }
 
-impl Counted<'_> {
+impl<'a> Counted<'a> {
     /// Lets the caller try a key, unless its address has tried too many and nobody accepted this one lately.
     ///
     /// # Errors
     /// 429.
-    pub(super) async fn admit(&mut self, key: &str) -> Result<(), Box<Problem>> {
+    pub(super) async fn admit(&mut self, key: &'a str) -> Result<(), Box<Problem>> {
         let reputation = &self.app.shared.reputation;
         let is_doubtful =
             |context: &mut RequestContext| reputation.is_doubtful(&context.client.key(), key.as_bytes());
         match self.context.take_if(is_doubtful) {
-            Some(context) => anonymous::limit(self.app, FORWARD_AUTH, &context).await.map(drop),
-            None => Ok(()),
+            Some(context) => anonymous::limit(self.app, FORWARD_AUTH, &context).await.map(drop)?,
+            None => self.pending = Some(key),
         }
+        Ok(())
     }
 
     /// The answer to a denied call, which says whether the key was good at all.
@@ -49,6 +52,16 @@ impl Counted<'_> {
         match anonymous::limit(self.app, FORWARD_AUTH, context).await {
             Ok(_headers) => problem,
             Err(denied) => denied,
+        }
+    }
+}
+
+impl Drop for Counted<'_> {
+    /// A caller that hangs up while its key is looked at is counted all the same, unless the key is known to be good.
+    fn drop(&mut self) {
+        let is_unknown = |key: &&str| !self.app.shared.reputation.is_accepted(key.as_bytes());
+        if let (Some(_), Some(context)) = (self.pending.filter(is_unknown), &self.context) {
+            anonymous::charge(self.app, FORWARD_AUTH, context);
         }
     }
 }

@@ -22,9 +22,18 @@ pub(super) struct Original {
 
 impl Original {
     /// The request itself, if its path is that of the call with the original one behind it, as Envoy asks: by the method and
-    /// with the host of the original request. What headers say of it does not count then, since such a proxy writes none.
-    pub(super) fn of_target(parts: &Parts) -> Option<Self> {
+    /// with the host of the original request.
+    ///
+    /// Such a proxy writes no headers of it. One that does has a slash too many in its settings, and what its URL says beside
+    /// the path would count for nothing, `required_scopes` too: so they are refused.
+    pub(super) fn of_target(parts: &Parts, violations: &mut Violations) -> Option<Self> {
         let path = parts.uri.path().strip_prefix(FORWARD_AUTH).filter(|path| path.starts_with('/'))?;
+        for name in URIS.iter().chain(&METHODS).filter(|name| parts.headers.contains_key(**name)) {
+            violations.add(
+                *name,
+                "is not for here: a proxy that writes it asks /v1/forward-auth, without a slash at the end",
+            );
+        }
         let named = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = parts.uri.authority().map(http::uri::Authority::as_str).or_else(named);
         Some(Self {
@@ -134,8 +143,7 @@ mod tests {
         #[case] host: &str,
         #[case] path: Option<&str>,
     ) {
-        let mut request =
-            http::Request::builder().method("PURGE").uri(target).header("x-original-uri", "/other");
+        let mut request = http::Request::builder().method("PURGE").uri(target);
         if !host.is_empty() {
             request = request.header(header::HOST, host);
         }
@@ -146,7 +154,9 @@ mod tests {
             host: told("shop.example:8443"),
             path: told(path),
         });
-        assert_eq!(Original::of_target(&parts), expected);
+        let mut violations = Violations::default();
+        assert_eq!(Original::of_target(&parts, &mut violations), expected);
+        assert!(violations.into_result().is_ok());
     }
 
     #[rstest]

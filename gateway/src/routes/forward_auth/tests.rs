@@ -150,7 +150,7 @@ async fn any_method_will_do() {
 
 #[rstest]
 #[case::below("PUT", "/v1/forward-auth/invoices/7?namespace=other&cost=0", "/invoices/7")]
-#[case::root("PROPFIND", "/v1/forward-auth/?cost=none", "/")]
+#[case::root("PROPFIND", "/v1/forward-auth/?page=2", "/")]
 #[case::doubled("OPTIONS", "/v1/forward-auth//a%2Fb", "//a%2Fb")]
 #[tokio::test]
 async fn below_it_the_request_itself_is_the_original_one(
@@ -160,7 +160,6 @@ async fn below_it_the_request_itself_is_the_original_one(
 ) {
     let told = [
         ("x-api-key", KEY),
-        ("x-original-uri", "/forged"),
         ("x-tidegate-namespace", "shop"),
         ("x-tidegate-required-scopes", "a:read"),
         ("x-tidegate-cost", "3"),
@@ -179,10 +178,31 @@ async fn below_it_the_request_itself_is_the_original_one(
     assert_eq!((&*check.namespace, &*check.required_scopes, check.cost), ("shop", "a:read", Some(3)));
 }
 
+#[rstest]
+#[case::of_nginx("/v1/forward-auth/?page=2", &["x-original-uri", "x-original-method"], &[])]
+#[case::of_traefik("/v1/forward-auth/a", &["x-forwarded-uri", "x-forwarded-method"], &[])]
+#[case::that_tells_nothing("/v1/forward-auth/?required%5Fscopes=admin&cost=2", &[], &["required_scopes", "cost"])]
 #[tokio::test]
-async fn below_it_others_may_not_ask_either() {
+async fn a_slash_too_many_in_the_settings_of_a_proxy_is_told_and_switches_nothing_off(
+    #[case] target: &str,
+    #[case] headers: &[&'static str],
+    #[case] parameters: &[&str],
+) {
+    let asking = with_header(request("GET", target, ""), "x-api-key", KEY);
+    let asking = headers.iter().fold(asking, |request, name| with_header(request, name, "PUT"));
+    let Asked { answer, seen } = asked(LOCAL, asking, "").await;
+    let named = answer.json["violations"].as_array().unwrap().iter().map(|of| of["field"].as_str().unwrap());
+    let expected: Vec<_> = headers.iter().chain(parameters).copied().collect();
+    assert_eq!((answer.status.as_u16(), named.collect::<Vec<_>>()), (400, expected));
+    assert!(seen.is_empty(), "{seen:?}");
+}
+
+#[tokio::test]
+async fn below_it_others_may_not_ask_either_and_are_counted_as_for_it() {
     for path in ["/v1/forward-auth/", "/v1/forward-auth/health/live"] {
-        let Asked { answer, .. } = asked(REMOTE, request("GET", path, ""), "").await;
+        let Asked { answer, seen } = asked(REMOTE, request("GET", path, ""), "").await;
+        let routes: Vec<_> = seen.iter().map(|(check, _)| &*check.attributes[1].value).collect();
+        assert_eq!(routes, [access::FORWARD_AUTH], "{path}");
         assert_eq!(
             (answer.status.as_u16(), &answer.json["error"]),
             (403, &json!("permission_denied")),
@@ -309,9 +329,11 @@ async fn whoever_tries_out_keys_is_limited_by_address_and_good_keys_go_on() {
     assert!(gateway.iter().all(|(check, _)| check.attributes[0].value == "203.0.113.7"), "{gateway:?}");
 }
 
+#[rstest]
 #[tokio::test]
-async fn no_proxy_spends_the_gateways_own_limits() {
-    let request = with_header(request("GET", "/v1/forward-auth?namespace=gateway", ""), "x-api-key", KEY);
+async fn no_proxy_spends_the_limits_of_our_own_services(#[values("identity", "gateway")] namespace: &str) {
+    let target = format!("/v1/forward-auth?namespace={namespace}");
+    let request = with_header(request("GET", &target, ""), "x-api-key", KEY);
     let Asked { answer, seen } = asked(LOCAL, request, "").await;
     assert_eq!((answer.status.as_u16(), &answer.json["violations"][0]["field"]), (400, &json!("namespace")));
     assert!(seen.is_empty());

@@ -15,6 +15,22 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// role does, but the organization is another.
 pub const NEEDED_ROLES: &str = "needed_roles";
 
+/// In the metadata of the `ErrorInfo` with CREDENTIALS_MISSING or CREDENTIALS_INVALID, if the credentials of the call itself are
+/// meant: [`OF_CALL`]. It is absent where a handler refuses what stands in the request, as a password.
+const REFUSED: &str = "refused";
+/// See [`REFUSED`].
+const OF_CALL: &str = "call";
+
+/// Whether a service refused the credentials that came along with a call, before its handler saw it. What a handler says of others,
+/// and what something in between says, is no word on them.
+#[must_use]
+pub fn refuses_credentials(status: &Status) -> bool {
+    status.code() == Code::Unauthenticated
+        && status.get_details_error_info().is_some_and(|info| {
+            info.domain == ERROR_DOMAIN && info.metadata.get(REFUSED).is_some_and(|of| of == OF_CALL)
+        })
+}
+
 /// Why a call is refused before its handler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
@@ -89,6 +105,15 @@ impl AuthError {
                 (Code::PermissionDenied, message, None)
             }
         };
+        match self {
+            Self::Missing | Self::Invalid(_) => {
+                metadata.insert(REFUSED.to_owned(), OF_CALL.to_owned());
+            }
+            Self::KeysUnavailable
+            | Self::OtherOrganization
+            | Self::OwnServicesOnly(_)
+            | Self::RoleMissing { .. } => {}
+        }
         let mut details = ErrorDetails::with_error_info(self.reason(), ERROR_DOMAIN, metadata);
         if retry_after.is_some() {
             details.set_retry_info(retry_after);

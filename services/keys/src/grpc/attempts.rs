@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use tidegate_chassis::auth::BearerToken;
+use tidegate_chassis::auth::{BearerToken, IDENTITY_NAMESPACE};
 use tidegate_proto::ratelimit::v1::{
     CheckRequest, ReleaseLeaseRequest, check_request, rate_limit_service_client::RateLimitServiceClient,
 };
@@ -15,7 +15,7 @@ use tonic::{
 
 use crate::identity::{Attempt, AttemptLimiter, LimitsConfig, Ticket, Verdict};
 
-const NAMESPACE: &str = "identity";
+const NAMESPACE: &str = IDENTITY_NAMESPACE;
 const USER_AGENT: &str = concat!("tidegate-keys/", env!("CARGO_PKG_VERSION"));
 /// When a denial does not say.
 const SOME_TIME: Duration = Duration::from_secs(1);

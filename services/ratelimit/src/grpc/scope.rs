@@ -1,15 +1,11 @@
 //! What callers of one organization may touch: its own.
 
-use tidegate_chassis::auth::{AuthError, Caller, caller};
+use tidegate_chassis::auth::{AuthError, Caller, RESERVED_NAMESPACES, caller};
 use tidegate_proto::{ratelimit::v1 as pb, view::CheckView};
 use tonic::{Request, Status};
 use uuid::Uuid;
 
 use crate::limiter::{Question, Touches};
-
-/// Namespaces of the limits that Tidegate's own services count by: attempts to log in, and callers without a key. Whoever could
-/// charge them could lock any account or address out; whoever could clear them could guess passwords without end.
-const RESERVED: [&str; 2] = ["identity", "gateway"];
 
 /// The attribute of a check that names its organization.
 pub(super) const ORGANIZATION: &str = "organization";
@@ -17,7 +13,7 @@ pub(super) const ORGANIZATION: &str = "organization";
 /// What a caller may touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// Everything, what is [reserved](RESERVED) too.
+    /// Everything, what is [reserved](RESERVED_NAMESPACES) too.
     Internal,
     /// Everything else.
     All,
@@ -52,7 +48,7 @@ impl Scope {
     /// PERMISSION_DENIED: it is reserved.
     #[inline]
     pub(super) fn namespace(self, namespace: &str) -> Result<(), Status> {
-        match (self, RESERVED.iter().find(|reserved| **reserved == namespace)) {
+        match (self, RESERVED_NAMESPACES.iter().find(|reserved| **reserved == namespace)) {
             (Self::All | Self::Of(_), Some(reserved)) => {
                 Err(AuthError::OwnServicesOnly(reserved).to_status())
             }
@@ -191,7 +187,7 @@ mod tests {
     #[test]
     fn reserved_namespaces_are_for_our_own_services() {
         let own = OWN.to_string();
-        for namespace in RESERVED {
+        for namespace in RESERVED_NAMESPACES {
             let attributes = [("organization", &*own)].into_iter().collect();
             let view = CheckView { namespace, attributes, ..CheckView::default() };
             for scope in [Scope::Of(OWN), Scope::All] {

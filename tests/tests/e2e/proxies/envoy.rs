@@ -79,7 +79,7 @@ FILTERS
         endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: BACKEND } } } }] }]
 "#;
 
-/// A policy that denies one path to everybody, by what Envoy says of the request.
+/// A policy by which each path below one is read once an hour, by what Envoy says of the request.
 const CLOSED: &str = r#"
 [[policies]]
 name = "closed"

@@ -1,4 +1,4 @@
-//! A flood of keys that nobody has: what it costs is bounded, and good keys are checked as before.
+//! A flood of keys that nobody has: what it costs is bounded (its memory at full length only), and good keys are checked as before.
 
 use std::{
     sync::{
@@ -182,9 +182,13 @@ async fn report_flood_of_invalid_keys_is_bounded_and_good_keys_are_checked() -> 
     // A check by the good key is one call at most. Some more are made by the services themselves.
     let most = with.count() as f64 + 10.0 * seconds;
     assert!(scripts as f64 <= most, "{scripts} calls of scripts for {} checks by a good key", with.count());
-    let [first, last] = [memory[0], memory[3]];
-    for (what, first, last) in [("replica", first[0], last[0]), ("keys", first[1], last[1])] {
-        assert!(last < first + first / 4 + 16_384, "the memory of {what} grows: {first} KiB, {last} KiB");
+    // Only the million tells: of a short flood each value could leave some kilobytes behind, and they would be lost in what memory does
+    // otherwise.
+    if seconds::is_long() {
+        let [first, last] = [memory[0], memory[3]];
+        for (what, first, last) in [("replica", first[0], last[0]), ("keys", first[1], last[1])] {
+            assert!(last < first + first / 4 + 16_384, "the memory of {what} grows: {first} KiB, {last} KiB");
+        }
     }
     stack.assert_no_panic().await?;
     Ok(())

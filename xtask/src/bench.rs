@@ -7,6 +7,7 @@
 
 mod decision;
 mod denied;
+mod flood;
 mod footprint;
 mod growth;
 mod keys;
@@ -72,6 +73,8 @@ enum Part {
     Denied,
     /// Checks by API key, against those by attributes; look-ups, logins; keys in PostgreSQL.
     Keys,
+    /// A million keys that nobody has: memory, calls of the database, and what good keys feel of it.
+    Flood,
     /// 10 to 100,000 policies, 100,000 overrides, 1,000 to 1,000,000 keys.
     Growth,
     /// Memory per key, of the process and of Redis.
@@ -138,6 +141,7 @@ impl Part {
             Self::Speed => speed::run(bench, results),
             Self::Denied => denied::run(bench, results),
             Self::Keys => keys::run(bench, results),
+            Self::Flood => flood::run(bench, results),
             Self::Growth => growth::run(bench, results),
             Self::Footprint => footprint::run(bench, results),
             Self::Peers => peers::run(bench, results),

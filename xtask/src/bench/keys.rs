@@ -3,9 +3,7 @@
 use anyhow::ensure;
 
 use super::{
-    Bench,
-    keys_load::{self, Calls},
-    policies,
+    Bench, keys_load, policies,
     postgres::Postgres,
     redis::Redis,
     results::{Results, Target},
@@ -137,11 +135,17 @@ fn logins(bench: &Bench, results: &mut Results, server: &Server) -> anyhow::Resu
         let storm = keys_load::begin(bench, server, &["log-in", "--rate", &rate, "--seconds", &seconds])?;
         let stormy = results.measure(bench, (&format!("{load}, {rate} logins/s"), &args), server)?;
         let logins = storm.end()?;
-        tell(bench, &logins);
+        let [right, wrong, too_many] =
+            ["Ok", "Unauthenticated", "ResourceExhausted"].map(|status| logins.with(status));
+        bench
+            .load
+            .say(&format!("{} logins: {right} let in, {wrong} wrong, {too_many} too many", logins.calls));
+        ensure!(right > 0.0 && wrong > 0.0, "no storm: {logins:?}");
+        ensure!(right + wrong + too_many == logins.calls, "logins that nobody answered: {logins:?}");
         let name = |what: &str| format!("{rate} logins/s, {}: {what}", server.name);
-        results.figure(&name("right ones let in"), logins.with("Ok"), "", Target::None);
-        results.figure(&name("refused, wrong"), logins.with("Unauthenticated"), "", Target::None);
-        results.figure(&name("refused, too many"), logins.with("ResourceExhausted"), "", Target::None);
+        results.figure(&name("right ones let in"), right, "", Target::None);
+        results.figure(&name("refused, wrong"), wrong, "", Target::None);
+        results.figure(&name("refused, too many"), too_many, "", Target::None);
         if calm.kept_schedule && stormy.kept_schedule {
             judged += 1;
             results.ratio(&name("p99 of checks / without"), stormy.p99_us / calm.p99_us, Target::AtMost(1.5));
@@ -149,10 +153,4 @@ fn logins(bench: &Bench, results: &mut Results, server: &Server) -> anyhow::Resu
     }
     ensure!(judged > 0, "{load}: the generator never kept its schedule, so nothing can be said of logins");
     Ok(())
-}
-
-fn tell(bench: &Bench, logins: &Calls) {
-    let [right, wrong, too_many] =
-        ["Ok", "Unauthenticated", "ResourceExhausted"].map(|status| logins.with(status));
-    bench.load.say(&format!("{} logins: {right} let in, {wrong} wrong, {too_many} too many", logins.calls));
 }

@@ -20,9 +20,9 @@ pub(super) struct Calls {
     by_status: Value,
 }
 
-/// One that runs beside something else.
+/// One that runs beside something else, until it ends or this is dropped.
 pub(super) struct Running {
-    child: Child,
+    child: Option<Child>,
     what: String,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn begin(bench: &Bench, server: &Server, args: &[&str]) -> anyhow::Re
     command.env_remove("TIDEGATE_TOKEN");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().with_context(|| what.clone())?;
-    Ok(Running { child, what })
+    Ok(Running { child: Some(child), what })
 }
 
 /// Makes keys, one a line of `out`.
@@ -69,8 +69,9 @@ impl Running {
     ///
     /// # Errors
     /// It fails.
-    pub(super) fn end(self) -> anyhow::Result<Calls> {
-        let Self { child, what } = self;
+    pub(super) fn end(mut self) -> anyhow::Result<Calls> {
+        let what = self.what.clone();
+        let child = self.child.take().expect("it is taken here, once");
         let output = child.wait_with_output()?;
         let words = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{what}: {}", words.trim());
@@ -85,6 +86,16 @@ impl Running {
             p99_us: number("/latency_us/p99")?,
             by_status: report["by_status"].clone(),
         })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child
+            && child.kill().is_ok()
+        {
+            child.wait().ok();
+        }
     }
 }
 

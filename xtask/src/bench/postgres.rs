@@ -67,6 +67,18 @@ impl Postgres {
     pub(super) fn url(&self) -> String {
         format!("postgres://postgres@{}/postgres", self.addr)
     }
+
+    /// Transactions since it was started.
+    ///
+    /// # Errors
+    /// `psql` is not there, or the server does not answer.
+    pub(super) fn transactions(&self) -> anyhow::Result<f64> {
+        let count = "SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database";
+        let output = Command::new(program("psql")?).args([&self.url(), "-Atc", count]).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "psql: {}", String::from_utf8_lossy(&output.stderr));
+        text.trim().parse().with_context(|| format!("not a number: {text:?}"))
+    }
 }
 
 /// Whom the server runs as, since it refuses to run as root; none if this is somebody else.

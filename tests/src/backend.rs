@@ -61,7 +61,7 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// One of them is not admitted.
+    /// One of them is not admitted, or not by what was counted.
     pub async fn check_at_rate(
         self,
         api_key: String,
@@ -73,7 +73,7 @@ impl Backend {
             let (mut backend, api_key) = (self.clone(), api_key.clone());
             checks.spawn(async move {
                 let answer = backend.check(&api_key).await?;
-                ensure!(answer.allowed, "{answer:?}");
+                ensure!(answer.allowed && !answer.degraded, "{answer:?}");
                 anyhow::Ok(due.elapsed())
             });
             due += every;

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// A shape of load: its name, and the arguments of `tidegate bench`.
-type Shape = (&'static str, &'static [&'static str]);
+pub(super) type Shape = (&'static str, &'static [&'static str]);
 
 /// The shape that ratios are judged by: 4 connections × 32 calls.
 pub(super) const UNARY: Shape = ("unary 4x32", &["--connections", "4", "--in-flight", "32"]);

@@ -234,9 +234,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     }
 
     /// Not before the preface, which is when h2 asks for the first time, and decides by it from what size on the data of a frame are not copied: to
-    /// 256 bytes, or to 1,024 if this is false. What is not copied cannot wait for what comes next, so that each answer of 256 bytes would be
-    /// a write of its own, which costs as much as all else of a call; those of checks by API key are about 400. Once it writes it asks again, and
-    /// what is large goes out as it lies.
+    /// 256 bytes, or to 1,024 if this is false. What is not copied cannot wait for what comes next, so that each answer from 256 bytes on, as
+    /// those of checks by API key, would be a write of its own. Once it writes it asks again, and what is large goes out as it lies.
     fn is_write_vectored(&self) -> bool {
         self.missing.is_empty() && self.io.is_write_vectored()
     }
